@@ -1,0 +1,10 @@
+"""Attacks: functions of observations, which hold no model and no labels of the target.
+
+Nothing in here may import the rest of recmia but `errors`, `seeding` and `observation`; the lint step checks it.
+"""
+
+from recmia.attacks.base import Attack, run_attack
+from recmia.attacks.baselines import BASELINES, Baseline
+from recmia.attacks.classifiers import CLASSIFIERS, MLPSettings, VectorClassifier
+
+__all__ = ["BASELINES", "CLASSIFIERS", "Attack", "Baseline", "MLPSettings", "VectorClassifier", "run_attack"]

@@ -1,0 +1,120 @@
+"""Classifiers over the paper's user vectors (Hu 2023, section 3; Zhang et al. 2021, section 4.3).
+
+All are scikit-learn pipelines that standardise the vectors first. The attack is fitted on the vectors of shadow users
+and gives each target user the log odds of being a member. scikit-learn is imported when a classifier is made: that
+takes longer than many a command.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from recmia.attacks.base import Attack, Bool, Float64
+from recmia.errors import NotFittedError, ProtocolError
+from recmia.observation import Observation
+
+
+class MLPSettings(BaseModel):
+    """The paper's attack model: l -> 32 -> 8 -> 2, ReLU, SGD with momentum, cross-entropy."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    hidden: tuple[int, ...] = Field((32, 8), min_length=1, description="Widths of the hidden layers.")
+    learning_rate: float = Field(0.01, gt=0, description="Step size of the attack model's SGD.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of the attack model's SGD.")
+    epochs: int = Field(50, ge=1, description="Passes over the shadow users.")
+    batch_size: int = Field(16, ge=1, description="Shadow users a step; batches are shuffled in each epoch.")
+
+
+def _mlp(settings: MLPSettings, seed: int) -> Any:
+    from sklearn.neural_network import MLPClassifier
+
+    return MLPClassifier(
+        hidden_layer_sizes=settings.hidden,
+        solver="sgd",
+        alpha=0.0,
+        learning_rate_init=settings.learning_rate,
+        momentum=settings.momentum,
+        nesterovs_momentum=False,
+        max_iter=settings.epochs,
+        batch_size=settings.batch_size,
+        n_iter_no_change=settings.epochs,
+        random_state=seed,
+    )
+
+
+def _naive_bayes(settings: MLPSettings, seed: int) -> Any:
+    from sklearn.naive_bayes import GaussianNB
+
+    return GaussianNB()
+
+
+def _decision_tree(settings: MLPSettings, seed: int) -> Any:
+    from sklearn.tree import DecisionTreeClassifier
+
+    return DecisionTreeClassifier(min_samples_leaf=10, random_state=seed)
+
+
+CLASSIFIERS: Mapping[str, Callable[[MLPSettings, int], Any]] = MappingProxyType(
+    {
+        "mlp": _mlp,
+        "naive-bayes": _naive_bayes,
+        "decision-tree": _decision_tree,
+    }
+)
+
+
+class VectorClassifier(Attack):
+    """A classifier of `CLASSIFIERS` over user vectors.
+
+    A user without a vector, none of whose items the attacker knows, gets the median score of the others.
+
+    Parameters
+    ----------
+    name : str
+        A key of `CLASSIFIERS`.
+    mlp : MLPSettings, optional
+        Used by ``"mlp"``.
+    """
+
+    def __init__(self, name: str, mlp: MLPSettings | None = None) -> None:
+        self.name = name
+        self.mlp = MLPSettings() if mlp is None else mlp
+        self._model: Any = None
+
+    def fit(self, shadow: Observation, member: Bool, *, rng: np.random.Generator) -> Self:
+        """Learn from the shadow users that have a vector."""
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        usable = shadow.has_vector
+        if len(np.unique(member[usable])) < 2:
+            raise ProtocolError(f"{self.name} needs shadow members and non-members with vectors; got one kind only")
+        seed = int(rng.integers(2**31))
+        self._model = make_pipeline(StandardScaler(), CLASSIFIERS[self.name](self.mlp, seed))
+        with warnings.catch_warnings():
+            # The number of epochs is a setting of the attack, not a limit on the way to convergence; and a batch
+            # that is larger than the data is cut to it.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            warnings.filterwarnings("ignore", message="Got `batch_size`")
+            self._model.fit(shadow.user_vectors[usable], member[usable])
+        return self
+
+    def score(self, observation: Observation) -> Float64:
+        """Log odds of membership, clipped where a classifier is certain."""
+        if self._model is None:
+            raise NotFittedError(f"the attack {self.name} was asked for scores before fit")
+        scores = np.zeros(len(observation))
+        usable = observation.has_vector
+        if usable.any():
+            probability = np.clip(self._model.predict_proba(observation.user_vectors[usable])[:, 1], 1e-15, 1 - 1e-15)
+            scores[usable] = np.log(probability) - np.log1p(-probability)
+            scores[~usable] = np.median(scores[usable])
+        return scores

@@ -1,0 +1,65 @@
+"""Everything that recmia raises on purpose.
+
+Each message says what went wrong, where, what was found, what is allowed and how to mend it. The command line
+prints the message alone and ends with exit code 2.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RecmiaError(Exception):
+    """Base class of the errors below."""
+
+
+class ConfigError(RecmiaError):
+    """A setting is unknown, of the wrong type or out of range."""
+
+
+class DataError(RecmiaError):
+    """The data cannot be found, read or used as they stand."""
+
+
+class ProtocolError(RecmiaError):
+    """An object broke the contract of its interface, or sides that must be disjoint are not."""
+
+
+class NotFittedError(RecmiaError):
+    """A recommender or an attack was used before it was fitted."""
+
+
+class DivergedError(RecmiaError):
+    """Training produced values that are not finite."""
+
+
+class TooFewUsersError(DataError):
+    """There are not enough users to play the membership game.
+
+    Parameters
+    ----------
+    message : str
+    estimate : int
+        How many eligible users would be enough.
+    """
+
+    def __init__(self, message: str, estimate: int) -> None:
+        super().__init__(message)
+        self.estimate = estimate
+
+    def __reduce__(self) -> tuple[type[TooFewUsersError], tuple[str, int]]:
+        """Pickle with both arguments, so that the error survives a worker process."""
+        return type(self), (str(self), self.estimate)
+
+
+class MissingExtraError(RecmiaError):
+    """An optional package is needed; the message names the pip command that brings it."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """Words for an unknown `name`: the nearest allowed name, if one is near, and all allowed names."""
+    names = sorted(allowed)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}allowed: {', '.join(names)}"

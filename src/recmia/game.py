@@ -1,0 +1,239 @@
+"""The membership game: who is a member, and what each user is served.
+
+Two sides, shadow (the attacker's own data) and target (the audited system). On each, a fair draw makes half of the
+users members; a recommender is trained on the members' interactions alone. Membership is drawn before anything else,
+so members and non-members are exchangeable and any later difference is the system's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from recmia.errors import ConfigError, ProtocolError, TooFewUsersError, nearest
+from recmia.interactions import Bool, Int32, Interactions
+from recmia.recommenders.base import HasUserVectors, Recommender, top_k
+
+Regime = Literal["popular", "popular-random", "fold-in", "trained"]
+SplitUnit = Literal["users", "interactions"]
+
+# Fewer members or non-members a side than this, and no figure would mean anything.
+MIN_PER_CLASS = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """The candidates of one side and the truth about them.
+
+    Parameters
+    ----------
+    interactions : Interactions
+        Of all candidates, members or not.
+    member : bool, shape (n_users,)
+    """
+
+    interactions: Interactions
+    member: Bool
+
+    def __post_init__(self) -> None:
+        if self.member.shape != (self.interactions.n_users,) or self.member.dtype != np.bool_:
+            raise ProtocolError(f"member must be bool[{self.interactions.n_users}]; got {self.member.shape}")
+        self.member.setflags(write=False)
+
+    def training_data(self) -> Interactions:
+        """The members' interactions, all that a recommender of this side may see."""
+        return self.interactions.restrict(np.flatnonzero(self.member))
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Two disjoint sides, and a third part of the data for item vectors where one is set aside.
+
+    Parameters
+    ----------
+    shadow, target : Side
+    public : Interactions, optional
+    unit : {"users", "interactions"}
+        What is disjoint: the users, or each user's interactions.
+
+    Raises
+    ------
+    ProtocolError
+        If two parts share a user (or an interaction).
+    """
+
+    shadow: Side
+    target: Side
+    public: Interactions | None
+    unit: SplitUnit
+
+    def __post_init__(self) -> None:
+        parts = [self.shadow.interactions, self.target.interactions]
+        parts += [] if self.public is None else [self.public]
+        if any(part.items is not parts[0].items for part in parts):
+            raise ProtocolError("the parts of a split must share one item map")
+        for one, other in combinations(parts, 2):
+            shared = np.intersect1d(self._keys(one), self._keys(other))
+            if len(shared):
+                raise ProtocolError(f"two parts of the split share {len(shared)} {self.unit}; they must be disjoint")
+
+    def _keys(self, part: Interactions) -> npt.NDArray[np.generic]:
+        if self.unit == "users":
+            return part.users.ids
+        # The parts hold the same users, so rows are comparable.
+        if part.users is not self.shadow.interactions.users:
+            raise ProtocolError("the parts of a split by interactions must share one user map")
+        return part.user.astype(np.int64) * part.n_items + part.item
+
+
+def split_game(
+    interactions: Interactions,
+    *,
+    unit: SplitUnit = "users",
+    member_share: float = 0.5,
+    public: bool = False,
+    rng: np.random.Generator,
+) -> Split:
+    """Part the data into a shadow and a target side and draw the members of each.
+
+    Parameters
+    ----------
+    interactions : Interactions
+        Of the candidates only (users with enough interactions).
+    unit : {"users", "interactions"}
+        ``"users"`` gives each side its own users. ``"interactions"`` gives every user to both sides, with disjoint
+        thirds of the user's interactions; the last third is public (Zhang et al. 2021, section 5.1).
+    member_share : float
+        Share of a side's users that become members, in (0, 1).
+    public : bool
+        Set a third part of the users aside (always so for ``unit="interactions"``).
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    Split
+
+    Raises
+    ------
+    TooFewUsersError
+        If a side would have fewer than `MIN_PER_CLASS` members or non-members.
+    """
+    n_users = interactions.n_users
+    n_parts = 3 if public or unit == "interactions" else 2
+    smaller = min(member_share, 1 - member_share)
+    needed = int(np.ceil(MIN_PER_CLASS / smaller)) * (n_parts if unit == "users" else 1)
+    if n_users < needed:
+        raise TooFewUsersError(
+            f"{n_users} eligible users are too few: {needed} are needed for {MIN_PER_CLASS} members and as many "
+            f"non-members on each side (split = {unit!r}, member_share = {member_share:g}); bring more users, "
+            "or lower min_interactions",
+            estimate=needed,
+        )
+    if unit == "users":
+        parts = [interactions.restrict(np.sort(part)) for part in np.array_split(rng.permutation(n_users), n_parts)]
+    else:
+        parts = _thirds_of_each_user(interactions, rng)
+    sides = [Side(part, _draw_members(part.n_users, member_share, rng)) for part in parts[:2]]
+    return Split(shadow=sides[0], target=sides[1], public=parts[2] if n_parts == 3 else None, unit=unit)
+
+
+def _draw_members(n: int, share: float, rng: np.random.Generator) -> Bool:
+    member = np.zeros(n, np.bool_)
+    member[rng.permutation(n)[: round(share * n)]] = True
+    return member
+
+
+def _thirds_of_each_user(interactions: Interactions, rng: np.random.Generator) -> list[Interactions]:
+    # Shuffle within each user, then deal the records out in turn.
+    n = len(interactions)
+    order = np.lexsort((rng.random(n), interactions.user))
+    starts = np.searchsorted(interactions.user, np.arange(interactions.n_users))
+    counts = np.bincount(interactions.user, minlength=interactions.n_users)
+    if counts.min() < 3:
+        poorest = interactions.users.ids[int(np.argmin(counts))]
+        raise ConfigError(
+            f"split = 'interactions' parts each user's records in three, and user {poorest} has {counts.min()}; "
+            "raise min_interactions to 3 or more"
+        )
+    part = np.empty(n, np.int8)
+    part[order] = (np.arange(n) - starts[interactions.user]) % 3
+    return [interactions.take(np.flatnonzero(part == third)) for third in range(3)]
+
+
+def serve(
+    regime: Regime,
+    model: Recommender,
+    side: Side,
+    k: int,
+    *,
+    exclude_seen: bool = True,
+    alpha: float = 0.1,
+    rng: np.random.Generator,
+) -> Int32:
+    """Give each user of a side the list that the system would show.
+
+    ================  ==================================  ================================================
+    regime            a member gets                       a non-member gets
+    ================  ==================================  ================================================
+    popular           a list by its trained vector        the k most popular training items
+    popular-random    a list by its trained vector        k drawn from the k / alpha most popular
+    fold-in           a list from the history             a list from the history, by the same path
+    trained           a list by its trained vector        a list from the history
+    ================  ==================================  ================================================
+
+    A recommender without trained user vectors serves members from their history throughout.
+
+    Parameters
+    ----------
+    regime : {"popular", "popular-random", "fold-in", "trained"}
+    model : Recommender
+        Fitted on ``side.training_data()``.
+    side : Side
+    k : int
+    exclude_seen : bool
+        Whether personal lists leave out the history. A popular list is the same for all and leaves out nothing.
+    alpha : float
+        In (0, 1], for ``popular-random``.
+    rng : numpy.random.Generator
+        For ``popular-random``.
+
+    Returns
+    -------
+    int32, shape (n_users, k)
+
+    Raises
+    ------
+    ConfigError
+        For an unknown regime, or `k` above the number of items with training data.
+    """
+    if regime not in get_args(Regime):
+        raise ConfigError(f"unknown regime {regime!r}; {nearest(regime, get_args(Regime))}")
+    histories, member = side.interactions.csr(), side.member
+    if regime == "fold-in":
+        return model.recommend(histories, k, exclude_seen=exclude_seen)
+    known = model.fitted_items(k)
+    lists = np.empty((len(member), k), np.int32)
+    if isinstance(model, HasUserVectors):
+        seen = histories[member] if exclude_seen else None
+        lists[member] = top_k(model.score_vectors(model.user_vectors), seen, known, k)
+    else:
+        lists[member] = model.recommend(histories[member], k, exclude_seen=exclude_seen)
+    if regime == "trained":
+        lists[~member] = model.recommend(histories[~member], k, exclude_seen=exclude_seen)
+        return lists
+    ranking = rank_by_popularity(side.training_data().item_counts())[: int(known.sum())]
+    if regime == "popular":
+        lists[~member] = ranking[:k]
+    else:
+        pool = ranking[: max(k, round(k / alpha))]
+        lists[~member] = rng.permuted(np.tile(pool, (int((~member).sum()), 1)), axis=1)[:, :k]
+    return lists
+
+
+def rank_by_popularity(counts: npt.NDArray[np.int64]) -> Int32:
+    """Item rows from the most to the least popular, ties by lower row."""
+    return np.argsort(-counts, kind="stable").astype(np.int32)

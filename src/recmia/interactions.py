@@ -1,0 +1,224 @@
+"""Who interacted with what: the one table that all recommenders are trained on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from recmia.errors import DataError
+
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+Float32 = npt.NDArray[np.float32]
+Bool = npt.NDArray[np.bool_]
+
+MAX_INTERACTIONS = 2**31 - 1
+
+
+@dataclass(frozen=True, eq=False)
+class IdMap:
+    """The outer ids (of a file, of a database) behind the rows 0 .. n-1.
+
+    Parameters
+    ----------
+    ids : array of int64 or of str, shape (n,)
+        Unique. Row r stands for ``ids[r]``.
+    """
+
+    ids: npt.NDArray[np.generic]
+
+    def __post_init__(self) -> None:
+        if self.ids.ndim != 1 or len(np.unique(self.ids)) != len(self.ids):
+            raise DataError(f"ids must be a flat array without repeats; got shape {self.ids.shape}")
+        self.ids.setflags(write=False)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, rows: npt.NDArray[np.integer]) -> IdMap:
+        """The map that holds these rows only, in this order."""
+        return IdMap(self.ids[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class Interactions:
+    """Rated or seen (user, item) pairs, sorted by user and then item, without repeats.
+
+    Parameters
+    ----------
+    user, item : int32, shape (n,)
+        Rows of `users` and `items`.
+    value : float32, shape (n,)
+        The rating, or 1 where the data have none.
+    time : int64, shape (n,), optional
+        Seconds since the epoch.
+    users, items : IdMap
+        What the rows mean. An item need not occur: parts of a data set share its items.
+    rated : bool
+        Whether `value` holds ratings that differ, so that an explicit model makes sense.
+
+    Raises
+    ------
+    DataError
+        On empty data, unequal lengths, rows out of range, a repeated pair, or a value that is not finite.
+    """
+
+    user: Int32
+    item: Int32
+    value: Float32
+    time: Int64 | None
+    users: IdMap
+    items: IdMap
+    rated: bool = True
+
+    def __post_init__(self) -> None:
+        n = len(self.user)
+        if n == 0:
+            raise DataError("no interactions: the table is empty")
+        if n > MAX_INTERACTIONS:
+            raise DataError(f"{n} interactions are more than the {MAX_INTERACTIONS} that int32 positions can address")
+        expected: list[tuple[str, npt.NDArray[np.generic], type]] = [
+            ("user", self.user, np.int32),
+            ("item", self.item, np.int32),
+            ("value", self.value, np.float32),
+        ]
+        if self.time is not None:
+            expected.append(("time", self.time, np.int64))
+        for name, array, dtype in expected:
+            if array.shape != (n,) or array.dtype != dtype:
+                raise DataError(f"{name} must be {dtype.__name__}[{n}]; got {array.dtype}{list(array.shape)}")
+            array.setflags(write=False)
+        for name, rows, ids in (("user", self.user, self.users), ("item", self.item, self.items)):
+            if rows.min() < 0 or rows.max() >= len(ids):
+                raise DataError(f"{name} rows must lie in 0..{len(ids) - 1}; found {rows.min()}..{rows.max()}")
+        bad = np.flatnonzero(~np.isfinite(self.value))
+        if len(bad):
+            raise DataError(f"{len(bad)} values are not finite, the first at interaction {bad[0]}")
+        step = np.diff(self.user)
+        if (step < 0).any() or (np.diff(self.item)[step == 0] <= 0).any():
+            raise DataError("interactions must be sorted by user and item and hold each pair once; use from_arrays")
+
+    @classmethod
+    def from_arrays(
+        cls,
+        user: npt.ArrayLike,
+        item: npt.ArrayLike,
+        value: npt.ArrayLike | None = None,
+        time: npt.ArrayLike | None = None,
+    ) -> Interactions:
+        """Build from columns of outer ids in any order.
+
+        Parameters
+        ----------
+        user, item : array of int or str, shape (n,)
+        value : array of float, shape (n,), optional
+            Without it the data are implicit: every value is 1.
+        time : array of int, shape (n,), optional
+
+        Returns
+        -------
+        Interactions
+            Rows follow the sorted order of the ids.
+
+        Raises
+        ------
+        DataError
+            As the class, and on a pair that occurs twice.
+        """
+        user_ids, user_rows = np.unique(np.asarray(user), return_inverse=True)
+        item_ids, item_rows = np.unique(np.asarray(item), return_inverse=True)
+        order = np.lexsort((item_rows, user_rows))
+        n = len(user_rows)
+        return cls(
+            user=user_rows[order].astype(np.int32),
+            item=item_rows[order].astype(np.int32),
+            value=np.ones(n, np.float32) if value is None else np.asarray(value, np.float32)[order],
+            time=None if time is None else np.asarray(time, np.int64)[order],
+            users=IdMap(user_ids),
+            items=IdMap(item_ids),
+            rated=value is not None,
+        )
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @property
+    def n_users(self) -> int:
+        """Number of users, those without an interaction included."""
+        return len(self.users)
+
+    @property
+    def n_items(self) -> int:
+        """Number of items, those without an interaction included."""
+        return len(self.items)
+
+    def csr(self) -> sparse.csr_array:
+        """The values as a sparse matrix, float32, shape (n_users, n_items), column indices sorted."""
+        counts = np.bincount(self.user, minlength=self.n_users)
+        indptr = np.concatenate([[0], np.cumsum(counts)])
+        return sparse.csr_array((self.value, self.item, indptr), shape=(self.n_users, self.n_items))
+
+    def item_counts(self) -> Int64:
+        """How many users interacted with each item, int64, shape (n_items,)."""
+        return np.bincount(self.item, minlength=self.n_items)
+
+    def last_time(self) -> npt.NDArray[np.float64] | None:
+        """Each user's latest time stamp in seconds, float64, shape (n_users,); -inf for a user without any."""
+        if self.time is None:
+            return None
+        latest = np.full(self.n_users, -np.inf)
+        np.maximum.at(latest, self.user, self.time.astype(np.float64))
+        return latest
+
+    def take(self, records: Int64) -> Interactions:
+        """Keep these interactions (ascending positions), all users and all items."""
+        return Interactions(
+            self.user[records],
+            self.item[records],
+            self.value[records],
+            None if self.time is None else self.time[records],
+            self.users,
+            self.items,
+            self.rated,
+        )
+
+    def restrict(self, users: npt.NDArray[np.integer]) -> Interactions:
+        """Keep these users only, renumbered 0 .. len(users)-1 in ascending order of row; the items stay as they are.
+
+        Parameters
+        ----------
+        users : int, shape (m,)
+            Ascending rows without repeats.
+        """
+        users = np.asarray(users)
+        if len(users) == 0 or (np.diff(users) <= 0).any():
+            raise DataError(f"users must be a non-empty ascending array of rows without repeats; got {len(users)} rows")
+        renumber = np.full(self.n_users, -1, np.int32)
+        renumber[users] = np.arange(len(users), dtype=np.int32)
+        rows = renumber[self.user]
+        kept = self.take(np.flatnonzero(rows >= 0))
+        return Interactions(
+            renumber[kept.user],
+            kept.item,
+            kept.value,
+            kept.time,
+            self.users.take(users),
+            self.items,
+            self.rated,
+        )
+
+    def fingerprint(self) -> str:
+        """SHA-256 over all columns and ids: equal for equal data, however they were loaded."""
+        digest = hashlib.sha256()
+        for ids in (self.users.ids, self.items.ids):
+            digest.update("\x1f".join(map(str, ids.tolist())).encode())
+            digest.update(b"\x1e")
+        columns: Sequence[npt.NDArray[np.generic] | None] = (self.user, self.item, self.value, self.time)
+        for column in columns:
+            digest.update(b"none" if column is None else column.astype(column.dtype.newbyteorder("<")).tobytes())
+        return digest.hexdigest()

@@ -1,0 +1,113 @@
+"""What an attacker sees: plain arrays, and nothing that knows a model or the true split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from recmia.errors import ProtocolError
+
+Bool = npt.NDArray[np.bool_]
+Float64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """The users of one side as an attacker sees them. Who is a member is never part of it.
+
+    Parameters
+    ----------
+    histories : csr_array of float32, shape (n, n_items)
+        What each user interacted with, as known to anyone who knows the user.
+    lists : int32, shape (n, k)
+        What the system recommends to each user, best first; -1 pads a list that ends early.
+    history_mean : float64, shape (n, l)
+        Mean of the attacker's item vectors over each history.
+    list_mean : float64, shape (n, l)
+        Weighted mean of the attacker's item vectors over each list.
+    popular_mean : float64, shape (l,)
+        The same over the list of the most popular items.
+    has_vector : bool, shape (n,)
+        False where no item of the history, or none of the list, is known to the attacker; the means are then 0.
+    popularity : int64, shape (n_items,)
+        How many users of the attacker's own data interacted with each item.
+    last_time : float64, shape (n,), optional
+        Time of each user's latest interaction, in seconds.
+
+    Raises
+    ------
+    ProtocolError
+        On unequal shapes, an item out of range, an item twice in a list, or a mean that is not finite.
+    """
+
+    histories: sparse.csr_array
+    lists: npt.NDArray[np.int32]
+    history_mean: Float64
+    list_mean: Float64
+    popular_mean: Float64
+    has_vector: Bool
+    popularity: npt.NDArray[np.int64]
+    last_time: Float64 | None = None
+
+    def __post_init__(self) -> None:
+        n, n_items = self.histories.shape
+        l = self.popular_mean.shape[0]  # noqa: E741
+        shapes = {
+            "history_mean": (self.history_mean, (n, l)),
+            "list_mean": (self.list_mean, (n, l)),
+            "has_vector": (self.has_vector, (n,)),
+            "popularity": (self.popularity, (n_items,)),
+        }
+        if self.last_time is not None:
+            shapes["last_time"] = (self.last_time, (n,))
+        for name, (array, shape) in shapes.items():
+            if array.shape != shape:
+                raise ProtocolError(f"{name} must have shape {shape}; got {array.shape}")
+        for name in ("history_mean", "list_mean", "popular_mean"):
+            if not np.isfinite(getattr(self, name)).all():
+                raise ProtocolError(f"{name} holds values that are not finite")
+        check_lists(self.lists, n, n_items)
+
+    def __len__(self) -> int:
+        return len(self.lists)
+
+    @property
+    def user_vectors(self) -> Float64:
+        """The paper's user vectors, history mean minus list mean, float64, shape (n, l)."""
+        return self.history_mean - self.list_mean
+
+    def take(self, rows: npt.NDArray[np.integer]) -> Observation:
+        """The same knowledge of these users only."""
+        return replace(
+            self,
+            histories=self.histories[rows],
+            lists=self.lists[rows],
+            history_mean=self.history_mean[rows],
+            list_mean=self.list_mean[rows],
+            has_vector=self.has_vector[rows],
+            last_time=None if self.last_time is None else self.last_time[rows],
+        )
+
+
+def check_lists(lists: npt.NDArray[np.int32], n: int, n_items: int) -> None:
+    """Refuse anything that is not n lists of distinct items.
+
+    Raises
+    ------
+    ProtocolError
+        Naming the first user (row) and the rule that is broken.
+    """
+    if lists.ndim != 2 or lists.shape[0] != n or lists.dtype != np.int32:
+        raise ProtocolError(f"lists must be int32 with shape ({n}, k); got {lists.dtype} with shape {lists.shape}")
+    ordered = np.sort(lists, axis=1)
+    broken = {
+        f"holds an item out of 0..{n_items - 1} (-1 pads)": ((lists < -1) | (lists >= n_items)).any(axis=1),
+        "holds an item twice": ((np.diff(ordered, axis=1) == 0) & (ordered[:, 1:] >= 0)).any(axis=1),
+        "has an item after its padding": ((lists[:, :-1] == -1) & (lists[:, 1:] != -1)).any(axis=1),
+    }
+    for rule, users in broken.items():
+        if users.any():
+            raise ProtocolError(f"the list of user {int(np.argmax(users))} {rule}")
