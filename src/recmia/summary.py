@@ -37,6 +37,7 @@ def table(metrics: Sequence[Metric]) -> Table:
         caption="; ".join(sorted(notes)),
         caption_justify="left",
         box=box.SIMPLE_HEAD,
+        padding=(0, 0, 0, 1),
     )
     names = [name for name in names if name not in unresolved]
     out.add_column("served and attacked", no_wrap=True)
@@ -73,22 +74,23 @@ def verdict(metrics: Sequence[Metric]) -> str:
 def _regime_verdict(regime: str, aucs: Sequence[Metric]) -> str:
     attack = max((row for row in aucs if row.attack not in BASELINES), key=_value, default=None)
     rule = max((row for row in aucs if row.attack in BASELINES), key=_value)
-    words = f"{regime} ({REGIME_WORDS[regime]}): "
+    sentences = []
     if attack is not None:
-        words += f"the published attack ({attack.attack}) {_strength(attack)} (AUC {_figure(attack)}). "
+        sentences.append(f"the published attack ({attack.attack}) {_strength(attack)} (AUC {_figure(attack)}).")
     if _low(rule) > 0.5 and (attack is None or _value(rule) >= _value(attack) - 0.02):
-        words += f"A rule that needs no model at all ({rule.attack}) reaches {_figure(rule)}"
-        if regime in _SHARED_PATH:
-            words += ": whatever is seen here does not need an attack."
-        else:
-            words += ": what is measured is the list that non-members are given, not what the model remembers."
+        sentences.append(f"A rule that needs no model at all ({rule.attack}) reaches {_figure(rule)}:")
+        sentences.append(
+            "what can be seen here, needs no attack to be seen."
+            if regime in _SHARED_PATH
+            else "what is measured is the list that non-members are given, not what the model remembers."
+        )
     elif attack is not None:
-        words += f"The best rule without a model ({rule.attack}) reaches {_figure(rule)}. "
+        sentences.append(f"The best rule without a model ({rule.attack}) reaches {_figure(rule)}.")
         if _low(attack) > max(0.5, _value(rule)):
-            words += "The attack sees more than any such rule: the model's lists give members away."
-        if regime in _SHARED_PATH and _value(attack) < _WEAK:
-            words += "That an attack fails is no proof of safety: a stronger one may not."
-    return words.strip()
+            sentences.append("The attack sees more than any such rule: the lists give members away.")
+    if regime in _SHARED_PATH and attack is not None and _value(attack) < _WEAK:
+        sentences.append("That an attack fails is no proof of safety: a stronger one may not.")
+    return f"{regime} ({REGIME_WORDS[regime]}): {' '.join(sentences)}"
 
 
 _WEAK = 0.65

@@ -110,7 +110,8 @@ def _items(lengths: Int64, interest: npt.NDArray[np.float64], genre: Int64, rng:
     curve = np.concatenate([np.cumsum(popularity[by_genre[a:b]]) for a, b in pairwise(starts)])
     # A genre without items gets no interest.
     cumulative = np.cumsum(interest * (np.diff(starts) > 0), axis=1)
-    return np.asarray(_draw_items(lengths, cumulative, by_genre, starts, curve, rng), np.int64)
+    items: Int64 = _draw_items(lengths, cumulative, by_genre, starts, curve, rng)
+    return items
 
 
 @numba.njit(cache=True)
