@@ -174,21 +174,22 @@ def clopper_pearson(successes: int, trials: int, confidence: float = CONFIDENCE)
 
 
 def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
-    """Mean over independent splits with Student's t interval, cut to [0, 1].
+    """Mean over independent splits with its interval, cut to [0, 1].
 
-    One split keeps its own interval. Where every split gives the same figure, a perfect score say, the spread tells
-    nothing, and the widest interval of a single split stands in.
+    Student's t on the spread over the splits; but never narrower than what the splits' own intervals leave of the
+    mean, since a few splits can agree by chance, and a perfect score has no spread at all. One split keeps its own
+    interval.
     """
-    values = [estimate.value for estimate in estimates if estimate.value is not None]
-    if len(estimates) == 1 or len(values) < len(estimates):
+    whole = [(one.value, one.low, one.high) for one in estimates]
+    known = [(v, low, high) for v, low, high in whole if v is not None and low is not None and high is not None]
+    if len(estimates) == 1 or len(known) < len(estimates):
         return min(estimates, key=lambda estimate: estimate.value is not None)
-    mean, spread = float(np.mean(values)), float(np.std(values, ddof=1))
-    if spread == 0:
-        lows = [estimate.low for estimate in estimates if estimate.low is not None]
-        highs = [estimate.high for estimate in estimates if estimate.high is not None]
-        return Estimate(values[0], min(lows), max(highs))
-    half = float(special.stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)) * spread / np.sqrt(len(values))
-    return Estimate(mean, max(0.0, mean - half), min(1.0, mean + half))
+    value, low, high = np.array(known).T
+    n = len(value)
+    spread = float(special.stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * float(np.std(value, ddof=1))
+    below, above = (max(spread, math.sqrt(np.mean(width**2))) / math.sqrt(n) for width in (value - low, high - value))
+    mean = float(np.mean(value))
+    return Estimate(mean, max(0.0, mean - below), min(1.0, mean + above))
 
 
 def _midranks(score: Float64) -> Float64:
