@@ -1,8 +1,9 @@
 """Streams by name."""
 
-import numpy as np
-
 from recmia.seeding import rng_for
+
+# A change here changes every published figure: the CHANGELOG must say so.
+GOLDEN = [189376, 947767, 326087]
 
 
 def test_same_path_same_stream() -> None:
@@ -17,8 +18,5 @@ def test_every_part_of_the_path_matters() -> None:
     assert len(set(draws)) == len(draws)
 
 
-def test_known_value() -> None:
-    # A change here changes every result: say so in the CHANGELOG.
-    expected = rng_for(0, "split").integers(10**6, size=3).tolist()
-    assert expected == [rng_for(0, "split").integers(10**6, size=3).tolist()][0]
-    np.testing.assert_array_equal(rng_for(7, "x").random(2), rng_for(7, "x").random(2))
+def test_streams_keep_their_numbers_over_versions() -> None:
+    assert rng_for(0, "split").integers(10**6, size=3).tolist() == GOLDEN

@@ -1,0 +1,32 @@
+"""Data that many tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recmia import Interactions
+from recmia.datasets import load
+
+
+@pytest.fixture(scope="session")
+def small() -> Interactions:
+    """Synthetic data that train in milliseconds."""
+    return load("synthetic:120x200x6000").interactions
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20231123)
+
+
+@pytest.fixture(scope="session")
+def movielens_folder() -> Path:
+    """The folder of the paper's data set; tests that need it are skipped, with the reason, where it is missing."""
+    folder = Path(os.environ.get("RECMIA_DATA", "")) / "ml-latest-small"
+    if not os.environ.get("RECMIA_DATA") or not (folder / "ratings.csv").is_file():
+        pytest.skip("$RECMIA_DATA does not hold ml-latest-small/ratings.csv, the paper's data set")
+    return folder

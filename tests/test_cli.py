@@ -1,0 +1,158 @@
+"""The command line, run as a program."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from recmia.audit import AuditConfig
+
+QUICK = ["-d", "synthetic:120x200x6000", "-l", "8", "-k", "10", "--seeds", "1", "--lfm-epochs", "2"]
+PROGRAM = [sys.executable, "-c", "from recmia.cli import main; main()"]
+
+
+def recmia(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "120", "NO_COLOR": "1"}
+    return subprocess.run(
+        [*PROGRAM, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from leaves(field.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def test_every_setting_has_an_option(tmp_path: Path) -> None:
+    shown = recmia("audit", "--help", cwd=tmp_path).stdout
+    for path in leaves(AuditConfig):
+        assert f"--{path.replace('.', '-').replace('_', '-')}" in shown
+
+
+def test_audit_prints_the_table_and_writes_the_folder(tmp_path: Path) -> None:
+    done = recmia("audit", *QUICK, "--out", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for words in (
+        "mlp",
+        "shared-list",
+        "AUC",
+        "not resolvable with 30 non-members",
+        "needs no model at all",
+        "synthetic",
+    ):
+        assert words in done.stdout
+    assert "written to run" in done.stdout
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_options_win_over_the_file(tmp_path: Path) -> None:
+    (tmp_path / "my.toml").write_text(
+        'dataset = "synthetic:120x200x6000"\nk = 7\nl = 4\nseeds = 1\n[lfm]\nepochs = 2\n'
+    )
+    arguments = ["--config", "my.toml", "-k", "9", "--lfm-n-negatives", "2", "--regimes", "fold-in, trained"]
+    more = ["--attack", "naive-bayes", "--no-exclude-seen", "--mlp-hidden", "4,3"]
+    done = recmia("audit", *arguments, *more, "-o", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    written: dict[str, Any] = tomllib.loads((tmp_path / "run" / "config.toml").read_text())
+    assert (written["k"], written["l"], written["regimes"]) == (9, 4, ["fold-in", "trained"])
+    assert (written["lfm"]["epochs"], written["lfm"]["n_negatives"]) == (2, 2)
+    assert (written["exclude_seen"], written["attacks"], written["mlp"]["hidden"]) == (False, ["naive-bayes"], [4, 3])
+    again = recmia("audit", "--config", "run/config.toml", "-o", "again", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    for name in ("scores.parquet", "config.toml"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+def test_without_out_the_folder_is_named_by_time(tmp_path: Path) -> None:
+    done = recmia("audit", *QUICK, "--attacks", "", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (run,) = (tmp_path / "runs").iterdir()
+    assert run.name.startswith("synthetic-120x200x6000-")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["audit", "-d", "ml-lates-small"], "did you mean 'ml-latest-small'"),
+        (["audit", "-d", "./missing.csv"], "no such file or folder: ./missing.csv"),
+        (["audit", "--regimes", "foldin"], "did you mean 'fold-in'"),
+        (["audit", "--attack", "mlpp"], "did you mean 'mlp'"),
+        (["audit", "--target", "lmf"], "did you mean 'lfm'"),
+        (["audit", "-l", "0"], "l: Input should be greater than or equal to 1"),
+        (["audit", *QUICK, "-k", "100000"], "k, the list length, must lie in 1.."),
+        (["audit", "--config", "missing.toml"], "cannot read the configuration missing.toml"),
+        (["audit", "--config", "bad.toml"], "unknown setting 'sedes'; did you mean 'seeds'"),
+        (["audit", "--config", "table.toml", "--lfm-epochs", "3"], "lfm must be a table of settings"),
+        (["audit", *QUICK, "-o", "taken"], "the output folder taken exists"),
+        (["audit", "-d", "synthetic:20x60x500"], "20 eligible users are too few: 40 are needed"),
+        (["audit", "-d", "ratings.csv"], "ratings.csv has no column for the item; found 'user', 'movie'"),
+        (["audit", "--nonsense"], "No such option"),
+        (["data", "nonsense"], "unknown data set 'nonsense'"),
+        (["data", "ratings.csv", "--separator", "::"], "the separator must be one character"),
+        (["adit"], "No such command"),
+    ],
+    ids=lambda value: " ".join(value[:4]) if isinstance(value, list) else None,
+)
+def test_bad_input_is_told_in_a_line_and_leaves_nothing(tmp_path: Path, arguments: list[str], words: str) -> None:
+    (tmp_path / "bad.toml").write_text("sedes = 3\n")
+    (tmp_path / "table.toml").write_text("lfm = 3\n")
+    (tmp_path / "ratings.csv").write_text("user,movie\n1,2\n")
+    (tmp_path / "taken").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    done = recmia(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert words in " ".join(done.stderr.split()).replace("│ ", "").replace(" │", "")
+    assert "Traceback" not in done.stderr + done.stdout
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    done = recmia("audit", "-l", "0", "--debug", cwd=tmp_path)
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_interrupt_leaves_nothing(tmp_path: Path, jobs: str) -> None:
+    arguments = ["audit", *QUICK, "--seeds", "2000", "--jobs", jobs, "-o", "run"]
+    with subprocess.Popen([*PROGRAM, *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:
+        time.sleep(8)
+        assert running.poll() is None, "the run must still be under way"
+        running.send_signal(signal.SIGINT)
+        _, errors = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "interrupted; nothing was written" in errors
+    assert "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_data_prints_the_cleaning_report(tmp_path: Path) -> None:
+    rows = "".join(f"{user},{item}\n" for user in range(3) for item in range(25 - 10 * (user == 2)))
+    (tmp_path / "log.csv").write_text("user,item\n" + rows + "0,3\n")
+    done = recmia("data", "log.csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "log.csv: 66 rows read, 50 kept" in done.stdout
+    assert "dropped 1: an earlier row of the same user and item" in done.stdout
+    assert "dropped 15: users with fewer than 20 interactions (1 of 3 users)" in done.stdout
+    assert "2 users, 25 items, 50 interactions, without ratings, without times" in done.stdout
+
+
+def test_version(tmp_path: Path) -> None:
+    from recmia import __version__
+
+    assert recmia("--version", cwd=tmp_path).stdout == f"recmia {__version__}\n"

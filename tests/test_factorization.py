@@ -1,0 +1,175 @@
+"""The SGD: against a twin in plain Python, against scikit-surprise, and what it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recmia import Interactions
+from recmia.errors import ConfigError, DataError, DivergedError
+from recmia.factorization import Factors, SGDSettings, factorize
+
+MASK = 2**64 - 1
+GOLDEN_GAMMA = 0x9E3779B97F4A7C15
+
+
+def mix(state: int) -> int:
+    """Splitmix64 with Python's integers."""
+    z = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
+    return z ^ (z >> 31)
+
+
+def twin(data: Interactions, settings: SGDSettings, l: int, rng: np.random.Generator) -> Factors:  # noqa: E741
+    """What `factorize` should compute, written from the formulas, one sample after the other in double precision."""
+    known = np.bincount(data.item, minlength=data.n_items) > 0
+    P = rng.normal(0, settings.init_std, (data.n_users, l))
+    Q = rng.normal(0, settings.init_std, (data.n_items, l))
+    Q[~known] = 0
+    b_user, b_item = np.zeros(data.n_users), np.zeros(data.n_items)
+    explicit = settings.feedback == "explicit"
+    mu = data.value.mean() if explicit else 0.0
+    seen = {u: set(data.item[data.user == u].tolist()) for u in range(data.n_users)}
+    known_items = np.flatnonzero(known)
+    rate, reg = settings.learning_rate, settings.regularisation
+
+    def step(u: int, i: int, r: float) -> None:
+        e = r - mu - b_user[u] - b_item[i] - P[u] @ Q[i]
+        if settings.bias and explicit:
+            b_user[u] += rate * (e - reg * b_user[u])
+            b_item[i] += rate * (e - reg * b_item[i])
+        p_old = P[u].copy()
+        P[u] += rate * (e * Q[i] - reg * P[u])
+        Q[i] += rate * (e * p_old - reg * Q[i])
+
+    for _ in range(settings.epochs):
+        order = rng.permutation(len(data))
+        key = None if explicit else int(rng.integers(2**64, dtype=np.uint64))
+        for n in order.tolist():
+            u = int(data.user[n])
+            step(u, int(data.item[n]), float(data.value[n]) if explicit else 1.0)
+            if key is None:
+                continue
+            state = mix(key ^ ((n * GOLDEN_GAMMA) & MASK))
+            for _ in range(settings.n_negatives):
+                while True:
+                    state = (state + GOLDEN_GAMMA) & MASK
+                    j = int(known_items[((mix(state) >> 32) * len(known_items)) >> 32])
+                    if j not in seen[u]:
+                        break
+                step(u, j, 0.0)
+    single = np.float32
+    return Factors(P.astype(single), Q.astype(single), b_user.astype(single), b_item.astype(single), float(mu), known)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"feedback": "explicit"},
+        {"feedback": "explicit", "bias": True},
+        {"feedback": "implicit"},
+        {"feedback": "implicit", "n_negatives": 3, "regularisation": 0.1},
+    ],
+    ids=["explicit", "biased", "implicit", "more negatives"],
+)
+def test_kernel_agrees_with_its_twin(small: Interactions, changed: dict[str, Any]) -> None:
+    settings = SGDSettings(learning_rate=0.02, epochs=3, **changed)
+    data = small.restrict(np.arange(25))
+    ours = factorize(data, settings, l=7, rng=np.random.default_rng(5))
+    expected = twin(data, settings, 7, np.random.default_rng(5))
+    start = np.random.default_rng(5).normal(0, settings.init_std, (data.n_users, 7))
+    assert np.abs(ours.user - start).max() > 0.05, "nothing was learned, so nothing would be compared"
+    for name in ("user", "item", "user_bias", "item_bias"):
+        np.testing.assert_allclose(getattr(ours, name), getattr(expected, name), atol=2e-5, err_msg=name)
+
+
+def test_twin_tells_a_wrong_sign(small: Interactions) -> None:
+    # The negative control of the test above: another regularisation is seen.
+    data = small.restrict(np.arange(25))
+    ours = factorize(data, SGDSettings(epochs=3), l=7, rng=np.random.default_rng(5))
+    other = twin(data, SGDSettings(epochs=3, regularisation=0.02), 7, np.random.default_rng(5))
+    assert np.abs(ours.user - other.user).max() > 2e-5
+
+
+@pytest.mark.parametrize("feedback", ["explicit", "implicit"])
+def test_same_seed_same_factors(small: Interactions, feedback: str) -> None:
+    settings = SGDSettings(feedback=feedback, epochs=2)
+    one, same, other = (factorize(small, settings, l=9, rng=np.random.default_rng(seed)) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one.user, same.user)
+    np.testing.assert_array_equal(one.item, same.item)
+    assert not np.array_equal(one.item, other.item)
+
+
+def test_learns_the_ratings(small: Interactions) -> None:
+    def error(epochs: int) -> float:
+        settings = SGDSettings(feedback="explicit", epochs=epochs)
+        factors = factorize(small, settings, l=20, rng=np.random.default_rng(0))
+        return float(np.sqrt(np.mean((factors.predict(small.user, small.item) - small.value) ** 2)))
+
+    assert error(60) < 0.7 * error(1)
+
+
+def test_negatives_are_never_seen_items() -> None:
+    # One user has seen all items but one: only that one can be drawn, and its score sinks.
+    data = Interactions.from_arrays([0] * 9 + [1] * 10, [*range(9), *range(10)])
+    factors = factorize(data, SGDSettings(epochs=400, learning_rate=0.05), l=4, rng=np.random.default_rng(0))
+    scores = factors.user @ factors.item.T
+    assert scores[0, 9] < 0.25
+    assert (scores[0, :9] > 0.75).all()
+    assert np.isfinite(scores).all(), "the second user has seen all items and has no negatives"
+
+
+def test_unknown_items_have_no_vector(small: Interactions) -> None:
+    part = small.restrict(np.arange(2))
+    factors = factorize(part, SGDSettings(epochs=2), l=5, rng=np.random.default_rng(0))
+    assert 0 < factors.known.sum() < small.n_items
+    assert (factors.item[~factors.known] == 0).all()
+    assert (np.abs(factors.item[factors.known]).sum(axis=1) > 0).all()
+
+
+def test_divergence_names_epoch_rate_and_remedy(small: Interactions) -> None:
+    settings = SGDSettings(feedback="explicit", learning_rate=5.0)
+    with pytest.raises(DivergedError, match=r"after epoch \d+ of 20 at learning rate 5 .* lower the learning rate"):
+        factorize(small, settings, l=8, rng=np.random.default_rng(0))
+
+
+def test_l_below_one(small: Interactions) -> None:
+    with pytest.raises(ConfigError, match="at least 1; got 0"):
+        factorize(small, SGDSettings(), l=0, rng=np.random.default_rng(0))
+
+
+def test_explicit_needs_ratings() -> None:
+    data = Interactions.from_arrays([1, 2], [1, 2])
+    with pytest.raises(DataError, match="name the rating column, or train with feedback = 'implicit'"):
+        factorize(data, SGDSettings(feedback="explicit"), l=2, rng=np.random.default_rng(0))
+
+
+def test_rmse_within_one_per_cent_of_surprise(movielens_folder: object) -> None:
+    surprise = pytest.importorskip("surprise", reason="the extra peers (scikit-surprise) is not installed")
+    from recmia.datasets import load
+
+    data = load(str(movielens_folder)).interactions
+    held_out = np.random.default_rng(0).random(len(data)) < 0.1
+    train, test = data.take(np.flatnonzero(~held_out)), data.take(np.flatnonzero(held_out))
+    settings = SGDSettings(feedback="explicit", bias=True, learning_rate=0.01, regularisation=0.01, epochs=20)
+    ours = factorize(train, settings, l=100, rng=np.random.default_rng(1))
+    # Surprise predicts the mean (and a known side's bias) for unknown users and items, as zero factors do.
+    known = ours.known[test.item]
+    predicted = np.clip(ours.predict(test.user, test.item), 0.5, 5)
+    assert known.mean() > 0.9
+
+    import pandas as pd
+
+    frame = pd.DataFrame({"user": train.user, "item": train.item, "rating": train.value})
+    loaded = surprise.Dataset.load_from_df(frame, surprise.Reader(rating_scale=(0.5, 5)))
+    peer = surprise.SVD(n_factors=100, n_epochs=20, lr_all=0.01, reg_all=0.01, biased=True, random_state=1)
+    peer.fit(loaded.build_full_trainset())
+    theirs = np.array([peer.predict(u, i).est for u, i in zip(test.user, test.item, strict=True)])
+
+    def rmse(estimates: Any) -> float:
+        return float(np.sqrt(np.mean((estimates - test.value) ** 2)))
+
+    assert rmse(predicted) == pytest.approx(rmse(theirs), rel=0.01)
+    assert rmse(np.full(len(test), train.value.mean())) > 1.05 * rmse(theirs), "the mean alone must not pass"

@@ -1,0 +1,123 @@
+"""The table of interactions: what it refuses and what it keeps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recmia import Interactions
+from recmia.errors import DataError
+from recmia.interactions import IdMap
+
+PAIRS = st.sets(st.tuples(st.integers(-50, 50), st.integers(0, 30)), min_size=1, max_size=60)
+
+
+def columns(**changed: Any) -> dict[str, Any]:
+    good = {
+        "user": np.array([0, 0, 1], np.int32),
+        "item": np.array([0, 2, 1], np.int32),
+        "value": np.array([1, 2, 3], np.float32),
+        "time": None,
+        "users": IdMap(np.array([10, 20])),
+        "items": IdMap(np.array(["a", "b", "c"])),
+    }
+    return {**good, **changed}
+
+
+def test_the_good_columns_are_good() -> None:
+    data = Interactions(**columns())
+    np.testing.assert_array_equal(data.csr().toarray(), [[1, 0, 2], [0, 3, 0]])
+    np.testing.assert_array_equal(data.item_counts(), [1, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"user": np.array([], np.int32)}, "empty"),
+        ({"user": np.array([0, 0, 2], np.int32)}, r"user rows must lie in 0\.\.1; found 0\.\.2"),
+        ({"item": np.array([0, -1, 1], np.int32)}, r"item rows must lie in 0\.\.2"),
+        ({"value": np.array([1, np.nan, 3], np.float32)}, "1 values are not finite, the first at interaction 1"),
+        ({"value": np.array([1, 2, 3], np.float64)}, "value must be float32"),
+        ({"value": np.array([1, 2], np.float32)}, "value must be float32"),
+        ({"time": np.array([1, 2, 3], np.int32)}, "time must be int64"),
+        ({"item": np.array([0, 0, 1], np.int32)}, "hold each pair once"),
+        ({"user": np.array([1, 0, 0], np.int32)}, "sorted"),
+    ],
+)
+def test_bad_columns_are_refused(changed: dict[str, Any], words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        Interactions(**columns(**changed))
+
+
+def test_ids_must_be_unique() -> None:
+    with pytest.raises(DataError, match="without repeats"):
+        IdMap(np.array([1, 1]))
+
+
+def test_from_arrays_refuses_a_repeated_pair() -> None:
+    with pytest.raises(DataError, match="each pair once"):
+        Interactions.from_arrays([1, 1], [2, 2])
+
+
+def test_without_values_nothing_is_rated() -> None:
+    data = Interactions.from_arrays([1, 2], ["x", "y"])
+    assert not data.rated
+    np.testing.assert_array_equal(data.value, [1, 1])
+
+
+def test_arrays_cannot_be_changed() -> None:
+    data = Interactions(**columns())
+    with pytest.raises(ValueError, match="read-only"):
+        data.value[0] = 9
+
+
+@given(PAIRS, st.randoms(use_true_random=False))
+def test_order_of_the_rows_does_not_matter(pairs: set[tuple[int, int]], random: Any) -> None:
+    rows = sorted(pairs)
+    shuffled = random.sample(rows, len(rows))
+    built = [
+        Interactions.from_arrays([u for u, _ in some], [i for _, i in some], [u + 0.5 * i for u, i in some])
+        for some in (rows, shuffled)
+    ]
+    assert built[0].fingerprint() == built[1].fingerprint()
+    users, items = built[0].users.ids, built[0].items.ids
+    assert {(int(users[u]), int(items[i])) for u, i in zip(built[0].user, built[0].item, strict=True)} == pairs
+
+
+@given(PAIRS, st.data())
+def test_restrict_keeps_exactly_these_users(pairs: set[tuple[int, int]], data: st.DataObject) -> None:
+    whole = Interactions.from_arrays([u for u, _ in pairs], [i for _, i in pairs])
+    kept = sorted(data.draw(st.sets(st.integers(0, whole.n_users - 1), min_size=1)))
+    part = whole.restrict(np.array(kept))
+    assert part.items is whole.items
+    np.testing.assert_array_equal(part.users.ids, whole.users.ids[kept])
+    np.testing.assert_array_equal(part.csr().toarray(), whole.csr().toarray()[kept])
+
+
+@pytest.mark.parametrize("users", [[], [1, 0], [0, 0]])
+def test_restrict_refuses_unordered_users(users: list[int]) -> None:
+    with pytest.raises(DataError, match="ascending"):
+        Interactions(**columns()).restrict(np.array(users, np.int64))
+
+
+def test_fingerprint_sees_every_column() -> None:
+    base = Interactions(**columns(time=np.array([1, 2, 3])))
+    others = [
+        Interactions(**columns()),
+        Interactions(**columns(time=np.array([1, 2, 4]))),
+        Interactions(**columns(time=np.array([1, 2, 3]), value=np.array([1, 2, 4], np.float32))),
+        Interactions(**columns(time=np.array([1, 2, 3]), users=IdMap(np.array([10, 21])))),
+    ]
+    prints = {data.fingerprint() for data in [base, *others]}
+    assert len(prints) == len(others) + 1
+
+
+def test_last_time() -> None:
+    data = Interactions(**columns(time=np.array([5, 9, 2])))
+    latest = data.last_time()
+    assert latest is not None
+    np.testing.assert_array_equal(latest, [9, 2])
