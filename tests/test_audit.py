@@ -106,7 +106,11 @@ def test_unknown_items_are_reported(quick: AuditResult) -> None:
 def test_progress_ends_at_the_total(small: Interactions) -> None:
     for jobs in (1, 2):
         seen: list[tuple[int, int]] = []
-        recmia.audit(small, jobs=jobs, progress=lambda _, done, total, seen=seen: seen.append((done, total)), **QUICK)
+
+        def note(text: str, done: int, total: int, seen: list[tuple[int, int]] = seen) -> None:
+            seen.append((done, total))
+
+        recmia.audit(small, jobs=jobs, progress=note, **QUICK)
         assert seen[-1] == (10, 10)
         assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 

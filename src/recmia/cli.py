@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, get_origin
 
-import click
 import typer
 from pydantic import BaseModel
 from rich.console import Console
@@ -47,6 +46,7 @@ _ALIASES = {
     "regimes": ("--regime",),
     "dataset": ("-d",),
 }
+_INTERRUPTED = 130
 _PARAMETER = inspect.Parameter.KEYWORD_ONLY
 
 
@@ -55,27 +55,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
-        code = app(args=arguments, standalone_mode=False) or 0
-    except click.exceptions.Exit as stop:
-        code = stop.exit_code
-    except click.ClickException as error:
-        error.show()
-        code = 2
-    except (click.Abort, KeyboardInterrupt):
-        errors.print("interrupted; nothing was written")
-        code = 130
+        app(args=arguments)
+    except SystemExit as stop:
+        if stop.code == _INTERRUPTED:
+            errors.print("interrupted; nothing was written")
+        raise
     except RecmiaError as error:
         if "--debug" in arguments:
             raise
         errors.print(f"[bold red]error:[/] {escape(str(error))}")
-        code = 2
+        sys.exit(2)
     except Exception as error:
         if "--debug" in arguments:
             raise
         reason = escape(f"{type(error).__name__}: {error}")
         errors.print(f"[bold red]a bug in recmia:[/] {reason} (run again with --debug for the traceback)")
-        code = 3
-    sys.exit(code)
+        sys.exit(3)
 
 
 def _audit(**options: Any) -> None:

@@ -19,6 +19,8 @@ from recmia.attacks.base import Attack, Bool, Float64
 from recmia.errors import NotFittedError, ProtocolError
 from recmia.observation import Observation
 
+_INTERRUPTED = "Training interrupted by user"
+
 
 class MLPSettings(BaseModel):
     """The paper's attack model: l -> 32 -> 8 -> 2, ReLU, SGD with momentum, cross-entropy."""
@@ -104,7 +106,14 @@ class VectorClassifier(Attack):
             # that is larger than the data is cut to it.
             warnings.simplefilter("ignore", ConvergenceWarning)
             warnings.filterwarnings("ignore", message="Got `batch_size`")
-            self._model.fit(shadow.user_vectors[usable], member[usable])
+            # scikit-learn's MLP turns Ctrl-C into a warning and a half-trained model.
+            warnings.filterwarnings("error", message=_INTERRUPTED)
+            try:
+                self._model.fit(shadow.user_vectors[usable], member[usable])
+            except UserWarning as warning:
+                if _INTERRUPTED in str(warning):
+                    raise KeyboardInterrupt from None
+                raise
         return self
 
     def score(self, observation: Observation) -> Float64:
