@@ -80,7 +80,9 @@ def write_run(result: AuditResult, folder: Path) -> None:
             result.rocs,
             aucs,
             result.metrics[0].n_nonmembers,
-            f"{config.target} attacked with {config.shadow} shadows, l = {config.l}, k = {config.k}\n{source}",
+            "Can members be told from non-members by the lists they get?\n"
+            f"{config.target}, attacked with {config.shadow} shadows, l = {config.l}, k = {config.k}; {source}; "
+            f"seeds: {config.seeds}; band: 95% interval",
         )
         figure.savefig(scratch / "roc.png", dpi=150)
         # No date and no random ids: the same result gives the same file.

@@ -80,7 +80,7 @@ def _regime_verdict(regime: str, aucs: Sequence[Metric]) -> str:
     if _low(rule) > 0.5 and (attack is None or _value(rule) >= _value(attack) - 0.02):
         sentences.append(f"A rule that needs no model at all ({rule.attack}) reaches {_figure(rule)}:")
         sentences.append(
-            "what can be seen here, needs no attack to be seen."
+            "what shows here shows without an attack."
             if regime in _SHARED_PATH
             else "what is measured is the list that non-members are given, not what the model remembers."
         )

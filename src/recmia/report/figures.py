@@ -28,7 +28,8 @@ def roc_figure(
     Parameters
     ----------
     rocs : mapping of (regime, attack) to the ROC of each seed
-        The curve is their mean TPR at each FPR; the band is the 95% t interval over seeds.
+        The curve is their mean TPR at each FPR; the band is the 95% t interval over three or
+        more seeds.
     aucs : mapping of (regime, attack) to float
     n_nonmembers : int
         Sets the finest FPR of the logarithmic axes.
@@ -40,7 +41,7 @@ def roc_figure(
     """
     regimes = list(dict.fromkeys(regime for regime, _ in rocs))
     figure = Figure(figsize=(10.5, 0.8 + 4.5 * len(regimes)), layout="constrained")
-    figure.suptitle(title, x=0.01, ha="left", weight="bold")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     grid = figure.subplots(len(regimes), 2, squeeze=False)
     for (linear, logarithmic), regime in zip(grid, regimes, strict=True):
         _draw(linear, regime, rocs, aucs, np.linspace(0, 1, 501))
@@ -89,7 +90,7 @@ def _draw(
             continue
         colour = next(colours)
         axes.plot(fpr, mean, color=colour, linewidth=2.2, label=label, drawstyle="steps-post", zorder=3)
-        if len(curves) > 1:
+        if len(curves) > 2:  # two cannot tell how much a third would differ
             quantile = float(special.stdtrit(len(curves) - 1, (1 + CONFIDENCE) / 2))
             half = quantile * tpr.std(axis=0, ddof=1) / np.sqrt(len(curves))
             low, high = np.clip(mean - half, 0, 1), np.clip(mean + half, 0, 1)
