@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -47,6 +48,8 @@ _ALIASES = {
     "dataset": ("-d",),
 }
 _INTERRUPTED = 130
+# Where the output is a file, there is room for the table.
+_FILE_WIDTH = 100
 _PARAMETER = inspect.Parameter.KEYWORD_ONLY
 
 
@@ -96,6 +99,8 @@ def _audit(**options: Any) -> None:
         progress("writing the run folder", *([result.config.seeds] * 2))
         store.write_run(result, out)
     console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _FILE_WIDTH
     data = result.provenance["data"]
     console.print(f"data: {escape(data['source'])}: {data['rows_kept']:,} interactions of {data['users']:,} users")
     for reason, count in data["dropped"].items():

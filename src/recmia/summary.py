@@ -42,7 +42,8 @@ def table(metrics: Sequence[Metric]) -> Table:
     names = [name for name in names if name not in unresolved]
     out.add_column("served and attacked", no_wrap=True)
     for name in names:
-        out.add_column(_heading(name), justify="right")
+        # On a narrow terminal a figure breaks before its interval, never within.
+        out.add_column(_heading(name), justify="right", min_width=len("[0.123–0.456]") - 2 * (name != "auc"))
     by_key = {(row.regime, row.attack, row.metric): row for row in metrics}
     for regime in dict.fromkeys(row.regime for row in metrics):
         out.add_section()
