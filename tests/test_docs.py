@@ -32,7 +32,10 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, movielens_folder: Path) 
     folder = tmp_path_factory.mktemp("typed")
     programs = folder / "bin"
     programs.mkdir()
-    for name, program in (("recmia", f"{sys.executable} -c 'from recmia.cli import main; main()'"), ("python", sys.executable)):
+    for name, program in (
+        ("recmia", f"{sys.executable} -c 'from recmia.cli import main; main()'"),
+        ("python", sys.executable),
+    ):
         (programs / name).write_text(f'#!/bin/sh\nexec {program} "$@"\n')
         (programs / name).chmod(0o755)
     rows = [f"{user},{(7 * user + item * item) % 997}" for user in range(60) for item in range(60)]
@@ -49,7 +52,12 @@ def test_commands_run_as_written(page: Path, workplace: tuple[Path, dict[str, st
         if name != page.name or re.search(r"^make |\.venv", block, re.MULTILINE):
             continue
         done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", block], cwd=folder, env=environment, capture_output=True, text=True, check=False
+            ["bash", "-euo", "pipefail", "-c", block],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, f"{block}\n{done.stderr}"
 
