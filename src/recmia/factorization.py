@@ -52,7 +52,7 @@ from recmia.errors import ConfigError, DataError, DivergedError
 from recmia.interactions import Bool, Float32, Int32, Int64, Interactions
 
 # Sums may be reordered for SIMD, but NaN and infinity keep their meaning: divergence must show.
-_FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
+FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 # Vectors are padded with zeros, which stay zero, to whole turns of the SIMD loop: four AVX registers of eight.
@@ -375,7 +375,7 @@ def _stream(key: np.uint64, number: int) -> np.uint64:
     return _mix(key ^ (np.uint64(number) * _GOLDEN))
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_FASTMATH)
+@numba.njit(cache=True, nogil=True, fastmath=FASTMATH)
 def _train_run(
     P: Float32, Q: Float32, user_bias: Float32, item_bias: Float32, biased: bool, mean: np.float32, u: int,
     items: Int32, values: Float32, first: int, last: int, rate: np.float32, reg: np.float32,
