@@ -177,8 +177,11 @@ def top_k_by_vectors(
     ProtocolError
         If a score is not finite.
     """
+    # Long vectors have the extreme scores: offered first, they leave little to be done for the rest.
     candidates = np.flatnonzero(known).astype(np.int32)
-    vectors, bias = item_vectors if known.all() else item_vectors[candidates], item_bias[candidates]
+    lengths = np.linalg.norm(item_vectors[candidates], axis=1)
+    candidates = candidates[np.argsort(-lengths, kind="stable")]
+    vectors, bias = item_vectors[candidates], item_bias[candidates]
     biased = bool(bias.any())
     lists = np.empty((len(user_vectors), k), np.int32)
 
@@ -227,19 +230,17 @@ class _Best:
             if not seen.has_sorted_indices:
                 seen = seen.sorted_indices()
             self._seen, ends = seen.indices.astype(np.int32, copy=False), seen.indptr.astype(np.int64)
-        self._next_seen, self._last_seen = ends[:-1].copy(), ends[1:]
+        self._ends = ends
 
     def offer(self, scores: Float32, items: Int32) -> None:
-        """Consider more items, in ascending order of their rows from call to call.
+        """Consider more items, each at most once over all calls.
 
         Parameters
         ----------
         scores : float32, shape (n, m)
         items : int32, shape (m,)
         """
-        bad = _offer(
-            scores, items, self._seen, self._next_seen, self._last_seen, self._scores, self._items, self._kept
-        )  # fmt: skip
+        bad = _offer(scores, items, self._seen, self._ends, self._scores, self._items, self._kept)
         if bad >= 0:
             raise ProtocolError(f"the scores of user {self._first_user + bad} are not finite")
 
@@ -284,19 +285,17 @@ def _rise(scores: Float32, items: Int32, n: int, score: np.float32, item: np.int
 
 @numba.njit(cache=True, nogil=True)
 def _offer(
-    scores: Float32, items: Int32, seen: Int32, next_seen: Int64, last_seen: Int64, best: Float32, best_items: Int32,
-    kept: Int64,
+    scores: Float32, items: Int32, seen: Int32, ends: Int64, best: Float32, best_items: Int32, kept: Int64
 ) -> int:  # fmt: skip
     """Offer the items to every user's heap; return the first user with a score that is not finite, else -1.
 
     Parameters
     ----------
     scores : float32, shape (n, m)
-    items : int32, shape (m,), ascending
+    items : int32, shape (m,)
     seen : int32
-        All users' seen items.
-    next_seen, last_seen : int64, shape (n,)
-        User u's seen items that are not yet passed are ``seen[next_seen[u]:last_seen[u]]``, ascending.
+    ends : int64, shape (n + 1,)
+        User u has seen ``seen[ends[u]:ends[u + 1]]``, ascending.
     best, best_items : shape (n, k)
         The heaps.
     kept : int64, shape (n,)
@@ -305,34 +304,31 @@ def _offer(
     n_users, n_items = scores.shape
     k, most = best.shape[1], np.finfo(np.float32).max
     for u in range(n_users):
-        n, passed = kept[u], next_seen[u]
+        n, own = kept[u], seen[ends[u] : ends[u + 1]]
         for start in range(0, n_items, _LANES):
             stop = min(start + _LANES, n_items)
             if n == k:
                 # Most items are worse than the k best so far: one look at many at once, in a loop made for SIMD.
-                least, worth = best[u, 0], 0
-                for c in range(start, stop):
-                    score = scores[u, c]
-                    worth += np.int32(not (score <= least)) | np.int32(not (score >= -most))
+                part, least, worth = scores[u, start:stop], best[u, 0], np.int32(0)
+                for c in range(len(part)):
+                    worth += np.int32(not ((part[c] < least) & (part[c] >= -most)))
                 if worth == 0:
                     continue
             for c in range(start, stop):
                 score, item = scores[u, c], items[c]
                 if not abs(score) <= most:
                     return u
-                # The items ascend, so that one equal to the worst that is kept would lose the tie.
-                if n == k and score <= best[u, 0]:
+                if n == k and (score < best[u, 0] or (score == best[u, 0] and item > best_items[u, 0])):
                     continue
-                while passed < last_seen[u] and seen[passed] < item:
-                    passed += 1
-                if passed < last_seen[u] and seen[passed] == item:
+                place = np.searchsorted(own, item)
+                if place < len(own) and own[place] == item:
                     continue
                 if n < k:
                     _rise(best[u], best_items[u], n, score, item)
                     n += 1
                 else:
                     _sink(best[u], best_items[u], k, score, item)
-        kept[u], next_seen[u] = n, passed
+        kept[u] = n
     return -1
 
 
