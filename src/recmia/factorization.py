@@ -38,13 +38,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numba
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import types
 from numba.extending import intrinsic
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -165,7 +166,8 @@ def factorize(
             "explicit feedback needs ratings and these interactions have none; "
             "name the rating column, or train with feedback = 'implicit'"
         )
-    grid = _Grid.of(interactions, users, width := -(-l // _LANES) * _LANES, 0 if explicit else settings.n_negatives)
+    width, n_negatives = -(-l // _LANES) * _LANES, 0 if explicit else settings.n_negatives
+    grid = _Grid.of(interactions, users, width, n_negatives)
     n_users, n_items = len(grid.load), interactions.n_items
     P, Q = _start(n_users, l, width, settings.init_std, rng), _start(n_items, l, width, settings.init_std, rng)
     Q[~grid.known] = 0
@@ -177,18 +179,12 @@ def factorize(
     with ThreadPoolExecutor(threads) as pool:
         for epoch in range(1, settings.epochs + 1):
             visits, user_cuts, strata = grid.shuffle(rng)
-            key = rng.integers(2**64, dtype=np.uint64)
-
-            def train(blocks: Int64, visits: Int32 = visits, user_cuts: Int64 = user_cuts, key: Any = key) -> float:
-                return float(
-                    _train_blocks(
-                        P, Q, user_bias, item_bias, settings.bias, np.float32(mean), grid.starts, interactions.item,
-                        interactions.value, 0 if explicit else settings.n_negatives, known_items, known_cuts,
-                        blocks, visits, user_cuts, key,
-                        np.float32(settings.learning_rate), np.float32(settings.regularisation),
-                    )  # fmt: skip
-                )
-
+            train = partial(
+                _train_blocks, P, Q, user_bias, item_bias, settings.bias, np.float32(mean),
+                grid.starts, interactions.item, interactions.value, known_items, known_cuts, n_negatives,
+                np.float32(settings.learning_rate), np.float32(settings.regularisation),
+                visits, user_cuts, rng.integers(2**64, dtype=np.uint64),
+            )  # fmt: skip
             squared_errors = _train_strata(train, strata, pool, threads)
             if not np.isfinite(squared_errors) or (
                 epoch == settings.epochs and not (np.isfinite(P).all() and np.isfinite(Q).all())
@@ -221,7 +217,7 @@ def _start(n: int, l: int, width: int, std: float, rng: np.random.Generator) -> 
 def _train_strata(train: Callable[[Int64], float], strata: Int64, pool: ThreadPoolExecutor, threads: int) -> float:
     """Train an epoch's blocks, int64, shape (B, B, 2), stratum after stratum; return the sum of squared errors."""
     if threads == 1:
-        return train(strata.reshape(-1, 2))
+        return float(train(strata.reshape(-1, 2)))
     total = 0.0
     for stratum in strata:
         # The blocks of a stratum touch different factors: who takes which, and when, changes nothing.
@@ -338,8 +334,7 @@ def _band_starts(first: Int64, last: Int64, item: Int32, band: Int32, bands: int
     return starts
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _prefetch(typing_context: Any, array: Any, index: Any) -> Any:
+def _prefetch_intrinsic(typing_context: Any, array: Any, index: Any) -> Any:
     """Ask for the cache line of ``array[index]``, a hint that changes no result (LLVM's ``llvm.prefetch``)."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -348,11 +343,14 @@ def _prefetch(typing_context: Any, array: Any, index: Any) -> Any:
         hint = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
         fetch = builder.module.declare_intrinsic("llvm.prefetch", [byte], hint)
         for_reading, keep_in_all_caches, data_not_code = word(0), word(3), word(1)
-        address = builder.bitcast(cgutils.gep(builder, data, arguments[1]), byte)
+        address = builder.bitcast(builder.gep(data, [arguments[1]]), byte)
         builder.call(fetch, [address, for_reading, keep_in_all_caches, data_not_code])
         return context.get_dummy_value()
 
     return types.void(array, types.intp), generate
+
+
+_prefetch: Any = intrinsic(_prefetch_intrinsic)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -387,7 +385,7 @@ def _train_run(
     for n in range(first, last):
         if n + _ITEMS_AHEAD < last:
             _prefetch_row(flat, items[n + _ITEMS_AHEAD], width)
-        i = np.uintp(items[n])
+        i = np.uintp(items[n])  # unsigned: numba need not look for rows counted from the end
         product = np.float32(0)
         for f in range(width):
             product += P[u, f] * Q[i, f]
@@ -455,8 +453,8 @@ def _mix_in_negatives(
 @numba.njit(cache=True, nogil=True)
 def _train_blocks(
     P: Float32, Q: Float32, user_bias: Float32, item_bias: Float32, biased: bool, mean: np.float32,
-    starts: Int32, item: Int32, value: Float32, n_negatives: int, known_items: Int32, known_cuts: Int64,
-    blocks: Int64, visits: Int32, user_cuts: Int64, key: np.uint64, rate: np.float32, reg: np.float32,
+    starts: Int32, item: Int32, value: Float32, known_items: Int32, known_cuts: Int64, n_negatives: int,
+    rate: np.float32, reg: np.float32, visits: Int32, user_cuts: Int64, key: np.uint64, blocks: Int64,
 ) -> float:  # fmt: skip
     """Train these blocks, int64, shape (n, 2), one after the other; return the sum of squared errors.
 
@@ -480,7 +478,7 @@ def _train_blocks(
                 _prefetch(item, np.intp(starts[soon, c]))
                 _prefetch(value, np.intp(starts[soon, c]))
                 _prefetch_row(flat_users, soon, width)
-            u = np.uintp(visits[k])
+            u = visits[k]
             first, last = starts[u, c], starts[u, c + 1]
             if n_negatives == 0:
                 squared_errors += _train_run(
