@@ -374,16 +374,14 @@ def fold_in_densely(model: LFM, items: npt.NDArray[np.int32], values: npt.NDArra
     items, values = items[keep], values[keep]
     if how.bias:
         Q = np.column_stack([Q, np.ones(len(Q))])
+    wanted: Float64 = np.zeros(len(Q))
+    weight: Float64 = np.zeros(len(Q))
     if how.feedback == "explicit":
-        weight, visits = np.isin(np.arange(len(Q)), items) * 1.0, len(items)
-        wanted: Float64 = np.zeros(len(Q))
-        wanted[items] = values - factors.mean - factors.item_bias[items]
+        wanted[items], visits = values - factors.mean - factors.item_bias[items], len(items)
     else:
-        unseen = known.copy()
-        unseen[items] = False
-        weight = unseen * (how.n_negatives * len(items) / unseen.sum())
-        weight[items] = 1
-        wanted, visits = np.isin(np.arange(len(Q)), items) * 1.0, len(items) * (1 + how.n_negatives)
+        wanted[items], visits = 1, len(items) * (1 + how.n_negatives)
+        weight[known] = how.n_negatives * len(items) / (known.sum() - len(items))
+    weight[items] = 1
     identity = np.eye(Q.shape[1])
     rows = np.vstack([np.sqrt(weight)[:, None] * Q, np.sqrt(how.regularisation * visits) * identity])
     right = np.concatenate([np.sqrt(weight) * wanted, np.zeros(Q.shape[1])])
