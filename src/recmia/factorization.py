@@ -381,25 +381,36 @@ def _train_run(
     """Visit the samples first .. last of one user; return the sum of their squared errors."""
     flat, width = Q.reshape(-1), Q.shape[1]
     keep = np.float32(1) - rate * reg
-    squared_errors = 0.0
+    squared_errors, product = 0.0, np.float32(0)
+    if first < last:
+        for f in range(width):
+            product += P[u, f] * Q[np.uintp(items[first]), f]
     for n in range(first, last):
         if n + _ITEMS_AHEAD < last:
             _prefetch_row(flat, items[n + _ITEMS_AHEAD], width)
         i = np.uintp(items[n])  # unsigned: numba need not look for rows counted from the end
-        product = np.float32(0)
-        for f in range(width):
-            product += P[u, f] * Q[i, f]
         error = values[n] - mean - product
         if biased:
             error -= user_bias[u] + item_bias[i]
             user_bias[u] += rate * (error - reg * user_bias[u])
             item_bias[i] += rate * (error - reg * item_bias[i])
-        gain = rate * error
-        for f in range(width):
-            old = P[u, f]
-            P[u, f] = keep * old + gain * Q[i, f]
-            Q[i, f] = keep * Q[i, f] + gain * old
         squared_errors += np.float64(error) * np.float64(error)
+        gain = rate * error
+        if n + 1 == last:
+            for f in range(width):
+                old = P[u, f]
+                P[u, f] = keep * old + gain * Q[i, f]
+                Q[i, f] = keep * Q[i, f] + gain * old
+        else:
+            # The next product is summed up on the way: p_u is at hand, and waits for no store to be read again.
+            following = np.uintp(items[n + 1])
+            product = np.float32(0)
+            for f in range(width):
+                old = P[u, f]
+                new = keep * old + gain * Q[i, f]
+                P[u, f] = new
+                Q[i, f] = keep * Q[i, f] + gain * old
+                product += new * Q[following, f]
     return squared_errors
 
 
