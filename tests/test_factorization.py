@@ -22,46 +22,89 @@ def mix(state: int) -> int:
     return z ^ (z >> 31)
 
 
+def even_cuts(work: Any, bands: int) -> list[int]:
+    """Where to cut a row of things so that each band has the same share of the work."""
+    done = np.cumsum(work)
+    return [int(np.searchsorted(done, done[-1] * band / bands)) for band in range(bands)] + [len(work)]
+
+
+def samples_of(
+    seen: list[int], ratings: list[float], in_band: list[int], known: list[int], cuts: tuple[int, int],
+    n_negatives: int, key: int, u: int, band: int, bands: int,
+) -> list[tuple[int, float]]:  # fmt: skip
+    """The samples of one user in one band of items, as the module's docstring states them."""
+    rated = dict(zip(seen, ratings, strict=True))
+    if n_negatives == 0:
+        return [(i, rated[i]) for i in in_band]
+
+    def stream(number: int) -> int:
+        return mix(key ^ ((number * GOLDEN_GAMMA) & MASK))
+
+    n_unseen = len(known) - len(seen)
+    quota = 0
+    if n_unseen:
+        offset = (stream(u * (bands + 1) + bands) >> 11) * 2.0**-53
+        unseen = [sum(i < cut and i not in rated for i in known) for cut in cuts]
+        before, after = (int(np.floor(n_negatives * len(seen) / n_unseen * m + offset)) for m in unseen)
+        quota = after - before
+    candidates = [i for i in known if cuts[0] <= i < cuts[1]]
+    state = stream(u * (bands + 1) + band)
+    samples: list[tuple[int, float]] = []
+    drawn, turns = 0, max(len(in_band), 1)
+    for turn in range(turns):
+        if turn < len(in_band):
+            samples.append((in_band[turn], 1.0))
+        while drawn * turns < quota * (turn + 1):
+            while True:
+                state = (state + GOLDEN_GAMMA) & MASK
+                j = candidates[((mix(state) >> 32) * len(candidates)) >> 32]
+                if j not in rated:
+                    break
+            samples.append((j, 0.0))
+            drawn += 1
+    return samples
+
+
 def twin(data: Interactions, settings: SGDSettings, l: int, rng: np.random.Generator) -> Factors:  # noqa: E741
-    """What `factorize` should compute, written from the formulas, one sample after the other in double precision."""
-    known = np.bincount(data.item, minlength=data.n_items) > 0
-    P = rng.normal(0, settings.init_std, (data.n_users, l))
-    Q = rng.normal(0, settings.init_std, (data.n_items, l))
-    Q[~known] = 0
+    """What `factorize` should compute: one sample after the other in double precision, with nothing but loops."""
+    explicit, bands = settings.feedback == "explicit", 8
+    n_negatives = 0 if explicit else settings.n_negatives
+    counts = np.bincount(data.item, minlength=data.n_items)
+    known = np.flatnonzero(counts).tolist()
+    P, Q = (
+        rng.standard_normal((n, l), np.float32).astype(float) * settings.init_std for n in (data.n_users, data.n_items)
+    )
+    Q[counts == 0] = 0
     b_user, b_item = np.zeros(data.n_users), np.zeros(data.n_items)
-    explicit = settings.feedback == "explicit"
-    mu = data.value.mean() if explicit else 0.0
-    seen = {u: set(data.item[data.user == u].tolist()) for u in range(data.n_users)}
-    known_items = np.flatnonzero(known)
+    mu = float(data.value.mean()) if explicit else 0.0
     rate, reg = settings.learning_rate, settings.regularisation
-
-    def step(u: int, i: int, r: float) -> None:
-        e = r - mu - b_user[u] - b_item[i] - P[u] @ Q[i]
-        if settings.bias and explicit:
-            b_user[u] += rate * (e - reg * b_user[u])
-            b_item[i] += rate * (e - reg * b_item[i])
-        p_old = P[u].copy()
-        P[u] += rate * (e * Q[i] - reg * P[u])
-        Q[i] += rate * (e * p_old - reg * Q[i])
-
+    seen = [data.item[data.user == u].tolist() for u in range(data.n_users)]
+    ratings = [data.value[data.user == u].tolist() for u in range(data.n_users)]
+    load = np.array([len(items) for items in seen])
+    item_cuts = even_cuts(counts + (counts > 0) * (n_negatives * len(data) / len(known)), bands)
     for _ in range(settings.epochs):
-        order = rng.permutation(len(data))
-        key = None if explicit else int(rng.integers(2**64, dtype=np.uint64))
-        for n in order.tolist():
-            u = int(data.user[n])
-            step(u, int(data.item[n]), float(data.value[n]) if explicit else 1.0)
-            if key is None:
-                continue
-            state = mix(key ^ ((n * GOLDEN_GAMMA) & MASK))
-            for _ in range(settings.n_negatives):
-                while True:
-                    state = (state + GOLDEN_GAMMA) & MASK
-                    j = int(known_items[((mix(state) >> 32) * len(known_items)) >> 32])
-                    if j not in seen[u]:
-                        break
-                step(u, j, 0.0)
+        visits, shift = rng.permutation(data.n_users), rng.permutation(bands)
+        user_cuts = even_cuts(load[visits], bands)
+        key = int(rng.integers(2**64, dtype=np.uint64))
+        for stratum in range(bands):
+            for r in range(bands):
+                c = int(shift[(stratum + r) % bands])
+                low, high = item_cuts[c], item_cuts[c + 1]
+                for u in visits[user_cuts[r] : user_cuts[r + 1]].tolist():
+                    in_band = [i for i in seen[u] if low <= i < high]
+                    for i, label in samples_of(
+                        seen[u], ratings[u], in_band, known, (low, high), n_negatives, key, u, c, bands
+                    ):
+                        e = label - mu - b_user[u] - b_item[i] - P[u] @ Q[i]
+                        if settings.bias:
+                            b_user[u] += rate * (e - reg * b_user[u])
+                            b_item[i] += rate * (e - reg * b_item[i])
+                        p_old = P[u].copy()
+                        P[u] += rate * (e * Q[i] - reg * P[u])
+                        Q[i] += rate * (e * p_old - reg * Q[i])
     single = np.float32
-    return Factors(P.astype(single), Q.astype(single), b_user.astype(single), b_item.astype(single), float(mu), known)
+    factors = [array.astype(single) for array in (P, Q, b_user, b_item)]
+    return Factors(*factors, mu, counts > 0)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +122,7 @@ def test_kernel_agrees_with_its_twin(small: Interactions, changed: dict[str, Any
     data = small.restrict(np.arange(25))
     ours = factorize(data, settings, l=7, rng=np.random.default_rng(5))
     expected = twin(data, settings, 7, np.random.default_rng(5))
-    start = np.random.default_rng(5).normal(0, settings.init_std, (data.n_users, 7))
+    start = np.random.default_rng(5).standard_normal((data.n_users, 7), np.float32) * settings.init_std
     assert np.abs(ours.user - start).max() > 0.05, "nothing was learned, so nothing would be compared"
     for name in ("user", "item", "user_bias", "item_bias"):
         np.testing.assert_allclose(getattr(ours, name), getattr(expected, name), atol=2e-5, err_msg=name)
@@ -131,7 +174,7 @@ def test_unknown_items_have_no_vector(small: Interactions) -> None:
 
 def test_divergence_names_epoch_rate_and_remedy(small: Interactions) -> None:
     settings = SGDSettings(feedback="explicit", learning_rate=5.0)
-    with pytest.raises(DivergedError, match=r"after epoch \d+ of 20 at learning rate 5 .* lower the learning rate"):
+    with pytest.raises(DivergedError, match=r"in epoch \d+ of 20 at learning rate 5 .* lower the learning rate"):
         factorize(small, settings, l=8, rng=np.random.default_rng(0))
 
 

@@ -120,8 +120,9 @@ class AuditConfig(BaseModel):
             raise ConfigError("; ".join(_complaint(problem, cls) for problem in error.errors())) from None
 
 
-RECOMMENDERS: Mapping[str, Callable[[AuditConfig], Recommender]] = {
-    "lfm": lambda config: LFM(config.lfm, l=config.l),
+# Each is made with the settings and the number of threads it may use, on which its lists do not depend.
+RECOMMENDERS: Mapping[str, Callable[[AuditConfig, int], Recommender]] = {
+    "lfm": lambda config, threads: LFM(config.lfm, l=config.l, threads=threads),
 }
 
 
@@ -222,7 +223,8 @@ def audit(
     config : AuditConfig, optional
         Instead of `dataset` and `settings`.
     jobs : int
-        Processes that share the seeds; results do not depend on it.
+        Processes that share the seeds and, where there are fewer seeds, threads that share the work on each; results
+        do not depend on it.
     progress : callable, optional
         Called with a text, the units of work done, and all units.
     **settings
@@ -256,12 +258,14 @@ def audit(
         interactions, cleaning = data.interactions, data.report
     loading = time.perf_counter() - started
     seeds = range(config.seed, config.seed + config.seeds)
+    processes = min(jobs, len(seeds))
+    threads = jobs // processes
     plays: list[_Play] = []
-    if jobs == 1:
-        plays = [_play(config, interactions, seed, report) for seed in seeds]
+    if processes == 1:
+        plays = [_play(config, interactions, seed, threads, report) for seed in seeds]
     else:
-        work = (joblib.delayed(_play)(config, interactions, seed, None) for seed in seeds)
-        for play in joblib.Parallel(n_jobs=min(jobs, len(seeds)), return_as="generator")(work):
+        work = (joblib.delayed(_play)(config, interactions, seed, threads, None) for seed in seeds)
+        for play in joblib.Parallel(n_jobs=processes, return_as="generator")(work):
             plays.append(play)
             report(f"seed {play.seed} done", 3 + len(config.regimes))
     seconds = {"load": loading}
@@ -315,7 +319,7 @@ class _Play:
     coverage: dict[str, Any]
 
 
-def _play(config: AuditConfig, interactions: Interactions, seed: int, report: _Reporter | None) -> _Play:
+def _play(config: AuditConfig, interactions: Interactions, seed: int, threads: int, report: _Reporter | None) -> _Play:
     """Play the membership game once: split, train, serve, attack."""
     # One BLAS thread: sums then come out alike however many workers there are.
     with threadpool_limits(1):
@@ -339,12 +343,12 @@ def _play(config: AuditConfig, interactions: Interactions, seed: int, report: _R
                 public=config.item_vectors == "public",
                 rng=rng_for(seed, "split"),
             )
-            view = _attacker_view(config, interactions, split, seed)
+            view = _attacker_view(config, interactions, split, seed, threads)
         models = {}
         for name, side in (("shadow", split.shadow), ("target", split.target)):
             with stage("train", f"training the {name} recommender", 1):
                 make = RECOMMENDERS[getattr(config, name)]
-                models[name] = make(config).fit(side.training_data(), rng=rng_for(seed, name, "fit"))
+                models[name] = make(config, threads).fit(side.training_data(), rng=rng_for(seed, name, "fit"))
         frames: list[pl.DataFrame] = []
         coverage: dict[str, Any] = {}
         for regime in config.regimes:
@@ -382,11 +386,13 @@ def _play(config: AuditConfig, interactions: Interactions, seed: int, report: _R
         return _Play(seed, pl.concat(frames), dict(seconds), peak_memory(), {"seed": seed, **coverage})
 
 
-def _attacker_view(config: AuditConfig, interactions: Interactions, split: Split, seed: int) -> AttackerView:
+def _attacker_view(
+    config: AuditConfig, interactions: Interactions, split: Split, seed: int, threads: int
+) -> AttackerView:
     sources = {"shadow": split.shadow.interactions, "public": split.public, "all": interactions}
     source = sources[config.item_vectors]
     assert source is not None, "split_game sets the public part aside when it is asked for"
-    factors = factorize(source, config.lfm, l=config.l, rng=rng_for(seed, "item vectors"))
+    factors = factorize(source, config.lfm, l=config.l, rng=rng_for(seed, "item vectors"), threads=threads)
     return AttackerView.of(factors, split.shadow.interactions, config.rank_weights)
 
 

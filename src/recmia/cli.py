@@ -95,7 +95,7 @@ def _audit(**options: Any) -> None:
         out = Path("runs") / f"{_slug(config.dataset)}-{stamp}"
     store.check_new(out)
     with _progress() as progress:
-        result = audit(config=config, jobs=jobs, progress=progress)
+        result = audit(config=config, jobs=jobs or len(os.sched_getaffinity(0)), progress=progress)
         progress("writing the run folder", *([result.config.seeds] * 2))
         store.write_run(result, out)
     console = Console(highlight=False)
@@ -199,7 +199,8 @@ def _audit_command() -> Callable[..., None]:
                                                    rich_help_panel=run)),
         ("out", Path | None, None, typer.Option("--out", "-o", help="New folder to write (else runs/NAME-TIME).",
                                                 rich_help_panel=run)),
-        ("jobs", int, 1, typer.Option("--jobs", "-j", min=1, help="Processes.", rich_help_panel=run)),
+        ("jobs", int | None, None, typer.Option("--jobs", "-j", min=1, help="Processes and threads (else one a core).",
+                                                rich_help_panel=run)),
         ("debug", bool, False, _DEBUG),
     ]  # fmt: skip
     parameters = [

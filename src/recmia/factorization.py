@@ -11,24 +11,60 @@ seen pair and, fresh in each epoch, ``n_negatives`` unseen items a seen pair wit
 e = r - r_hat moves, at learning rate :math:`\gamma`,
 
 .. math:: p \leftarrow p + \gamma (e q - \lambda p), \qquad q \leftarrow q + \gamma (e p_{old} - \lambda q).
+
+**Blocks and strata.** The rating matrix is cut into a grid of B x B blocks of about equal work. Blocks that share no
+row and no column touch different factors, so that B of them at once, a *stratum*, train without a race; B strata make
+an epoch (Gemulla et al. 2011, section 4). The grid and the order of the blocks are drawn from the data's size and the
+seed alone, and a block is always trained by one thread: the factors are the same bits for any number of threads.
+
+Within a block the samples are visited user by user (as in LIBMF, Chin et al. 2015, section 4): p_u stays in the first
+cache, and only one band of item vectors competes for the second. Interactions are sorted by user and item, and a band
+of items is a range of rows, so a user's part of a block is a run of the table: one pointer per user and band is all
+the bookkeeping, and the ratings are never copied.
+
+**Negatives.** User u, with n_u seen and m_u unseen known items, must meet each unseen item :math:`n_{neg} n_u / m_u`
+times an epoch in expectation, yet in a block it may only touch the items of that band. Band c, with m_uc of the unseen
+items, gets
+
+.. math:: \lfloor n_{neg} n_u M_{uc} / m_u + U_u \rfloor - \lfloor n_{neg} n_u M_{u,c-1} / m_u + U_u \rfloor,
+          \qquad M_{uc} = m_{u1} + \dots + m_{uc},
+
+negatives, with U_u uniform on [0, 1) and fresh in each epoch (systematic sampling): their expectation is exactly the
+band's share and their sum exactly :math:`n_{neg} n_u`. Inside the band they are drawn uniformly by rejection.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import numba
 import numpy as np
 import numpy.typing as npt
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
 from pydantic import BaseModel, ConfigDict, Field
 
 from recmia.errors import ConfigError, DataError, DivergedError
-from recmia.interactions import Bool, Float32, Int32, Interactions
+from recmia.interactions import Bool, Float32, Int32, Int64, Interactions
 
 # Sums may be reordered for SIMD, but NaN and infinity keep their meaning: divergence must show.
-_FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
+FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+# Vectors are padded with zeros, which stay zero, to whole turns of the SIMD loop: four AVX registers of eight.
+_LANES = 32
+_CACHE_LINE = 16  # float32s in 64 bytes
+# Bands of users and of items: enough for the cache and for eight threads; more would shorten the runs, which are what
+# makes a fetch of p_u pay. Only a catalogue whose bands would be far larger than a core's cache is cut finer.
+_FEWEST_BANDS, _MOST_BANDS = 8, 64
+_BAND_BYTES = 2**23
+# How many samples ahead an item vector is fetched, and how many users ahead a user's vector and pointers are.
+_ITEMS_AHEAD, _USERS_AHEAD = 4, 2
 
 
 class SGDSettings(BaseModel):
@@ -79,7 +115,15 @@ class Factors:
         return np.asarray(predicted, np.float32)
 
 
-def factorize(interactions: Interactions, settings: SGDSettings, *, l: int, rng: np.random.Generator) -> Factors:  # noqa: E741
+def factorize(
+    interactions: Interactions,
+    settings: SGDSettings,
+    *,
+    l: int,  # noqa: E741
+    rng: np.random.Generator,
+    threads: int = 1,
+    users: npt.NDArray[np.integer] | None = None,
+) -> Factors:
     """Factorise interactions into vectors of length `l`.
 
     Parameters
@@ -90,104 +134,229 @@ def factorize(interactions: Interactions, settings: SGDSettings, *, l: int, rng:
         The latent dimension, at least 1.
     rng : numpy.random.Generator
         Draws the start, the order of the samples and the negatives.
+    threads : int
+        How many threads train, at least 1; no more than the grid's bands (8 or more) find work. The result does not
+        depend on it.
+    users : int, shape (m,), optional
+        Train on these users alone (ascending rows without repeats): the same as on ``interactions.restrict(users)``,
+        without the copy.
 
     Returns
     -------
     Factors
+        Of the m users, if `users` is given.
 
     Raises
     ------
     ConfigError
-        If ``l < 1``.
+        If ``l < 1`` or ``threads < 1``.
     DataError
-        If explicit feedback is asked of data without ratings.
+        If explicit feedback is asked of data without ratings, or `users` is empty, unsorted, out of range or without
+        an interaction.
     DivergedError
         If a factor stops being finite.
     """
     if l < 1:
         raise ConfigError(f"l, the length of the vectors, must be at least 1; got {l}")
+    if threads < 1:
+        raise ConfigError(f"threads must be at least 1; got {threads}")
     explicit = settings.feedback == "explicit"
     if explicit and not interactions.rated:
         raise DataError(
             "explicit feedback needs ratings and these interactions have none; "
             "name the rating column, or train with feedback = 'implicit'"
         )
-    known = interactions.item_counts() > 0
-    P = rng.normal(0, settings.init_std, (interactions.n_users, l)).astype(np.float32)
-    Q = rng.normal(0, settings.init_std, (interactions.n_items, l)).astype(np.float32)
-    Q[~known] = 0
-    factors = Factors(
-        user=P,
-        item=Q,
-        user_bias=np.zeros(interactions.n_users, np.float32),
-        item_bias=np.zeros(interactions.n_items, np.float32),
-        mean=float(interactions.value.mean(dtype=np.float64)) if explicit else 0.0,
-        known=known,
+    width, n_negatives = -(-l // _LANES) * _LANES, 0 if explicit else settings.n_negatives
+    grid = _Grid.of(interactions, users, width, n_negatives)
+    n_users, n_items = len(grid.load), interactions.n_items
+    P, Q = _start(n_users, l, width, settings.init_std, rng), _start(n_items, l, width, settings.init_std, rng)
+    Q[~grid.known] = 0
+    user_bias, item_bias = np.zeros(n_users, np.float32), np.zeros(n_items, np.float32)
+    mean = grid.mean if explicit else 0.0
+    known_items = np.flatnonzero(grid.known).astype(np.int32)
+    known_cuts = np.searchsorted(known_items, grid.item_cuts)
+
+    with ThreadPoolExecutor(threads) as pool:
+        for epoch in range(1, settings.epochs + 1):
+            visits, user_cuts, strata = grid.shuffle(rng)
+            train = partial(
+                _train_blocks, P, Q, user_bias, item_bias, settings.bias, np.float32(mean),
+                grid.starts, interactions.item, interactions.value, known_items, known_cuts, n_negatives,
+                np.float32(settings.learning_rate), np.float32(settings.regularisation),
+                visits, user_cuts, rng.integers(2**64, dtype=np.uint64),
+            )  # fmt: skip
+            squared_errors = _train_strata(train, strata, pool, threads)
+            if not np.isfinite(squared_errors) or (
+                epoch == settings.epochs and not (np.isfinite(P).all() and np.isfinite(Q).all())
+            ):
+                raise DivergedError(
+                    f"the factors were no longer finite in epoch {epoch} of {settings.epochs} at learning rate "
+                    f"{settings.learning_rate:g} and regularisation {settings.regularisation:g}; lower the learning "
+                    f"rate (try {settings.learning_rate / 10:g}) or raise the regularisation"
+                )
+    return Factors(
+        user=np.ascontiguousarray(P[:, :l]),
+        item=np.ascontiguousarray(Q[:, :l]),
+        user_bias=user_bias,
+        item_bias=item_bias,
+        mean=mean,
+        known=grid.known,
     )
-    rate, reg = np.float32(settings.learning_rate), np.float32(settings.regularisation)
-    known_items = np.flatnonzero(known).astype(np.int32)
-    indptr = np.searchsorted(interactions.user, np.arange(interactions.n_users + 1)).astype(np.int64)
-    for epoch in range(1, settings.epochs + 1):
-        order = rng.permutation(len(interactions)).astype(np.int32)
-        if explicit:
-            _explicit_epoch(
-                P, Q, factors.user_bias, factors.item_bias, settings.bias, np.float32(factors.mean),
-                interactions.user, interactions.item, interactions.value, order, rate, reg,
-            )  # fmt: skip
-        else:
-            key = rng.integers(2**64, dtype=np.uint64)
-            _implicit_epoch(
-                P, Q, interactions.user, interactions.item, indptr, known_items, order, rate, reg,
-                settings.n_negatives, key,
-            )  # fmt: skip
-        if not (np.isfinite(P).all() and np.isfinite(Q).all() and np.isfinite(factors.item_bias).all()):
-            raise DivergedError(
-                f"the factors were no longer finite after epoch {epoch} of {settings.epochs} at learning rate "
-                f"{settings.learning_rate:g} and regularisation {settings.regularisation:g}; lower the learning "
-                f"rate (try {settings.learning_rate / 10:g}) or raise the regularisation"
-            )
-    return factors
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_FASTMATH)
-def _dot(p: Float32, q: Float32) -> np.float32:
-    total = np.float32(0)
-    for f in range(p.shape[0]):
-        total += p[f] * q[f]
+def _start(n: int, l: int, width: int, std: float, rng: np.random.Generator) -> Float32:  # noqa: E741
+    """Draw n start vectors, float32, shape (n, width): zero from column l on, rows on cache-line boundaries."""
+    memory = np.zeros(n * width + _CACHE_LINE, np.float32)
+    skip = -(memory.ctypes.data // memory.itemsize) % _CACHE_LINE
+    vectors = memory[skip : skip + n * width].reshape(n, width)
+    vectors[:, :l] = rng.standard_normal((n, l), np.float32)
+    vectors[:, :l] *= np.float32(std)
+    return vectors
+
+
+def _train_strata(train: Callable[[Int64], float], strata: Int64, pool: ThreadPoolExecutor, threads: int) -> float:
+    """Train an epoch's blocks, int64, shape (B, B, 2), stratum after stratum; return the sum of squared errors."""
+    if threads == 1:
+        return float(train(strata.reshape(-1, 2)))
+    total = 0.0
+    for stratum in strata:
+        # The blocks of a stratum touch different factors: who takes which, and when, changes nothing.
+        waiting = iter(list(stratum[:, None]))
+
+        def work(waiting: Iterator[Int64] = waiting) -> float:
+            return sum(train(block) for block in waiting)
+
+        helpers = [pool.submit(work) for _ in range(min(threads, len(stratum)) - 1)]
+        total += work() + sum(helper.result() for helper in helpers)
     return total
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_FASTMATH)
-def _step(p: Float32, q: Float32, error: np.float32, rate: np.float32, reg: np.float32) -> None:
-    gain, keep = rate * error, np.float32(1) - rate * reg
-    for f in range(p.shape[0]):
-        old = p[f]
-        p[f] = keep * old + gain * q[f]
-        q[f] = keep * q[f] + gain * old
+@dataclass(frozen=True, eq=False)
+class _Grid:
+    """How the ratings are cut into B x B blocks; depends on the data and the width of the vectors only.
+
+    Parameters
+    ----------
+    starts : int32, shape (n_users, B + 1)
+        The interactions of user u with the items of band c are number ``starts[u, c]`` to ``starts[u, c + 1]``.
+    item_cuts : int64, shape (B + 1,)
+        Band c holds items ``item_cuts[c]`` to ``item_cuts[c + 1]``.
+    load : int64, shape (n_users,)
+        Interactions of each user.
+    known : bool, shape (n_items,)
+        Which items have an interaction.
+    mean : float
+        Of the interactions' values.
+    """
+
+    starts: Int32
+    item_cuts: Int64
+    load: Int64
+    known: Bool
+    mean: float
+
+    @classmethod
+    def of(
+        cls, interactions: Interactions, users: npt.NDArray[np.integer] | None, width: int, n_negatives: int
+    ) -> _Grid:
+        """Cut the interactions of these users (None: of all)."""
+        if users is None:
+            users = np.arange(interactions.n_users)
+        elif len(users) == 0 or users[0] < 0 or users[-1] >= interactions.n_users or (np.diff(users) <= 0).any():
+            raise DataError(
+                f"users must be ascending rows in 0..{interactions.n_users - 1}, without repeats and at least one; "
+                f"got {len(users)} rows"
+            )
+        first = np.searchsorted(interactions.user, np.asarray(users, np.int32), side="left")
+        last = np.searchsorted(interactions.user, np.asarray(users, np.int32), side="right")
+        load = last - first
+        if load.sum() == 0:
+            raise DataError(f"none of the {len(users)} users has an interaction")
+        counts, mean = _count_items(first, last, interactions.item, interactions.value, interactions.n_items)
+        known = counts > 0
+        bands = int(np.clip(interactions.n_items * width * 4 // _BAND_BYTES, _FEWEST_BANDS, _MOST_BANDS))
+        # Negatives fall on known items alike, so an item's share of the work is its count and its share of those.
+        item_cuts = _even_cuts(counts + known * (n_negatives * counts.sum() / known.sum()), bands)
+        band = np.repeat(np.arange(bands, dtype=np.int32), np.diff(item_cuts))
+        return cls(_band_starts(first, last, interactions.item, band, bands), item_cuts, load, known, float(mean))
+
+    def shuffle(self, rng: np.random.Generator) -> tuple[Int32, Int64, Int64]:
+        """Draw an epoch's order.
+
+        Returns
+        -------
+        visits : int32, shape (n_users,)
+            The users as they are visited.
+        user_cuts : int64, shape (B + 1,)
+            Band r of the users is ``visits[user_cuts[r]:user_cuts[r + 1]]``.
+        strata : int64, shape (B, B, 2)
+            ``strata[s]`` lists the (band of users, band of items) of stratum s.
+        """
+        bands = len(self.item_cuts) - 1
+        visits = rng.permutation(len(self.load)).astype(np.int32)
+        own = np.arange(bands)
+        shifted = rng.permutation(bands)[(own[:, None] + own) % bands]
+        strata = np.stack([np.broadcast_to(own, (bands, bands)), shifted], axis=-1)
+        return visits, _even_cuts(self.load[visits], bands), strata
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_FASTMATH)
-def _explicit_epoch(
-    P: Float32,
-    Q: Float32,
-    user_bias: Float32,
-    item_bias: Float32,
-    bias: bool,
-    mean: np.float32,
-    user: Int32,
-    item: Int32,
-    value: Float32,
-    order: Int32,
-    rate: np.float32,
-    reg: np.float32,
-) -> None:
-    for n in order:
-        u, i = user[n], item[n]
-        error = value[n] - mean - user_bias[u] - item_bias[i] - _dot(P[u], Q[i])
-        if bias:
-            user_bias[u] += rate * (error - reg * user_bias[u])
-            item_bias[i] += rate * (error - reg * item_bias[i])
-        _step(P[u], Q[i], error, rate, reg)
+def _even_cuts(work: npt.NDArray[np.number], bands: int) -> Int64:
+    """Cut a row of things into consecutive bands of about equal work, int64, shape (bands + 1,)."""
+    done = np.cumsum(work)
+    cuts = np.searchsorted(done, done[-1] / bands * np.arange(bands + 1))
+    cuts[-1] = len(work)
+    return cuts
+
+
+@numba.njit(cache=True, nogil=True)
+def _count_items(first: Int64, last: Int64, item: Int32, value: Float32, n_items: int) -> tuple[Int64, float]:
+    """Count each item's interactions, int64, shape (n_items,), and average the values."""
+    counts, total, n = np.zeros(n_items, np.int64), 0.0, 0
+    for u in range(len(first)):
+        n += last[u] - first[u]
+        for k in range(first[u], last[u]):
+            counts[item[k]] += 1
+            total += value[k]
+    return counts, total / n
+
+
+@numba.njit(cache=True, nogil=True)
+def _band_starts(first: Int64, last: Int64, item: Int32, band: Int32, bands: int) -> Int32:
+    """See `_Grid.starts`; band : int32, shape (n_items,)."""
+    starts = np.empty((len(first), bands + 1), np.int32)
+    for u in range(len(first)):
+        reached = 0
+        for k in range(first[u], last[u]):
+            while reached <= band[item[k]]:
+                starts[u, reached] = k
+                reached += 1
+        starts[u, reached:] = last[u]
+    return starts
+
+
+def _prefetch_intrinsic(typing_context: Any, array: Any, index: Any) -> Any:
+    """Ask for the cache line of ``array[index]``, a hint that changes no result (LLVM's ``llvm.prefetch``)."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        hint = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        fetch = builder.module.declare_intrinsic("llvm.prefetch", [byte], hint)
+        for_reading, keep_in_all_caches, data_not_code = word(0), word(3), word(1)
+        address = builder.bitcast(builder.gep(data, [arguments[1]]), byte)
+        builder.call(fetch, [address, for_reading, keep_in_all_caches, data_not_code])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
+
+
+_prefetch: Any = intrinsic(_prefetch_intrinsic)
+
+
+@numba.njit(cache=True, nogil=True)
+def _prefetch_row(flat: Float32, row: int, width: int) -> None:
+    for f in range(0, width, _CACHE_LINE):
+        _prefetch(flat, np.intp(row) * width + f)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -199,44 +368,152 @@ def _mix(state: np.uint64) -> np.uint64:
 
 
 @numba.njit(cache=True, nogil=True)
-def _contains(sorted_items: Int32, wanted: np.int32) -> bool:
-    low, high = 0, len(sorted_items)
-    while low < high:
-        middle = (low + high) // 2
-        if sorted_items[middle] < wanted:
-            low = middle + 1
+def _stream(key: np.uint64, number: int) -> np.uint64:
+    """The state of stream `number` of an epoch: what is drawn there does not depend on the order of the visits."""
+    return _mix(key ^ (np.uint64(number) * _GOLDEN))
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FASTMATH)
+def _train_run(
+    P: Float32, Q: Float32, user_bias: Float32, item_bias: Float32, biased: bool, mean: np.float32, u: int,
+    items: Int32, values: Float32, first: int, last: int, rate: np.float32, reg: np.float32,
+) -> float:  # fmt: skip
+    """Visit the samples first .. last of one user; return the sum of their squared errors."""
+    flat, width = Q.reshape(-1), Q.shape[1]
+    keep = np.float32(1) - rate * reg
+    squared_errors, product = 0.0, np.float32(0)
+    if first < last:
+        for f in range(width):
+            product += P[u, f] * Q[np.uintp(items[first]), f]
+    for n in range(first, last):
+        if n + _ITEMS_AHEAD < last:
+            _prefetch_row(flat, items[n + _ITEMS_AHEAD], width)
+        i = np.uintp(items[n])  # unsigned: numba need not look for rows counted from the end
+        error = values[n] - mean - product
+        if biased:
+            error -= user_bias[u] + item_bias[i]
+            user_bias[u] += rate * (error - reg * user_bias[u])
+            item_bias[i] += rate * (error - reg * item_bias[i])
+        squared_errors += np.float64(error) * np.float64(error)
+        gain = rate * error
+        if n + 1 == last:
+            for f in range(width):
+                old = P[u, f]
+                P[u, f] = keep * old + gain * Q[i, f]
+                Q[i, f] = keep * Q[i, f] + gain * old
         else:
-            high = middle
-    return low < len(sorted_items) and sorted_items[low] == wanted
+            # The next product is summed up on the way: p_u is at hand, and waits for no store to be read again.
+            following = np.uintp(items[n + 1])
+            product = np.float32(0)
+            for f in range(width):
+                old = P[u, f]
+                new = keep * old + gain * Q[i, f]
+                P[u, f] = new
+                Q[i, f] = keep * Q[i, f] + gain * old
+                product += new * Q[following, f]
+    return squared_errors
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_FASTMATH)
-def _implicit_epoch(
-    P: Float32,
-    Q: Float32,
-    user: Int32,
-    item: Int32,
-    indptr: npt.NDArray[np.int64],
-    known_items: Int32,
-    order: Int32,
-    rate: np.float32,
-    reg: np.float32,
-    n_negatives: int,
-    key: np.uint64,
-) -> None:
-    n_known = np.uint64(len(known_items))
-    for n in order:
-        u, i = user[n], item[n]
-        _step(P[u], Q[i], np.float32(1) - _dot(P[u], Q[i]), rate, reg)
-        seen = item[indptr[u] : indptr[u + 1]]
-        if len(seen) == len(known_items):
-            continue
-        # A stream of its own for each interaction: the draws do not depend on the order of the visits.
-        state = _mix(key ^ (np.uint64(n) * _GOLDEN))
-        for _ in range(n_negatives):
+@numba.njit(cache=True, nogil=True)
+def _mix_in_negatives(
+    samples: Int32, labels: Float32, positives: Int32, candidates: Int32, seen_by: Int32, u: int, n_negatives: int,
+    state: np.uint64,
+) -> int:  # fmt: skip
+    """Fill `samples` and `labels` with a user's positives and, spread evenly among them, its negatives.
+
+    Parameters
+    ----------
+    samples : int32, shape (at least len(positives) + n_negatives,)
+    labels : float32, same shape
+    positives : int32, shape (n,)
+    candidates : int32, shape (m,)
+        Where negatives come from: at least one must be unseen, if there are any to draw.
+    seen_by : int32, shape (n_items,)
+        The last user that is known to have seen an item.
+    u : int
+    n_negatives : int
+    state : uint64
+        Of the stream to draw from.
+
+    Returns
+    -------
+    int
+        The number of samples.
+    """
+    for i in positives:
+        seen_by[i] = u
+    n_positives, n, drawn = len(positives), 0, 0
+    # Without a positive in this band there is one turn, of negatives only.
+    for turn in range(max(n_positives, 1)):
+        if turn < n_positives:
+            samples[n], labels[n] = positives[turn], 1
+            n += 1
+        while drawn * max(n_positives, 1) < n_negatives * (turn + 1):
+            j = candidates[0]
             while True:
                 state += _GOLDEN
-                j = known_items[((_mix(state) >> np.uint64(32)) * n_known) >> np.uint64(32)]
-                if not _contains(seen, j):
+                j = candidates[((_mix(state) >> np.uint64(32)) * np.uint64(len(candidates))) >> np.uint64(32)]
+                if seen_by[j] != u:
                     break
-            _step(P[u], Q[j], -_dot(P[u], Q[j]), rate, reg)
+            samples[n], labels[n] = j, 0
+            n += 1
+            drawn += 1
+    return n
+
+
+@numba.njit(cache=True, nogil=True)
+def _train_blocks(
+    P: Float32, Q: Float32, user_bias: Float32, item_bias: Float32, biased: bool, mean: np.float32,
+    starts: Int32, item: Int32, value: Float32, known_items: Int32, known_cuts: Int64, n_negatives: int,
+    rate: np.float32, reg: np.float32, visits: Int32, user_cuts: Int64, key: np.uint64, blocks: Int64,
+) -> float:  # fmt: skip
+    """Train these blocks, int64, shape (n, 2), one after the other; return the sum of squared errors.
+
+    ``n_negatives == 0`` means explicit feedback. `known_items` are the rows of the known items, ascending, of which
+    number ``known_cuts[c]`` to ``known_cuts[c + 1]`` lie in band c.
+    """
+    width, bands = P.shape[1], starts.shape[1] - 1
+    flat_users, flat_starts = P.reshape(-1), starts.reshape(-1)
+    seen_by = np.full(len(Q) if n_negatives else 0, -1, np.int32)
+    samples, labels = np.empty(0, np.int32), np.empty(0, np.float32)
+    squared_errors = 0.0
+    for block in range(len(blocks)):
+        r, c = blocks[block, 0], blocks[block, 1]
+        end = user_cuts[r + 1]
+        for k in range(user_cuts[r], end):
+            # Users come in random order, which no hardware foresees: pointers first, then what they point to.
+            if k + 2 * _USERS_AHEAD < end:
+                _prefetch(flat_starts, np.intp(visits[k + 2 * _USERS_AHEAD]) * (bands + 1) + c)
+            if k + _USERS_AHEAD < end:
+                soon = visits[k + _USERS_AHEAD]
+                _prefetch(item, np.intp(starts[soon, c]))
+                _prefetch(value, np.intp(starts[soon, c]))
+                _prefetch_row(flat_users, soon, width)
+            u = visits[k]
+            first, last = starts[u, c], starts[u, c + 1]
+            if n_negatives == 0:
+                squared_errors += _train_run(
+                    P, Q, user_bias, item_bias, biased, mean, u, item, value, first, last, rate, reg
+                )  # fmt: skip
+                continue
+            n_seen = starts[u, bands] - starts[u, 0]
+            n_unseen = len(known_items) - n_seen
+            if n_unseen == 0:
+                quota = 0
+            else:
+                ratio = n_negatives * n_seen / n_unseen
+                offset = (_stream(key, u * (bands + 1) + bands) >> np.uint64(11)) * 2.0**-53
+                before = known_cuts[c] - (first - starts[u, 0])
+                after = known_cuts[c + 1] - (last - starts[u, 0])
+                quota = int(np.floor(ratio * after + offset)) - int(np.floor(ratio * before + offset))
+            if last - first + quota > len(samples):
+                size = 2 * (last - first + quota)
+                samples, labels = np.empty(size, np.int32), np.empty(size, np.float32)
+            n = _mix_in_negatives(
+                samples, labels, item[first:last], known_items[known_cuts[c] : known_cuts[c + 1]], seen_by, u, quota,
+                _stream(key, u * (bands + 1) + c),
+            )  # fmt: skip
+            squared_errors += _train_run(
+                P, Q, user_bias, item_bias, biased, mean, u, samples, labels, 0, n, rate, reg
+            )  # fmt: skip
+    return squared_errors

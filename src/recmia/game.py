@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from recmia.errors import ConfigError, ProtocolError, TooFewUsersError, nearest
 from recmia.interactions import Bool, Int32, Interactions
-from recmia.recommenders.base import HasUserVectors, Recommender, top_k
+from recmia.recommenders.base import HasUserVectors, Recommender
 
 Regime = Literal["popular", "popular-random", "fold-in", "trained"]
 SplitUnit = Literal["users", "interactions"]
@@ -219,7 +219,7 @@ def serve(
     lists = np.empty((len(member), k), np.int32)
     if isinstance(model, HasUserVectors):
         seen = histories[member] if exclude_seen else None
-        lists[member] = top_k(model.score_vectors(model.user_vectors), seen, known, k)
+        lists[member] = model.recommend_by_vectors(model.user_vectors, seen, k)
     else:
         lists[member] = model.recommend(histories[member], k, exclude_seen=exclude_seen)
     if regime == "trained":

@@ -15,15 +15,27 @@ where :math:`Q^\top Q` is computed once, and each sample brings its own :math:`\
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Self, TypeVar
 
+import numba
 import numpy as np
-from scipy import linalg, sparse
+import numpy.typing as npt
+from scipy import sparse
+from threadpoolctl import threadpool_limits
 
-from recmia.errors import NotFittedError
-from recmia.factorization import Factors, SGDSettings, factorize
-from recmia.interactions import Float32, Interactions
-from recmia.recommenders.base import Recommender
+from recmia.errors import ConfigError, NotFittedError
+from recmia.factorization import FASTMATH, Factors, SGDSettings, factorize
+from recmia.interactions import Bool, Float32, Int32, Int64, Interactions
+from recmia.recommenders.base import Recommender, top_k_by_vectors
+
+Float64 = npt.NDArray[np.float64]
+Result = TypeVar("Result")
+
+# Users solved in one call, and the float64s of a whole turn of the SIMD loop.
+_USERS_AT_ONCE = 256
+_LANES = 16
 
 
 class LFM(Recommender):
@@ -34,6 +46,8 @@ class LFM(Recommender):
     settings : SGDSettings
     l : int
         Latent dimension.
+    threads : int
+        How many threads fit, fold in and rank; no result depends on it.
 
     Attributes
     ----------
@@ -41,9 +55,10 @@ class LFM(Recommender):
         Set by `fit`.
     """
 
-    def __init__(self, settings: SGDSettings | None = None, *, l: int = 100) -> None:  # noqa: E741
+    def __init__(self, settings: SGDSettings | None = None, *, l: int = 100, threads: int = 1) -> None:  # noqa: E741
         self.settings = SGDSettings() if settings is None else settings
         self.l = l
+        self.threads = threads
         self._factors: Factors | None = None
 
     @property
@@ -58,19 +73,32 @@ class LFM(Recommender):
         """The trained p_u of the users of the fit, float32, shape (n_users, l)."""
         return self.factors.user
 
-    def fit(self, interactions: Interactions, *, rng: np.random.Generator) -> Self:
-        """Train on these interactions; row u of `factors.user` is their user u."""
-        self._factors = factorize(interactions, self.settings, l=self.l, rng=rng)
+    def fit(
+        self,
+        interactions: Interactions,
+        *,
+        rng: np.random.Generator,
+        users: npt.NDArray[np.integer] | None = None,
+    ) -> Self:
+        """Train on these interactions; row u of `factors.user` is their user u, or ``users[u]`` if these are given."""
+        self._factors = factorize(interactions, self.settings, l=self.l, rng=rng, threads=self.threads, users=users)
         self.known = self._factors.known
         return self
 
     def scores(self, histories: sparse.csr_array) -> Float32:
         """Score all items by fold-in; see `Recommender.scores`."""
-        return self.score_vectors(self.fold_in(histories))
+        return self.fold_in(histories) @ self.factors.item.T + self.factors.item_bias
 
-    def score_vectors(self, user_vectors: Float32) -> Float32:
-        """Score all items for given user vectors, float32, shape (n, n_items), up to a constant a user."""
-        return user_vectors @ self.factors.item.T + self.factors.item_bias
+    def recommend(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> Int32:
+        """Rank the known items by fold-in; see `Recommender.recommend`."""
+        return self.recommend_by_vectors(self.fold_in(histories), histories if exclude_seen else None, k)
+
+    def recommend_by_vectors(self, user_vectors: Float32, seen: sparse.csr_array | None, k: int) -> Int32:
+        """Rank the known items for given user vectors, int32, shape (n, k); see `top_k_by_vectors`."""
+        known, factors = self.fitted_items(k), self.factors
+        return top_k_by_vectors(
+            user_vectors, factors.item, factors.item_bias, seen, known, k, threads=self.threads
+        )  # fmt: skip
 
     def fold_in(self, histories: sparse.csr_array) -> Float32:
         """Solve the user vectors for the given histories, float32, shape (n, l).
@@ -79,31 +107,160 @@ class LFM(Recommender):
         list is the item biases' (all ties without biases).
         """
         factors, settings = self.factors, self.settings
-        Q = factors.item.astype(np.float64)
+        width = self.l + settings.bias
+        # With biases the last unknown is b_u, whose item vector is constant 1.
+        Q = np.zeros((len(factors.item), -(-width // _LANES) * _LANES), np.float32)
+        Q[:, : self.l], Q[:, self.l : width] = factors.item, 1
+        gram = np.zeros((Q.shape[1], Q.shape[1]))
         implicit = settings.feedback == "implicit"
-        if settings.bias:
-            Q = np.column_stack([Q, np.ones(len(Q))])  # the last unknown is then b_u
-        gram = Q.T @ Q if implicit else np.zeros((Q.shape[1], Q.shape[1]))
-        n_known = int(factors.known.sum())
-        vectors = np.zeros((histories.shape[0], Q.shape[1]))
-        for row in range(len(vectors)):
-            entries = slice(histories.indptr[row], histories.indptr[row + 1])
-            items, values = histories.indices[entries], histories.data[entries]
-            mask = factors.known[items]
-            items, values = items[mask], values[mask]
-            if len(items) == 0:
-                continue
-            seen = Q[items]
-            own = seen.T @ seen
-            penalty = settings.regularisation * len(items)
-            if implicit:
-                n_unseen = n_known - len(items)
-                weight = settings.n_negatives * len(items) / n_unseen if n_unseen else 0.0
-                system, target = own + weight * (gram - own), seen.sum(axis=0)
-                penalty *= 1 + (settings.n_negatives if n_unseen else 0)
-            else:
-                system, target = own, seen.T @ (values - factors.mean - factors.item_bias[items])
-            # A little ridge keeps the system solvable at lambda = 0, where the minimiser need not be unique.
-            system[np.diag_indices_from(system)] += max(penalty, 1e-8)
-            vectors[row] = linalg.solve(system, target, assume_a="pos")
-        return vectors[:, : self.l].astype(np.float32)
+        if implicit:
+            _add_outer_products(gram, Q, len(Q), width)
+        vectors = np.zeros((histories.shape[0], width), np.float32)
+        indptr = histories.indptr.astype(np.int64)
+
+        def solve(start: int) -> None:
+            _solve(
+                indptr[start : start + _USERS_AT_ONCE + 1], histories.indices, histories.data, factors.known, Q,
+                factors.item_bias, factors.mean, gram, settings.n_negatives if implicit else 0,
+                settings.regularisation, vectors[start : start + _USERS_AT_ONCE],
+            )  # fmt: skip
+
+        with ThreadPoolExecutor(self.threads) as pool:
+            for _ in pool.map(solve, range(0, len(vectors), _USERS_AT_ONCE)):
+                pass
+        return np.ascontiguousarray(vectors[:, : self.l])
+
+
+def train_pool(
+    interactions: Interactions,
+    settings: SGDSettings,
+    use: Callable[[int, LFM], Result],
+    *,
+    l: int,  # noqa: E741
+    members: Sequence[npt.NDArray[np.integer]],
+    rngs: Sequence[np.random.Generator],
+    workers: int = 1,
+) -> list[Result]:
+    """Train many LFMs on parts of the users, several at once over one shared copy of the interactions.
+
+    Parameters
+    ----------
+    interactions : Interactions
+    settings : SGDSettings
+    use : callable
+        ``use(s, model)`` takes what is wanted of model s, for example its lists, and is called in the worker; the
+        model is then dropped, so that only `workers` of them are in memory.
+    l : int
+    members : sequence of S int arrays
+        The users of each model, ascending rows without repeats.
+    rngs : sequence of S numpy.random.Generator
+        One for each model, so that no model depends on another.
+    workers : int
+        Threads, each training one model at a time; the result does not depend on it.
+
+    Returns
+    -------
+    list
+        The S results of `use`.
+
+    Raises
+    ------
+    ConfigError
+        If there are not as many generators as models, or ``workers < 1``.
+    DataError, DivergedError
+        As `factorize`.
+    """
+    if len(members) != len(rngs) or workers < 1:
+        raise ConfigError(
+            f"a pool needs a generator for each model and at least one worker; got {len(members)} models, "
+            f"{len(rngs)} generators and {workers} workers"
+        )
+
+    def train(s: int) -> Result:
+        return use(s, LFM(settings, l=l).fit(interactions, rng=rngs[s], users=members[s]))
+
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(train, range(len(members))))
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FASTMATH)
+def _add_outer_products(system: Float64, rows: npt.NDArray[np.floating], n: int, width: int) -> None:
+    """Add the first n rows' outer products to the lower triangle of a system.
+
+    Parameters
+    ----------
+    system : float64, shape (w, w)
+        Entries above the diagonal are overwritten with what happens to be convenient.
+    rows : float, shape (at least n, w)
+        Zero from column `width` on.
+    n, width : int
+    """
+    for first in range(0, n, 4):
+        # Four rows a turn, the last row standing in (times zero) for those that are missing.
+        r1, r2, r3 = min(first + 1, n - 1), min(first + 2, n - 1), min(first + 3, n - 1)
+        for f in range(width):
+            a0 = np.float64(rows[first, f])
+            a1 = np.float64(rows[r1, f]) * (first + 1 < n)
+            a2 = np.float64(rows[r2, f]) * (first + 2 < n)
+            a3 = np.float64(rows[r3, f]) * (first + 3 < n)
+            for g in range((f // _LANES + 1) * _LANES):
+                system[f, g] += a0 * rows[first, g] + a1 * rows[r1, g] + a2 * rows[r2, g] + a3 * rows[r3, g]
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FASTMATH)
+def _cholesky_solve(system: Float64, target: Float64, n: int) -> None:
+    """Solve the leading n x n of a positive definite system in place; only its lower triangle is read."""
+    for i in range(n):
+        for j in range(i + 1):
+            total = system[i, j]
+            for f in range(j):
+                total -= system[i, f] * system[j, f]
+            system[i, j] = np.sqrt(total) if i == j else total / system[j, j]
+        for f in range(i):
+            target[i] -= system[i, f] * target[f]
+        target[i] /= system[i, i]
+    for i in range(n - 1, -1, -1):
+        target[i] /= system[i, i]
+        for f in range(i):
+            target[f] -= system[i, f] * target[i]
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FASTMATH)
+def _solve(
+    indptr: Int64, indices: Int32, values: Float32, known: Bool, Q: Float32, item_bias: Float32, mean: float,
+    gram: Float64, n_negatives: int, reg: float, vectors: Float32,
+) -> None:  # fmt: skip
+    """Write the user vectors of the module's equations to `vectors`; ``n_negatives == 0`` means explicit feedback."""
+    width, n_known = vectors.shape[1], known.sum()
+    system, target = np.empty_like(gram), np.empty(len(gram))
+    seen = np.empty((0, Q.shape[1]))
+    for row in range(len(vectors)):
+        if indptr[row + 1] - indptr[row] > len(seen):
+            seen = np.empty((2 * (indptr[row + 1] - indptr[row]), Q.shape[1]))
+        n = 0
+        target[:] = 0
+        for k in range(indptr[row], indptr[row + 1]):
+            i = indices[k]
+            if known[i]:
+                wanted = np.float64(1) if n_negatives else values[k] - mean - item_bias[i]
+                for f in range(Q.shape[1]):
+                    seen[n, f] = Q[i, f]
+                    target[f] += wanted * Q[i, f]
+                n += 1
+        if n == 0:
+            continue
+        system[:] = 0
+        _add_outer_products(system, seen, n, width)
+        penalty = reg * n
+        if n_negatives and n_known > n:
+            weight = n_negatives * n / (n_known - n)
+            for f in range(width):
+                for g in range(width):
+                    system[f, g] += weight * (gram[f, g] - system[f, g])
+            penalty *= 1 + n_negatives
+        # A little ridge keeps the system solvable at lambda = 0, where the minimiser need not be unique.
+        for f in range(width):
+            system[f, f] += max(penalty, 1e-8)
+        _cholesky_solve(system, target, width)
+        for f in range(width):
+            vectors[row, f] = target[f]
