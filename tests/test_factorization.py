@@ -102,9 +102,8 @@ def twin(data: Interactions, settings: SGDSettings, l: int, rng: np.random.Gener
                         p_old = P[u].copy()
                         P[u] += rate * (e * Q[i] - reg * P[u])
                         Q[i] += rate * (e * p_old - reg * Q[i])
-    single = np.float32
-    factors = [array.astype(single) for array in (P, Q, b_user, b_item)]
-    return Factors(*factors, mu, counts > 0)
+    user, item, user_bias, item_bias = (array.astype(np.float32) for array in (P, Q, b_user, b_item))
+    return Factors(user, item, user_bias, item_bias, mu, counts > 0)
 
 
 @pytest.mark.parametrize(

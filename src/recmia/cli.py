@@ -82,6 +82,8 @@ def _audit(**options: Any) -> None:
     Without options: the paper's case and the strict one, side by side, on MovieLens ml-latest-small.
     """
     # Imported here, so that help and errors in the usage come at once.
+    import joblib
+
     from recmia import store, summary
     from recmia.audit import AuditConfig, audit
 
@@ -95,7 +97,7 @@ def _audit(**options: Any) -> None:
         out = Path("runs") / f"{_slug(config.dataset)}-{stamp}"
     store.check_new(out)
     with _progress() as progress:
-        result = audit(config=config, jobs=jobs or len(os.sched_getaffinity(0)), progress=progress)
+        result = audit(config=config, jobs=jobs or joblib.cpu_count(), progress=progress)
         progress("writing the run folder", *([result.config.seeds] * 2))
         store.write_run(result, out)
     console = Console(highlight=False)

@@ -31,10 +31,10 @@ class MLPSettings(BaseModel):
     learning_rate: float = Field(0.01, gt=0, description="Step size of the attack model's SGD.")
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of the attack model's SGD.")
     epochs: int = Field(50, ge=1, description="Passes over the shadow users.")
-    batch_size: int = Field(16, ge=1, description="Shadow users a step; batches are shuffled in each epoch.")
+    batches: int = Field(20, ge=1, description="Steps an epoch: shuffled batches of equal size.")
 
 
-def _mlp(settings: MLPSettings, seed: int) -> Any:
+def _mlp(settings: MLPSettings, seed: int, n: int) -> Any:
     from sklearn.neural_network import MLPClassifier
 
     return MLPClassifier(
@@ -45,25 +45,27 @@ def _mlp(settings: MLPSettings, seed: int) -> Any:
         momentum=settings.momentum,
         nesterovs_momentum=False,
         max_iter=settings.epochs,
-        batch_size=settings.batch_size,
+        # A share of the users, so that many users do not mean many more steps.
+        batch_size=max(1, n // settings.batches),
         n_iter_no_change=settings.epochs,
         random_state=seed,
     )
 
 
-def _naive_bayes(settings: MLPSettings, seed: int) -> Any:
+def _naive_bayes(settings: MLPSettings, seed: int, n: int) -> Any:
     from sklearn.naive_bayes import GaussianNB
 
     return GaussianNB()
 
 
-def _decision_tree(settings: MLPSettings, seed: int) -> Any:
+def _decision_tree(settings: MLPSettings, seed: int, n: int) -> Any:
     from sklearn.tree import DecisionTreeClassifier
 
     return DecisionTreeClassifier(min_samples_leaf=10, random_state=seed)
 
 
-CLASSIFIERS: Mapping[str, Callable[[MLPSettings, int], Any]] = MappingProxyType(
+# Made from the MLP's settings, a seed and the number of users to learn from.
+CLASSIFIERS: Mapping[str, Callable[[MLPSettings, int, int], Any]] = MappingProxyType(
     {
         "mlp": _mlp,
         "naive-bayes": _naive_bayes,
@@ -100,12 +102,10 @@ class VectorClassifier(Attack):
         if len(np.unique(member[usable])) < 2:
             raise ProtocolError(f"{self.name} needs shadow members and non-members with vectors; got one kind only")
         seed = int(rng.integers(2**31))
-        self._model = make_pipeline(StandardScaler(), CLASSIFIERS[self.name](self.mlp, seed))
+        self._model = make_pipeline(StandardScaler(), CLASSIFIERS[self.name](self.mlp, seed, int(usable.sum())))
         with warnings.catch_warnings():
-            # The number of epochs is a setting of the attack, not a limit on the way to convergence; and a batch
-            # that is larger than the data is cut to it.
+            # The number of epochs is a setting of the attack, not a limit on the way to convergence.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            warnings.filterwarnings("ignore", message="Got `batch_size`")
             # scikit-learn's MLP turns Ctrl-C into a warning and a half-trained model.
             warnings.filterwarnings("error", message=_INTERRUPTED)
             try:
