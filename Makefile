@@ -20,7 +20,9 @@ lint: $(VENV)/dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/dev
+# Needs a C++ compiler, for LIBMF; and RECMIA_DATA, a folder that holds ml-latest-small.
+bench: $(VENV)/bench
+	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/audit.py
 
 format: $(VENV)/dev
@@ -39,4 +41,10 @@ $(VENV)/demo: $(BIN)/python pyproject.toml constraints.txt
 
 $(VENV)/dev: $(BIN)/python pyproject.toml constraints.txt
 	$(INSTALL) --editable '.[demo,peers,dev]'
+	touch $@
+
+# LIBMF uses AVX only if it is built with it, and its package brings no binary.
+$(VENV)/bench: $(VENV)/dev
+	CFLAGS="-O3 -march=native -mavx -DUSEAVX -pthread" $(INSTALL) --no-binary libmf --no-cache-dir libmf
+	$(INSTALL) --editable '.[demo,peers,dev,bench]'
 	touch $@

@@ -14,12 +14,13 @@ from pathlib import Path
 from _results import write_section
 
 WARM_RUNS = 5
-PROGRAM = [sys.executable, "-c", "from recmia.cli import main; main()", "audit", "--dataset", "ml-latest-small"]
+PROGRAM = [sys.executable, "-c", "from recmia.cli import main; main()", "audit"]
 CASES = {
     "one seed, one regime (warm)": ["--seeds", "1", "--regimes", "fold-in"],
     "no options: 5 seeds, two regimes (warm)": [],
-    "the same, two processes (warm)": ["--jobs", "2"],
+    "the same, one process (warm)": ["--jobs", "1"],
 }
+SCALES = {"100 thousand": "ml-100k", "1 million": "ml-1m", "10 million": "ml-10m", "25 million": "ml-25m"}
 
 
 def measure(arguments: list[str], cache: str) -> tuple[float, float]:
@@ -54,7 +55,13 @@ def main() -> None:
             runs = [measure(arguments, cache) for _ in range(WARM_RUNS)]
             middle = sorted(seconds for seconds, _ in runs)[len(runs) // 2]
             lines.append(f"| {name}, median of {WARM_RUNS} | {middle:.1f} | {max(peak for _, peak in runs):.0f} |")
-    write_section("The audit as a process", "python benchmarks/audit.py", lines)
+        write_section("The audit as a process", "python benchmarks/audit.py", lines)
+        print("\n".join(lines))
+        lines = ["| interactions | `--dataset` | seconds | peak memory, GiB |", "|---|---|---|---|"]
+        for words, shape in SCALES.items():
+            seconds, peak = measure(["--dataset", f"synthetic:{shape}", "--seeds", "1"], cache)
+            lines.append(f"| {words} | `synthetic:{shape}` | {seconds:.0f} | {peak / 1024:.1f} |")
+    write_section("The audit at scale: two regimes, one seed, both cores", "python benchmarks/audit.py", lines)
     print("\n".join(lines))
 
 
