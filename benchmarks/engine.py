@@ -447,7 +447,9 @@ def main() -> None:
     parts.append(table("From 1 to 25 million ratings, one thread", header, growth(sizes, 5, turns)))
     if installed("implicit"):
         header = "| who | users x items | threads | lists/s | ratio | peak MiB above the factors |"
-        parts.append(table("Lists for all users, k = 100, seen items left out", header, lists(largest, turns)))
+        parts.append(
+            table("Lists for all users, k = 100, seen items left out", header, lists(largest, turns if quick else 1))
+        )
     header = "| data | models | threads | seconds | peak MiB |"
     title = "Implicit LFMs of half the users, 30 epochs, each with every user's list by fold-in"
     parts.append(table(title, header, pool(name, small, 8 if quick else 136)))
