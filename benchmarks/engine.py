@@ -68,7 +68,7 @@ class Competitor:
     prepare: Callable[[Interactions, int, int], Callable[[], object]]
     several_threads: bool = True
     updates: int = 1  # per rating and epoch
-    slow: bool = False  # small data only
+    most: int = 2**31  # ratings: it would take too long on more
 
 
 def ours(feedback: str) -> Callable[[Interactions, int, int], Callable[[], object]]:
@@ -145,11 +145,13 @@ COMPETITORS = (
     Competitor("recmia, explicit", None, "numba", "explicit", ours("explicit")),
     Competitor("LIBMF", "libmf", libmf_flags(), "explicit", libmf),
     Competitor("cornac MF", "cornac", "wheel", "explicit", cornac),
-    Competitor("Surprise SVD", "scikit-surprise", "sdist", "explicit", surprise, several_threads=False, slow=True),
-    Competitor("plain SGD, random order", None, "numba", "explicit", plain("explicit"), several_threads=False),
+    Competitor("Surprise SVD", "scikit-surprise", "sdist", "explicit", surprise, several_threads=False, most=10**6),
+    Competitor(
+        "plain SGD, random order", None, "numba", "explicit", plain("explicit"), several_threads=False, most=3 * 10**6
+    ),
     Competitor("recmia, implicit", None, "numba", "implicit", ours("implicit"), updates=2),
-    Competitor("implicit BPR", "implicit", "wheel", "implicit", implicit_model("bpr")),
-    Competitor("implicit ALS", "implicit", "wheel", "implicit", implicit_model("als")),
+    Competitor("implicit BPR", "implicit", "wheel", "implicit", implicit_model("bpr"), most=3 * 10**6),
+    Competitor("implicit ALS", "implicit", "wheel", "implicit", implicit_model("als"), most=3 * 10**6),
 )
 
 
@@ -286,12 +288,12 @@ def installed(package: str | None) -> str | None:
 # --- The tables ------------------------------------------------------------------------------------------------------
 
 
-def race(name: str, data: Interactions, epochs: int, turns: int, small: bool, scaling: list[str]) -> Iterator[str]:
+def race(name: str, data: Interactions, epochs: int, turns: int, scaling: list[str]) -> Iterator[str]:
     rates: dict[tuple[str, int], float] = {}
     for threads in (1, 2):
         calls, updates = {}, {}
         for one in COMPETITORS:
-            if installed(one.package) and (threads == 1 or one.several_threads) and (small or not one.slow):
+            if installed(one.package) and (threads == 1 or one.several_threads) and len(data) <= one.most:
                 calls[one.name] = one.prepare(data, epochs, threads)
                 updates[one.name] = one.updates * epochs * len(data)
                 one.prepare(data, 1, threads)()  # compile and warm up
@@ -432,22 +434,22 @@ def main() -> None:
         f"numba {numba.__version__}. Medians of {turns} turns, whole fits; 'ratio' is recmia's speed over the row's.",
     ]
     header = "| who | version | build | data | ratings | l | threads | million updates/s | ratio | peak MiB |"
-    parts.append(table(f"SGD on {name}, 20 epochs", header, race(name, small, 20, turns + 2, True, scaling)))
+    parts.append(table(f"SGD on {name}, 20 epochs", header, race(name, small, 20, turns + 2, scaling)))
     if not quick:
         for label, shape in shapes.items():
-            parts.append(
-                table(f"SGD on {label}, 10 epochs", header, race(label, synthetic(*shape), 10, turns, False, scaling))
-            )
+            parts.append(table(f"SGD on {label}, 5 epochs", header, race(label, synthetic(*shape), 5, turns, scaling)))
     parts.append(table("Two threads over one", "| data | feedback | speed-up |", iter(scaling)))
     sizes = [("synthetic ml-1m", synthetic(*SHAPES["ml-1m"]))]
     largest = synthetic(*SHAPES["ml-100k" if quick else "ml-25m"])
     if not quick:
         sizes.append(("synthetic ml-25m", largest))
     header = "| data | ratings | million updates/s | of the smallest |"
-    parts.append(table("From 1 to 25 million ratings, one thread", header, growth(sizes, 10, turns)))
+    parts.append(table("From 1 to 25 million ratings, one thread", header, growth(sizes, 5, turns)))
     if installed("implicit"):
         header = "| who | users x items | threads | lists/s | ratio | peak MiB above the factors |"
-        parts.append(table("Lists for all users, k = 100, seen items left out", header, lists(largest, turns)))
+        parts.append(
+            table("Lists for all users, k = 100, seen items left out", header, lists(largest, turns if quick else 1))
+        )
     header = "| data | models | threads | seconds | peak MiB |"
     title = "Implicit LFMs of half the users, 30 epochs, each with every user's list by fold-in"
     parts.append(table(title, header, pool(name, small, 8 if quick else 136)))

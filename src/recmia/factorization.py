@@ -17,10 +17,11 @@ row and no column touch different factors, so that B of them at once, a *stratum
 an epoch (Gemulla et al. 2011, section 4). The grid and the order of the blocks are drawn from the data's size and the
 seed alone, and a block is always trained by one thread: the factors are the same bits for any number of threads.
 
-Within a block the samples are visited user by user (as in LIBMF, Chin et al. 2015, section 4): p_u stays in the first
-cache, and only one band of item vectors competes for the second. Interactions are sorted by user and item, and a band
-of items is a range of rows, so a user's part of a block is a run of the table: one pointer per user and band is all
-the bookkeeping, and the ratings are never copied.
+Within a block the samples are visited user by user, users in a random order (LIBMF's partial random method, Chin et
+al. 2015, section 4.2, orders a block likewise): p_u stays in the first cache, and only one band of item vectors
+competes for the second. Interactions are sorted by user and item, and a band of items is a range of rows, so a user's
+part of a block is a run of the table: one pointer per user and band is all the bookkeeping, and the ratings are never
+copied.
 
 **Negatives.** User u, with n_u seen and m_u unseen known items, must meet each unseen item :math:`n_{neg} n_u / m_u`
 times an epoch in expectation, yet in a block it may only touch the items of that band. Band c, with m_uc of the unseen
@@ -80,7 +81,7 @@ class SGDSettings(BaseModel):
     epochs: int = Field(20, ge=1, description="Passes over the interactions.")
     n_negatives: int = Field(1, ge=1, description="Unseen items sampled per seen one (implicit only).")
     bias: bool = Field(False, description="Add a bias per user and per item (explicit only).")
-    init_std: float = Field(0.1, gt=0, description="Standard deviation of the factors' normal start.")
+    init_std: float = Field(0.1, gt=0, description="Standard deviation of the factors' uniform start.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,9 +187,11 @@ def factorize(
                 visits, user_cuts, rng.integers(2**64, dtype=np.uint64),
             )  # fmt: skip
             squared_errors = _train_strata(train, strata, pool, threads)
-            if not np.isfinite(squared_errors) or (
-                epoch == settings.epochs and not (np.isfinite(P).all() and np.isfinite(Q).all())
-            ):
+            # A factor that is not finite shows in the errors of its next samples; the last epoch has no next.
+            finite = np.isfinite(squared_errors)
+            if epoch == settings.epochs:
+                finite &= all(np.isfinite(factor).all() for factor in (P, Q, user_bias, item_bias))
+            if not finite:
                 raise DivergedError(
                     f"the factors were no longer finite in epoch {epoch} of {settings.epochs} at learning rate "
                     f"{settings.learning_rate:g} and regularisation {settings.regularisation:g}; lower the learning "
@@ -205,12 +208,15 @@ def factorize(
 
 
 def _start(n: int, l: int, width: int, std: float, rng: np.random.Generator) -> Float32:  # noqa: E741
-    """Draw n start vectors, float32, shape (n, width): zero from column l on, rows on cache-line boundaries."""
+    """Draw n start vectors, float32, shape (n, width): zero from column l on, rows on cache-line boundaries.
+
+    The numbers are uniform: an eighth of the time of normal ones, which is a good part of training small data.
+    """
     memory = np.zeros(n * width + _CACHE_LINE, np.float32)
     skip = -(memory.ctypes.data // memory.itemsize) % _CACHE_LINE
     vectors = memory[skip : skip + n * width].reshape(n, width)
-    vectors[:, :l] = rng.standard_normal((n, l), np.float32)
-    vectors[:, :l] *= np.float32(std)
+    # Uniform on [0, 1) has mean 1/2 and variance 1/12.
+    np.multiply(rng.random((n, l), np.float32) - np.float32(0.5), np.float32(std * 12**0.5), out=vectors[:, :l])
     return vectors
 
 
