@@ -24,22 +24,21 @@ import importlib.metadata
 import importlib.util
 import io
 import os
-import platform
 import shutil
 import statistics
 import subprocess
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
 import polars as pl
+from _results import write_section
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
@@ -49,8 +48,6 @@ from recmia.recommenders.base import top_k_by_vectors
 from recmia.recommenders.lfm import train_pool
 from recmia.synthetic import SHAPES, synthesize
 
-RESULTS = Path(__file__).parent / "RESULTS.md"
-BEGIN, END = "<!-- engine.py: begin -->", "<!-- engine.py: end -->"
 L = 100
 
 
@@ -73,7 +70,7 @@ class Competitor:
 
 def ours(feedback: str) -> Callable[[Interactions, int, int], Callable[[], object]]:
     def prepare(data: Interactions, epochs: int, threads: int) -> Callable[[], object]:
-        how = SGDSettings(feedback=feedback, epochs=epochs)  # type: ignore[arg-type]
+        how = SGDSettings(feedback=feedback, epochs=epochs)
         return lambda: factorize(data, how, l=L, rng=np.random.default_rng(0), threads=threads)
 
     return prepare
@@ -81,7 +78,7 @@ def ours(feedback: str) -> Callable[[Interactions, int, int], Callable[[], objec
 
 def plain(feedback: str) -> Callable[[Interactions, int, int], Callable[[], object]]:
     def prepare(data: Interactions, epochs: int, threads: int) -> Callable[[], object]:
-        return lambda: sequential(data, SGDSettings(feedback=feedback, epochs=epochs), 0)  # type: ignore[arg-type]
+        return lambda: sequential(data, SGDSettings(feedback=feedback, epochs=epochs), 0)
 
     return prepare
 
@@ -335,11 +332,18 @@ def lists(data: Interactions, turns: int) -> Iterator[str]:
             model = AlternatingLeastSquares(factors=L, num_threads=threads)
             model.user_factors, model.item_factors = factors.user, factors.item
             calls: dict[str, Callable[[], object]] = {
-                "recmia top-k": lambda threads=threads: top_k_by_vectors(
-                    factors.user, factors.item, factors.item_bias, histories, known, 100, threads=threads
+                "recmia top-k": partial(
+                    top_k_by_vectors,
+                    factors.user,
+                    factors.item,
+                    factors.item_bias,
+                    histories,
+                    known,
+                    100,
+                    threads=threads,
                 ),
-                "implicit recommend": lambda model=model: model.recommend(
-                    np.arange(data.n_users), table, N=100, filter_already_liked_items=True
+                "implicit recommend": partial(
+                    model.recommend, np.arange(data.n_users), table, N=100, filter_already_liked_items=True
                 ),
             }
             found = in_turns(calls, turns)
@@ -364,13 +368,13 @@ def pool(name: str, data: Interactions, n_models: int) -> Iterator[str]:
         )  # fmt: skip
 
     for workers in (1, 2):
-        seconds, extra = timed(lambda workers=workers: train(workers))
+        seconds, extra = timed(partial(train, workers))
         yield f"| {name} | {n_models} | {workers} | {seconds:.1f} | {extra:.0f} |"
 
 
 def quality(name: str, data: Interactions, seeds: int) -> Iterator[str]:
     for feedback, label, measure in (("explicit", "RMSE", rmse), ("implicit", "Recall@20", recall)):
-        how = SGDSettings(feedback=feedback)  # type: ignore[arg-type]
+        how = SGDSettings(feedback=feedback)
         pairs = []
         for seed in range(seeds):
             kept = np.random.default_rng(seed).random(len(data)) < 0.8
@@ -396,26 +400,6 @@ def table(title: str, header: str, rows: Iterator[str]) -> str:
     return "\n".join(lines)
 
 
-def processor() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":")[1].strip()
-    return platform.processor()
-
-
-def write(parts: list[str]) -> None:
-    """Replace this script's own section of the results."""
-    text = RESULTS.read_text() if RESULTS.exists() else "# Benchmark results\n"
-    section = "\n".join([BEGIN, "\n\n".join(parts), END])
-    if BEGIN in text:
-        head, _, rest = text.partition(BEGIN)
-        text = head + section + rest.partition(END)[2]
-    else:
-        text = text.rstrip("\n") + "\n\n" + section + "\n"
-    RESULTS.write_text(text)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Race the engine against its peers; writes benchmarks/RESULTS.md.")
     parser.add_argument("--quick", action="store_true", help="small sizes only: a minute or two")
@@ -428,10 +412,9 @@ def main() -> None:
     name, small = movielens(arguments.data and Path(arguments.data))
     shapes = {"synthetic 2M": (20_000, 10_000, 2_000_000), "synthetic 10M": SHAPES["ml-10m"]}
     parts = [
-        "## The engine",
-        f"`python {' '.join(['benchmarks/engine.py', *sys.argv[1:2][: int(quick)]])}`, {date.today():%Y-%m-%d}; "
-        f"{processor()}, {os.cpu_count()} cores; Python {platform.python_version()}, numpy {np.__version__}, "
-        f"numba {numba.__version__}. Medians of {turns} turns, whole fits; 'ratio' is recmia's speed over the row's.",
+        f"numpy {np.__version__}, numba {numba.__version__}. Medians of {turns} turns, whole fits; 'ratio' is recmia's "
+        "speed over the row's.",
+        "",
     ]
     header = "| who | version | build | data | ratings | l | threads | million updates/s | ratio | peak MiB |"
     parts.append(table(f"SGD on {name}, 20 epochs", header, race(name, small, 20, turns + 2, scaling)))
@@ -458,7 +441,9 @@ def main() -> None:
     if not quick:
         rows += quality(*sizes[0], 10)
     parts.append(table("Quality against plain sequential SGD, 20 epochs", header, iter(rows)))
-    write(parts)
+    write_section(
+        "The engine", f"python benchmarks/engine.py{' --quick' if quick else ''}", "\n\n".join(parts).splitlines()
+    )
 
 
 if __name__ == "__main__":

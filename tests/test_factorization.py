@@ -22,6 +22,10 @@ def mix(state: int) -> int:
     return z ^ (z >> 31)
 
 
+def start(n: int, l: int, std: float, rng: np.random.Generator) -> Any:  # noqa: E741
+    return (rng.random((n, l), np.float32).astype(float) - 0.5) * std * np.sqrt(12)
+
+
 def even_cuts(work: Any, bands: int) -> list[int]:
     """Where to cut a row of things so that each band has the same share of the work."""
     done = np.cumsum(work)
@@ -71,9 +75,7 @@ def twin(data: Interactions, settings: SGDSettings, l: int, rng: np.random.Gener
     n_negatives = 0 if explicit else settings.n_negatives
     counts = np.bincount(data.item, minlength=data.n_items)
     known = np.flatnonzero(counts).tolist()
-    P, Q = (
-        rng.standard_normal((n, l), np.float32).astype(float) * settings.init_std for n in (data.n_users, data.n_items)
-    )
+    P, Q = (start(n, l, settings.init_std, rng) for n in (data.n_users, data.n_items))
     Q[counts == 0] = 0
     b_user, b_item = np.zeros(data.n_users), np.zeros(data.n_items)
     mu = float(data.value.mean()) if explicit else 0.0
@@ -121,8 +123,8 @@ def test_kernel_agrees_with_its_twin(small: Interactions, changed: dict[str, Any
     data = small.restrict(np.arange(25))
     ours = factorize(data, settings, l=7, rng=np.random.default_rng(5))
     expected = twin(data, settings, 7, np.random.default_rng(5))
-    start = np.random.default_rng(5).standard_normal((data.n_users, 7), np.float32) * settings.init_std
-    assert np.abs(ours.user - start).max() > 0.05, "nothing was learned, so nothing would be compared"
+    untrained = start(data.n_users, 7, settings.init_std, np.random.default_rng(5))
+    assert np.abs(ours.user - untrained).max() > 0.05, "nothing was learned, so nothing would be compared"
     for name in ("user", "item", "user_bias", "item_bias"):
         np.testing.assert_allclose(getattr(ours, name), getattr(expected, name), atol=2e-5, err_msg=name)
 
