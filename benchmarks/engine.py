@@ -437,7 +437,7 @@ def main() -> None:
     title = "Implicit LFMs of half the users, 30 epochs, each with every user's list by fold-in"
     parts.append(table(title, header, pool(name, small, 8 if quick else 136)))
     header = "| data | feedback | measure | plain SGD | engine | change | 95 % | seeds |"
-    rows = list(quality(name, small, 4 if quick else 40))
+    rows = list(quality(name, small, 4 if quick else 200))
     if not quick:
         rows += quality(*sizes[0], 10)
     parts.append(table("Quality against plain sequential SGD, 20 epochs", header, iter(rows)))

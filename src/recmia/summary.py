@@ -100,7 +100,7 @@ _WEAK = 0.65
 def _strength(row: Metric) -> str:
     value = _value(row)
     if _low(row) <= 0.5:
-        return "cannot be told from a coin"
+        return "sees next to nothing, and cannot be told from a coin"
     if value < _WEAK:
         return "sees next to nothing"
     if value < 0.8:
