@@ -43,8 +43,9 @@ $(VENV)/dev: $(BIN)/python pyproject.toml constraints.txt
 	$(INSTALL) --editable '.[demo,peers,dev]'
 	touch $@
 
-# LIBMF uses AVX only if it is built with it, and its package brings no binary.
+# LIBMF uses AVX only if it is built with it. Which of the two variables reaches the compiler depends on setuptools.
+AVX := -O3 -march=native -mavx -DUSEAVX -pthread
 $(VENV)/bench: $(VENV)/dev
-	CFLAGS="-O3 -march=native -mavx -DUSEAVX -pthread" $(INSTALL) --no-binary libmf --no-cache-dir libmf
 	$(INSTALL) --editable '.[demo,peers,dev,bench]'
+	CFLAGS="$(AVX)" CXXFLAGS="$(AVX)" $(INSTALL) --force-reinstall --no-deps --no-binary libmf --no-cache-dir libmf
 	touch $@

@@ -12,7 +12,8 @@ has no such thing, is counted as its number of ratings.
 
 LIBMF has to be built with AVX, which its wheel-less package does not do by itself:
 
-    CFLAGS="-O3 -march=native -mavx -DUSEAVX -pthread" pip install --no-binary libmf --no-cache-dir libmf
+    export CFLAGS="-O3 -march=native -mavx -DUSEAVX -pthread"
+    CXXFLAGS="$CFLAGS" pip install --force-reinstall --no-deps --no-binary libmf --no-cache-dir libmf
 """
 
 from __future__ import annotations
@@ -417,7 +418,6 @@ def main() -> None:
     parts = [
         f"numpy {np.__version__}, numba {numba.__version__}. Medians of {turns} turns, whole fits; 'ratio' is recmia's "
         "speed over the row's.",
-        "",
     ]
     header = "| who | version | build | data | ratings | l | threads | million updates/s | ratio | peak MiB |"
     parts.append(table(f"SGD on {name}, 20 epochs", header, race(name, small, 20, turns + 2, scaling)))

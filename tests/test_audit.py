@@ -147,9 +147,27 @@ def test_bad_settings_are_refused(small: Interactions, settings: dict[str, Any],
 
 def test_settings_and_config_do_not_mix(small: Interactions) -> None:
     with pytest.raises(ConfigError, match="either config or single settings"):
-        recmia.audit(small, config=AuditConfig(), k=3)
+        recmia.audit(config=AuditConfig(), k=3)
     with pytest.raises(ConfigError, match="jobs must be at least 1"):
         recmia.audit(small, jobs=0)
+
+
+def test_config_and_the_name_of_a_data_set_do_not_mix() -> None:
+    with pytest.raises(ConfigError, match="either config or single settings, not both; got dataset"):
+        recmia.audit("ml-1m", config=AuditConfig())
+
+
+def test_config_with_data_in_memory(quick: AuditResult, small: Interactions) -> None:
+    again = recmia.audit(small, config=AuditConfig.parse(QUICK))
+    assert again.config == quick.config
+    assert_frame_equal(again.scores, quick.scores, check_exact=True)
+
+
+def test_data_in_memory_are_cleaned_as_files_are(small: Interactions) -> None:
+    lengths = np.bincount(small.user)
+    result = recmia.audit(small, **{**QUICK, "min_interactions": 30})
+    assert result.provenance["data"]["users"] == (lengths >= 30).sum() < small.n_users
+    assert result.provenance["data"]["rows_kept"] == lengths[lengths >= 30].sum()
 
 
 def test_k_above_the_item_count(small: Interactions) -> None:

@@ -63,6 +63,25 @@ def test_from_arrays_refuses_a_repeated_pair() -> None:
         Interactions.from_arrays([1, 1], [2, 2])
 
 
+@pytest.mark.parametrize("ids", [[1.0, 2.0], [None, "a"], np.array([1, "a"], object), [True, False]])
+def test_ids_of_other_types_are_refused(ids: Any) -> None:
+    with pytest.raises(DataError, match="the item ids must be all whole numbers or all text; found"):
+        Interactions.from_arrays([1, 2], ids)
+
+
+@pytest.mark.parametrize("name", ["item", "value", "time"])
+def test_columns_of_unequal_length_are_refused(name: str) -> None:
+    with pytest.raises(DataError, match=f"{name} must have one entry for each of the 2 users"):
+        Interactions.from_arrays(**{"user": [1, 2], "item": [3, 4], **{name: [5]}})
+
+
+def test_frame_and_back() -> None:
+    data = Interactions(**columns(time=np.array([5, 9, 2])))
+    frame = data.frame()
+    again = Interactions.from_arrays(*(frame[name].to_numpy() for name in ("user", "item", "rating", "time")))
+    assert again.fingerprint() == data.fingerprint()
+
+
 def test_without_values_nothing_is_rated() -> None:
     data = Interactions.from_arrays([1, 2], ["x", "y"])
     assert not data.rated

@@ -13,13 +13,14 @@ from typing import Any, get_args
 
 import joblib
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from threadpoolctl import threadpool_limits
 
 from recmia import summary
 from recmia.attacks import BASELINES, CLASSIFIERS, Attack, Baseline, MLPSettings, VectorClassifier, run_attack
-from recmia.datasets import CleaningReport, Columns, load
+from recmia.datasets import Columns, clean, load
 from recmia.errors import ConfigError, nearest
 from recmia.evaluation import (
     Estimate,
@@ -42,6 +43,9 @@ from recmia.vectors import AttackerView, ItemVectorSource, RankWeights
 
 FALSE_POSITIVE_RATES = (0.1, 0.01, 0.001)
 IN_MEMORY = "(in memory)"
+
+# Membership and scores of the users of one side, bool[n] and float64[n].
+_Labelled = tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]
 
 # Called with what is being done, and how many of how many units of work are done.
 Progress = Callable[[str, int, int], None]
@@ -202,11 +206,8 @@ class AuditResult:
                 yield regime, attack, runs
 
 
-_Labelled = tuple[np.ndarray[tuple[int], np.dtype[np.bool_]], np.ndarray[tuple[int], np.dtype[np.float64]]]
-
-
 def audit(
-    dataset: str | Path | Interactions = "ml-latest-small",
+    dataset: str | Path | Interactions | None = None,
     *,
     config: AuditConfig | None = None,
     jobs: int = 1,
@@ -218,10 +219,9 @@ def audit(
     Parameters
     ----------
     dataset : str, Path or Interactions
-        See `recmia.datasets.load`; interactions in memory are used as they are, users below ``min_interactions``
-        included.
+        See `recmia.datasets.load`. If not given, ml-latest-small.
     config : AuditConfig, optional
-        Instead of `dataset` and `settings`.
+        Instead of `settings` and of the name of a data set.
     jobs : int
         Processes that share the seeds and, where there are fewer seeds, threads that share the work on each; results
         do not depend on it.
@@ -242,8 +242,12 @@ def audit(
         If the data cannot be found or used; TooFewUsersError if they hold too few users.
     """
     given = dataset if isinstance(dataset, Interactions) else None
+    if dataset is not None:
+        settings["dataset"] = IN_MEMORY if given is not None else str(dataset)
     if config is None:
-        config = AuditConfig.parse({"dataset": IN_MEMORY if given is not None else str(dataset), **settings})
+        config = AuditConfig.parse(settings)
+    elif given is not None and len(settings) == 1:
+        config = config.model_copy(update=settings)
     elif settings:
         raise ConfigError(f"give either config or single settings, not both; got {', '.join(sorted(settings))}")
     if jobs < 1:
@@ -252,7 +256,7 @@ def audit(
     report("loading the data", 0)
     started = time.perf_counter()
     if given is not None:
-        interactions, cleaning = given, CleaningReport(IN_MEMORY, len(given), len(given))
+        interactions, cleaning = clean(given.frame(), IN_MEMORY, config.min_interactions)
     else:
         data = load(config.dataset, columns=config.columns, min_interactions=config.min_interactions, seed=config.seed)
         interactions, cleaning = data.interactions, data.report
@@ -409,7 +413,7 @@ def _score_frame(
     regime: str,
     attack: str,
     side: Side,
-    score: np.ndarray[tuple[int], np.dtype[np.float64]],
+    score: npt.NDArray[np.float64],
 ) -> pl.DataFrame:
     return pl.DataFrame({"user_id": side.interactions.users.ids, "member": side.member, "score": score}).select(
         pl.lit(seed, pl.Int64).alias("seed"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 from scipy import sparse
 
 from recmia.errors import DataError
@@ -128,12 +129,16 @@ class Interactions:
         Raises
         ------
         DataError
-            As the class, and on a pair that occurs twice.
+            As the class, on a pair that occurs twice, on ids that are neither all whole numbers nor all text, and on
+            columns of unequal length.
         """
-        user_ids, user_rows = np.unique(np.asarray(user), return_inverse=True)
-        item_ids, item_rows = np.unique(np.asarray(item), return_inverse=True)
-        order = np.lexsort((item_rows, user_rows))
+        user_ids, user_rows = np.unique(_checked_ids("user", user), return_inverse=True)
+        item_ids, item_rows = np.unique(_checked_ids("item", item), return_inverse=True)
         n = len(user_rows)
+        for name, column in (("item", item_rows), ("value", value), ("time", time)):
+            if column is not None and np.shape(column) != (n,):
+                raise DataError(f"{name} must have one entry for each of the {n} users; got shape {np.shape(column)}")
+        order = np.lexsort((item_rows, user_rows))
         return cls(
             user=user_rows[order].astype(np.int32),
             item=item_rows[order].astype(np.int32),
@@ -174,6 +179,18 @@ class Interactions:
         latest = np.full(self.n_users, -np.inf)
         np.maximum.at(latest, self.user, self.time.astype(np.float64))
         return latest
+
+    def frame(self) -> pl.DataFrame:
+        """The table with outer ids: user, item, rating if `rated`, and time if there are times."""
+        columns: dict[str, npt.NDArray[np.generic]] = {
+            "user": self.users.ids[self.user],
+            "item": self.items.ids[self.item],
+        }
+        if self.rated:
+            columns["rating"] = self.value
+        if self.time is not None:
+            columns["time"] = self.time
+        return pl.DataFrame(columns)
 
     def take(self, records: Int64) -> Interactions:
         """Keep these interactions (ascending positions), all users and all items."""
@@ -222,3 +239,14 @@ class Interactions:
         for column in columns:
             digest.update(b"none" if column is None else column.astype(column.dtype.newbyteorder("<")).tobytes())
         return digest.hexdigest()
+
+
+def _checked_ids(name: str, ids: npt.ArrayLike) -> npt.NDArray[np.generic]:
+    array = np.asarray(ids)
+    if array.dtype.kind in "iuU":
+        return array
+    # numpy keeps text of a data frame as objects.
+    found = {type(one).__name__ for one in array.ravel()} if array.dtype.kind == "O" else {str(array.dtype)}
+    if found != {"str"}:
+        raise DataError(f"the {name} ids must be all whole numbers or all text; found {', '.join(sorted(found))}")
+    return array

@@ -23,10 +23,13 @@ class Attack(ABC):
 
     Attributes
     ----------
+    name : str
+        What tables call it.
     learns : bool
         Whether `fit` uses the labels. A rule that does not is scored on shadow users as it stands.
     """
 
+    name: str
     learns: ClassVar[bool] = True
 
     @abstractmethod
@@ -96,8 +99,8 @@ def _stratified_folds(member: Bool, rng: np.random.Generator) -> npt.NDArray[np.
 def _checked(attack: Attack, observation: Observation) -> Float64:
     scores = attack.score(observation)
     if scores.shape != (len(observation),):
-        raise ProtocolError(f"{attack!r} must score {len(observation)} users; got shape {scores.shape}")
+        raise ProtocolError(f"{attack.name} must score {len(observation)} users; got shape {scores.shape}")
     bad = np.flatnonzero(~np.isfinite(scores))
     if len(bad):
-        raise ProtocolError(f"{attack!r} gave {len(bad)} scores that are not finite, the first to user {bad[0]}")
+        raise ProtocolError(f"{attack.name} gave {len(bad)} scores that are not finite, the first to user {bad[0]}")
     return scores
