@@ -240,5 +240,14 @@ def test_verdict_follows_the_figures(value: float, low: float, words: str) -> No
     rows = [row("fold-in", "mlp", value, low, value + 0.02), row("fold-in", "shared-list", 0.5, 0.5, 0.5)]
     said = verdict(rows)
     assert words in said
+    assert "too wide" not in said
     assert ("no proof of safety" in said) == (value < 0.65)
     assert ("give members away" in said) == (low > 0.5)
+
+
+def test_a_wide_interval_is_no_finding() -> None:
+    from recmia.summary import verdict
+
+    said = verdict([row("fold-in", "mlp", 0.605, 0.364, 0.847), row("fold-in", "shared-list", 0.5, 0.5, 0.5)])
+    assert "too wide to say that it sees nothing" in said
+    assert "next to nothing" not in said

@@ -100,6 +100,9 @@ _WEAK = 0.65
 def _strength(row: Metric) -> str:
     value = _value(row)
     if _low(row) <= 0.5:
+        # A wide interval is no finding: it must not read as if the attack had been shown to fail.
+        if row.high is None or row.high >= _WEAK:
+            return "cannot be told from a coin, but the interval is too wide to say that it sees nothing"
         return "sees next to nothing, and cannot be told from a coin"
     if value < _WEAK:
         return "sees next to nothing"
