@@ -242,14 +242,14 @@ def audit(
         If the data cannot be found or used; TooFewUsersError if they hold too few users.
     """
     given = dataset if isinstance(dataset, Interactions) else None
-    if dataset is not None:
-        settings["dataset"] = IN_MEMORY if given is not None else str(dataset)
+    if given is None and dataset is not None:
+        settings["dataset"] = str(dataset)
     if config is None:
         config = AuditConfig.parse(settings)
-    elif given is not None and len(settings) == 1:
-        config = config.model_copy(update=settings)
     elif settings:
         raise ConfigError(f"give either config or single settings, not both; got {', '.join(sorted(settings))}")
+    if given is not None:
+        config = config.model_copy(update={"dataset": IN_MEMORY})
     if jobs < 1:
         raise ConfigError(f"jobs must be at least 1; got {jobs}")
     report = _Reporter(progress, config.seeds * (3 + len(config.regimes)))

@@ -70,7 +70,8 @@ def write_run(result: AuditResult, folder: Path) -> None:
     with new_folder(folder) as scratch:
         comment = f"# The data were {IN_MEMORY}: set dataset before running this again.\n"
         in_memory = result.config.dataset == IN_MEMORY
-        (scratch / "config.toml").write_text((comment if in_memory else "") + config_toml(result.config))
+        text = (comment if in_memory else "") + config_toml(result.config)
+        (scratch / "config.toml").write_text(text, encoding="utf-8")
         _write_json(scratch / "metrics.json", [asdict(metric) for metric in result.metrics])
         result.scores.write_parquet(scratch / "scores.parquet")
         _write_json(scratch / "run.json", result.provenance)
