@@ -24,7 +24,7 @@ SCALES = {"100 thousand": "ml-100k", "1 million": "ml-1m", "10 million": "ml-10m
 
 
 def measure(arguments: list[str], cache: str) -> tuple[float, float]:
-    """Run once; return wall seconds and the peak memory of the process in MiB."""
+    """Run once; return wall seconds and the peak memory of the largest process in MiB."""
     with tempfile.TemporaryDirectory() as folder:
         command = ["/usr/bin/env", "python3", "-c", _WATCH, *PROGRAM, *arguments, "--out", str(Path(folder) / "run")]
         environment = {**os.environ, "NUMBA_CACHE_DIR": cache}
@@ -47,7 +47,10 @@ def main() -> None:
     """Measure and write the section of `RESULTS.md`."""
     if not os.environ.get("RECMIA_DATA"):
         sys.exit("set RECMIA_DATA to the folder that holds ml-latest-small")
-    lines = ["| `recmia audit` on ml-latest-small | seconds | peak memory, MiB |", "|---|---|---|"]
+    lines = [
+        "| `recmia audit` on ml-latest-small | seconds | peak memory of the largest process, MiB |",
+        "|---|---|---|",
+    ]
     with tempfile.TemporaryDirectory() as cache:
         seconds, peak = measure(CASES["one seed, one regime (warm)"], cache)
         lines.append(f"| one seed, one regime, first run: nothing compiled yet | {seconds:.1f} | {peak:.0f} |")
