@@ -7,9 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from recmia import Interactions
 from recmia.datasets import load
+
+# A first call may compile, and the machine may be busy: no test asserts a time.
+settings.register_profile("recmia", deadline=None)
+settings.load_profile("recmia")
 
 
 @pytest.fixture(scope="session")

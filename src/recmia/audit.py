@@ -15,7 +15,7 @@ import joblib
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator
 from threadpoolctl import threadpool_limits
 
 from recmia import summary
@@ -33,11 +33,11 @@ from recmia.evaluation import (
     roc,
     tpr_at_fpr,
 )
-from recmia.factorization import SGDSettings, factorize
+from recmia.factorization import factorize
 from recmia.game import Regime, Side, Split, SplitUnit, serve, split_game
 from recmia.interactions import Interactions
 from recmia.provenance import peak_memory, versions
-from recmia.recommenders import LFM, Recommender
+from recmia.recommenders import RECOMMENDERS, RecommenderSettings, make_recommender
 from recmia.seeding import rng_for
 from recmia.vectors import AttackerView, ItemVectorSource, RankWeights
 
@@ -51,10 +51,8 @@ _Labelled = tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]
 Progress = Callable[[str, int, int], None]
 
 
-class AuditConfig(BaseModel):
+class AuditConfig(RecommenderSettings):
     """Every setting of an audit; the defaults are the paper's case and the strict one, side by side."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     dataset: str = Field("ml-latest-small", description="Name, file, folder, or synthetic[:SHAPE].")
     min_interactions: int = Field(20, ge=1, description="Users with fewer interactions are dropped.")
@@ -67,7 +65,6 @@ class AuditConfig(BaseModel):
     target: str = Field("lfm", description="The audited recommender.")
     shadow: str = Field("lfm", description="The attacker's recommender.")
     attacks: tuple[str, ...] = Field(("mlp",), description="Attacks; the baselines are always run.")
-    l: int = Field(100, ge=1, description="Latent dimension and length of the vectors.")  # noqa: E741
     k: int = Field(100, ge=1, description="Length of the recommended lists.")
     exclude_seen: bool = Field(True, description="Leave the history out of personal lists.")
     item_vectors: ItemVectorSource = Field("shadow", description="Data that the attacker's item vectors come from.")
@@ -75,7 +72,6 @@ class AuditConfig(BaseModel):
     seeds: int = Field(5, ge=1, description="Independent repetitions: split, training, attack.")
     seed: int = Field(0, ge=0, description="The first seed; the others follow it.")
     columns: Columns = Columns()
-    lfm: SGDSettings = SGDSettings()
     mlp: MLPSettings = MLPSettings()
 
     @field_validator("target", "shadow")
@@ -122,12 +118,6 @@ class AuditConfig(BaseModel):
             return cls.model_validate(settings)
         except ValidationError as error:
             raise ConfigError("; ".join(_complaint(problem, cls) for problem in error.errors())) from None
-
-
-# Each is made with the settings and the number of threads it may use, on which its lists do not depend.
-RECOMMENDERS: Mapping[str, Callable[[AuditConfig, int], Recommender]] = {
-    "lfm": lambda config, threads: LFM(config.lfm, l=config.l, threads=threads),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -351,8 +341,8 @@ def _play(config: AuditConfig, interactions: Interactions, seed: int, threads: i
         models = {}
         for name, side in (("shadow", split.shadow), ("target", split.target)):
             with stage("train", f"training the {name} recommender", 1):
-                make = RECOMMENDERS[getattr(config, name)]
-                models[name] = make(config, threads).fit(side.training_data(), rng=rng_for(seed, name, "fit"))
+                model = make_recommender(getattr(config, name), config, threads=threads)
+                models[name] = model.fit(side.training_data(), rng=rng_for(seed, name, "fit"))
         frames: list[pl.DataFrame] = []
         coverage: dict[str, Any] = {}
         for regime in config.regimes:

@@ -7,6 +7,7 @@ so members and non-members are exchangeable and any later difference is the syst
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal, get_args
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from recmia.errors import ConfigError, ProtocolError, TooFewUsersError, nearest
 from recmia.interactions import Bool, Int32, Interactions
-from recmia.recommenders.base import HasUserVectors, Recommender
+from recmia.recommenders.base import Recommender, check_recommendations
 
 Regime = Literal["popular", "popular-random", "fold-in", "trained"]
 SplitUnit = Literal["users", "interactions"]
@@ -179,13 +180,13 @@ def serve(
     ================  ==================================  ================================================
     regime            a member gets                       a non-member gets
     ================  ==================================  ================================================
-    popular           a list by its trained vector        the k most popular training items
-    popular-random    a list by its trained vector        k drawn from the k / alpha most popular
+    popular           what was trained for it             the k most popular training items
+    popular-random    what was trained for it             k drawn from the k / alpha most popular
     fold-in           a list from the history             a list from the history, by the same path
-    trained           a list by its trained vector        a list from the history
+    trained           what was trained for it             a list from the history
     ================  ==================================  ================================================
 
-    A recommender without trained user vectors serves members from their history throughout.
+    A recommender that trains nothing for each user serves members from their history throughout.
 
     Parameters
     ----------
@@ -208,22 +209,32 @@ def serve(
     Raises
     ------
     ConfigError
-        For an unknown regime, or `k` above the number of items with training data.
+        For an unknown regime, one that the model cannot serve, or `k` above the number of items with training data.
+    ProtocolError
+        If a list breaks the contract of `Recommender.recommend`.
     """
     if regime not in get_args(Regime):
         raise ConfigError(f"unknown regime {regime!r}; {nearest(regime, get_args(Regime))}")
-    histories, member = side.interactions.csr(), side.member
+    name = type(model).__name__
+    if regime in ("fold-in", "trained") and not model.folds_in:
+        raise ConfigError(
+            f"{name} cannot serve a user that it was not trained on, which the regime {regime} asks for; it can be "
+            "audited in: popular, popular-random"
+        )
+    histories, member, known = side.interactions.csr(), side.member, model.fitted_items(k)
+
+    def ask(recommend: Callable[..., Int32], users: Bool) -> Int32:
+        part = histories[users]
+        personal = recommend(part, k, exclude_seen=exclude_seen)
+        check_recommendations(personal, part, known, exclude_seen=exclude_seen, source=name)
+        return personal
+
     if regime == "fold-in":
-        return model.recommend(histories, k, exclude_seen=exclude_seen)
-    known = model.fitted_items(k)
+        return ask(model.recommend, np.ones_like(member))
     lists = np.empty((len(member), k), np.int32)
-    if isinstance(model, HasUserVectors):
-        seen = histories[member] if exclude_seen else None
-        lists[member] = model.recommend_by_vectors(model.user_vectors, seen, k)
-    else:
-        lists[member] = model.recommend(histories[member], k, exclude_seen=exclude_seen)
+    lists[member] = ask(model.recommend_members, member)
     if regime == "trained":
-        lists[~member] = model.recommend(histories[~member], k, exclude_seen=exclude_seen)
+        lists[~member] = ask(model.recommend, ~member)
         return lists
     ranking = rank_by_popularity(side.training_data().item_counts())[: int(known.sum())]
     if regime == "popular":

@@ -29,13 +29,18 @@ class IdMap:
     ----------
     ids : array of int64 or of str, shape (n,)
         Unique. Row r stands for ``ids[r]``.
+    text : tuple of str, length n, optional
+        What is publicly known of each, as terms parted by ``|``: the genres and tags of a film, for example.
     """
 
     ids: npt.NDArray[np.generic]
+    text: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.ids.ndim != 1 or len(np.unique(self.ids)) != len(self.ids):
             raise DataError(f"ids must be a flat array without repeats; got shape {self.ids.shape}")
+        if self.text is not None and len(self.text) != len(self.ids):
+            raise DataError(f"text must have one entry for each of the {len(self.ids)} ids; got {len(self.text)}")
         self.ids.setflags(write=False)
 
     def __len__(self) -> int:
@@ -43,7 +48,7 @@ class IdMap:
 
     def take(self, rows: npt.NDArray[np.integer]) -> IdMap:
         """The map that holds these rows only, in this order."""
-        return IdMap(self.ids[rows])
+        return IdMap(self.ids[rows], None if self.text is None else tuple(self.text[row] for row in rows))
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,11 +235,14 @@ class Interactions:
         )
 
     def fingerprint(self) -> str:
-        """SHA-256 over all columns and ids: equal for equal data, however they were loaded."""
+        """SHA-256 over all columns, ids and texts: equal for equal data, however they were loaded."""
         digest = hashlib.sha256()
-        for ids in (self.users.ids, self.items.ids):
-            digest.update("\x1f".join(map(str, ids.tolist())).encode())
+        for outer in (self.users, self.items):
+            digest.update("\x1f".join(map(str, outer.ids.tolist())).encode())
             digest.update(b"\x1e")
+            if outer.text is not None:
+                digest.update("\x1f".join(outer.text).encode())
+                digest.update(b"\x1e")
         columns: Sequence[npt.NDArray[np.generic] | None] = (self.user, self.item, self.value, self.time)
         for column in columns:
             digest.update(b"none" if column is None else column.astype(column.dtype.newbyteorder("<")).tobytes())

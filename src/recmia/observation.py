@@ -111,3 +111,14 @@ def check_lists(lists: npt.NDArray[np.int32], n: int, n_items: int) -> None:
     for rule, users in broken.items():
         if users.any():
             raise ProtocolError(f"the list of user {int(np.argmax(users))} {rule}")
+
+
+def in_history(lists: npt.NDArray[np.int32], histories: sparse.csr_array) -> Bool:
+    """Tell which entries of the lists are in the user's own history: bool, shape (n, k); padding is not."""
+    n, n_items = histories.shape
+    if not histories.has_sorted_indices:
+        histories = histories.sorted_indices()
+    seen = np.repeat(np.arange(n), np.diff(histories.indptr)) * n_items + histories.indices
+    listed = np.arange(n)[:, None] * n_items + lists
+    place = np.minimum(np.searchsorted(seen, listed), max(0, len(seen) - 1))
+    return (lists >= 0) & (seen[place] == listed) if len(seen) else np.zeros(lists.shape, np.bool_)

@@ -13,7 +13,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from recmia.attacks.base import Attack, Bool, Float64
-from recmia.observation import Observation
+from recmia.observation import Observation, in_history
 
 
 def shared_list(observation: Observation) -> Float64:
@@ -32,16 +32,7 @@ def popular_overlap(observation: Observation) -> Float64:
 
 def seen_in_list(observation: Observation) -> Float64:
     """Minus the share of the list that the user has already seen: personal lists leave it out, a fallback may not."""
-    lists, histories = observation.lists, observation.histories
-    n, k = lists.shape
-    seen = np.zeros(histories.shape[1], np.bool_)
-    shares = np.empty(n)
-    for row in range(n):
-        items = histories.indices[histories.indptr[row] : histories.indptr[row + 1]]
-        seen[items] = True
-        shares[row] = np.sum(seen[lists[row]] & (lists[row] >= 0)) / k
-        seen[items] = False
-    return -shares
+    return -np.asarray(np.mean(in_history(observation.lists, observation.histories), axis=1), np.float64)
 
 
 def history_length(observation: Observation) -> Float64:

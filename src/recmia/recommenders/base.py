@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, Self, runtime_checkable
+from typing import ClassVar, Self
 
 import numba
 import numpy as np
@@ -14,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from recmia.errors import ConfigError, NotFittedError, ProtocolError
 from recmia.interactions import Bool, Float32, Int32, Int64, Interactions
+from recmia.observation import check_lists, in_history
 
 # Users scored at once: bounds the memory of dense scores whatever the number of users.
 _SCORES_AT_ONCE = 2**24
@@ -26,14 +28,19 @@ _LANES = 64
 class Recommender(ABC):
     """Learns from members' interactions and ranks items for any history.
 
-    A subclass sets `known` in `fit` and writes `scores`; the ranking is inherited.
+    A subclass sets `known` in `fit` and writes `scores`; the ranking is inherited. One that trains something for each
+    user of the fit (a vector, say) also overrides `recommend_members`.
 
     Attributes
     ----------
     known : bool, shape (n_items,)
         The items with a training interaction, set by `fit`. Only they are recommended.
+    folds_in : bool
+        Whether `scores` can serve a user that was not in the fit. A class that cannot says False, writes
+        `recommend_members`, and raises `ProtocolError` from `scores`.
     """
 
+    folds_in: ClassVar[bool] = True
     known: Bool | None = None
 
     @abstractmethod
@@ -42,7 +49,7 @@ class Recommender(ABC):
 
     @abstractmethod
     def scores(self, histories: sparse.csr_array) -> Float32:
-        """Score every item for users who are known by their history alone.
+        """Score every item for users who are known by their history alone (fold-in).
 
         Parameters
         ----------
@@ -52,11 +59,12 @@ class Recommender(ABC):
         Returns
         -------
         float32, shape (n, n_items)
-            Higher is better. Scores of items that are not `known` are ignored.
+            Higher is better. Scores of items that are not `known` are ignored. A user's scores do not depend on the
+            other rows.
         """
 
     def recommend(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> Int32:
-        """Rank the known items for users who are known by their history alone (fold-in).
+        """Rank the known items for users who are known by their history alone.
 
         Parameters
         ----------
@@ -76,15 +84,28 @@ class Recommender(ABC):
         NotFittedError, ConfigError, ProtocolError
             Before `fit`; for `k` out of range; for scores of the wrong shape or not finite.
         """
-        known = self.fitted_items(k)
-        lists = np.empty((histories.shape[0], k), np.int32)
-        step = max(1, _SCORES_AT_ONCE // len(known))
-        for start in range(0, len(lists), step):
-            part = histories[start : start + step]
-            lists[start : start + step] = top_k(self.scores(part), part if exclude_seen else None, known, k, start)
-        return lists
+        return self._rank(lambda rows: self.scores(histories[rows]), histories, k, exclude_seen)
 
-    def fitted_items(self, k: int) -> Bool:
+    def recommend_members(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> Int32:
+        """Rank the known items for the users of the fit, by whatever was trained for them.
+
+        Unless overridden, there is nothing of the kind, and they are served from their history.
+
+        Parameters
+        ----------
+        histories : csr_array of float32, shape (n_users, n_items)
+            Row u is user u of the fit.
+        k : int
+        exclude_seen : bool
+
+        Returns
+        -------
+        int32, shape (n_users, k)
+            As `recommend`.
+        """
+        return self.recommend(histories, k, exclude_seen=exclude_seen)
+
+    def fitted_items(self, k: int = 1) -> Bool:
         """Return `known`, after checking that the model is fitted and can fill a list of `k`."""
         if self.known is None:
             raise NotFittedError(f"{type(self).__name__} was asked for lists before fit")
@@ -93,17 +114,60 @@ class Recommender(ABC):
             raise ConfigError(f"k, the list length, must lie in 1..{n_known}, the items with training data; got {k}")
         return self.known
 
+    def _rank(
+        self, score: Callable[[slice], Float32], histories: sparse.csr_array, k: int, exclude_seen: bool
+    ) -> Int32:
+        """Rank by ``score(rows)``, a few users at a time, so that dense scores stay small."""
+        known = self.fitted_items(k)
+        lists = np.empty((histories.shape[0], k), np.int32)
+        step = max(1, _SCORES_AT_ONCE // len(known))
+        for start in range(0, len(lists), step):
+            rows = slice(start, min(start + step, len(lists)))
+            scores = score(rows)
+            if len(scores) != rows.stop - rows.start:
+                raise ProtocolError(
+                    f"{type(self).__name__} must score {rows.stop - rows.start} users; got shape {np.shape(scores)}"
+                )
+            lists[rows] = top_k(scores, histories[rows] if exclude_seen else None, known, k, start)
+        return lists
 
-@runtime_checkable
-class HasUserVectors(Protocol):
-    """A recommender that keeps a trained vector for each user of its fit, and can rank by it."""
 
-    @property
-    def user_vectors(self) -> Float32:
-        """Float32, shape (n_users, l)."""
+def check_recommendations(
+    lists: Int32, histories: sparse.csr_array, known: Bool, *, exclude_seen: bool, source: str
+) -> None:
+    """Refuse lists that break the contract of `Recommender.recommend`.
 
-    def recommend_by_vectors(self, user_vectors: Float32, seen: sparse.csr_array | None, k: int) -> Int32:
-        """Rank items for given user vectors, int32, shape (n, k), as `Recommender.recommend` does for histories."""
+    Parameters
+    ----------
+    lists : int32, shape (n, k)
+    histories : csr_array, shape (n, n_items)
+    known : bool, shape (n_items,)
+    exclude_seen : bool
+    source : str
+        Whose lists they are, for the message.
+
+    Raises
+    ------
+    ProtocolError
+        Naming the first user (row) and the rule: wrong shape or type, an item out of range or twice, an item after the
+        padding, an item without training data, a seen item, or fewer items than there are to recommend.
+    """
+    n, n_items = histories.shape
+    try:
+        check_lists(lists, n, n_items)
+    except ProtocolError as error:
+        raise ProtocolError(f"{source}: {error}") from None
+    listed, k = lists >= 0, lists.shape[1]
+    allowed = np.full(n, int(known.sum()))
+    broken = {"holds an item without training data, which the model cannot know": (listed & ~known[lists]).any(axis=1)}
+    if exclude_seen:
+        broken["holds an item that the user has already seen"] = in_history(lists, histories).any(axis=1)
+        seen_and_known = np.concatenate([[0], np.cumsum(known[histories.indices])])[histories.indptr]
+        allowed -= np.diff(seen_and_known)
+    broken["is shorter than it could be"] = listed.sum(axis=1) < np.minimum(k, allowed)
+    for rule, rows in broken.items():
+        if rows.any():
+            raise ProtocolError(f"{source}: the list of user {int(np.argmax(rows))} {rule}")
 
 
 def top_k(

@@ -92,10 +92,13 @@ class LFM(Recommender):
     def recommend(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> Int32:
         """Rank the known items by fold-in; see `Recommender.recommend`."""
         self.fitted_items(k)
-        return self.recommend_by_vectors(self.fold_in(histories), histories if exclude_seen else None, k)
+        return self._by_vectors(self.fold_in(histories), histories if exclude_seen else None, k)
 
-    def recommend_by_vectors(self, user_vectors: Float32, seen: sparse.csr_array | None, k: int) -> Int32:
-        """Rank the known items for given user vectors, int32, shape (n, k); see `top_k_by_vectors`."""
+    def recommend_members(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> Int32:
+        """Rank the known items by the trained user vectors; see `Recommender.recommend_members`."""
+        return self._by_vectors(self.user_vectors, histories if exclude_seen else None, k)
+
+    def _by_vectors(self, user_vectors: Float32, seen: sparse.csr_array | None, k: int) -> Int32:
         known, factors = self.fitted_items(k), self.factors
         return top_k_by_vectors(user_vectors, factors.item, factors.item_bias, seen, known, k, threads=self.threads)
 
