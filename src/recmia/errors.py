@@ -34,23 +34,31 @@ class DivergedError(RecmiaError):
     """Training produced values that are not finite."""
 
 
-class TooFewUsersError(DataError):
-    """There are not enough users to play the membership game.
+class _TooFewError(RecmiaError):
+    """There is not enough of something.
 
     Parameters
     ----------
     message : str
     estimate : int
-        How many eligible users would be enough.
+        How much would be enough.
     """
 
     def __init__(self, message: str, estimate: int) -> None:
         super().__init__(message)
         self.estimate = estimate
 
-    def __reduce__(self) -> tuple[type[TooFewUsersError], tuple[str, int]]:
+    def __reduce__(self) -> tuple[type[_TooFewError], tuple[str, int]]:
         """Pickle with both arguments, so that the error survives a worker process."""
         return type(self), (str(self), self.estimate)
+
+
+class TooFewUsersError(_TooFewError, DataError):
+    """There are not enough users to play the membership game; `estimate` eligible users would be enough."""
+
+
+class TooFewShadowsError(_TooFewError, ConfigError):
+    """An attack needs more shadow models; `estimate` would be enough."""
 
 
 class MissingExtraError(RecmiaError):

@@ -92,6 +92,52 @@ class Observation:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class ShadowPool:
+    """Lists that n users get from S shadow models, and who of them is in the training data of which model.
+
+    Parameters
+    ----------
+    lists : int32, shape (S, n, k)
+        -1 pads a list that ends early.
+    member : bool, shape (S, n)
+    n_items : int
+
+    Raises
+    ------
+    ProtocolError
+        On unequal shapes, or lists that break the rules of `check_lists`.
+    """
+
+    lists: npt.NDArray[np.int32]
+    member: Bool
+    n_items: int
+
+    def __post_init__(self) -> None:
+        if self.lists.ndim != 3 or self.member.dtype != np.bool_ or self.member.shape != self.lists.shape[:2]:
+            raise ProtocolError(
+                f"a shadow pool needs lists int32[S, n, k] and member bool[S, n]; got {self.lists.dtype}"
+                f"{list(self.lists.shape)} and {self.member.dtype}{list(self.member.shape)}"
+            )
+        for s, lists in enumerate(self.lists):
+            try:
+                check_lists(lists, lists.shape[0], self.n_items)
+            except ProtocolError as error:
+                raise ProtocolError(f"shadow {s}: {error}") from None
+
+    def __len__(self) -> int:
+        return len(self.lists)
+
+    @property
+    def n_users(self) -> int:
+        """How many users the lists were given to."""
+        return int(self.lists.shape[1])
+
+    def take(self, shadows: npt.NDArray[np.integer]) -> ShadowPool:
+        """The same users with these shadow models only."""
+        return ShadowPool(self.lists[shadows], self.member[shadows], self.n_items)
+
+
 def check_lists(lists: npt.NDArray[np.int32], n: int, n_items: int) -> None:
     """Refuse anything that is not n lists of distinct items.
 

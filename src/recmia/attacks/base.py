@@ -9,13 +9,14 @@ from typing import ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from recmia.errors import ProtocolError
-from recmia.observation import Observation
+from recmia.errors import ProtocolError, TooFewShadowsError
+from recmia.observation import Observation, ShadowPool
 
 Bool = npt.NDArray[np.bool_]
 Float64 = npt.NDArray[np.float64]
 
 _FOLDS = 5
+_POOL_FOLDS = 4
 
 
 class Attack(ABC):
@@ -39,6 +40,137 @@ class Attack(ABC):
     @abstractmethod
     def score(self, observation: Observation) -> Float64:
         """Score users; higher means more likely a member. Float64, shape (n,)."""
+
+
+class PoolAttack(ABC):
+    """Learns what each user is shown with and without membership from shadow models, and scores the same users.
+
+    Attributes
+    ----------
+    name : str
+        What tables call it.
+    min_shadows : int
+        Fewest shadow models that `fit` accepts.
+    offline : bool, shape (n,)
+        After `fit`: users that were in training in every shadow, or in none.
+    shadow_scores : float64, shape (S, n), optional
+        After `fit`: out-of-fold scores of the shadows, from an attack that has them anyway.
+    """
+
+    name: str
+    min_shadows: ClassVar[int]
+    offline: Bool
+    shadow_scores: Float64 | None = None
+
+    @abstractmethod
+    def fit(self, pool: ShadowPool, *, rng: np.random.Generator) -> Self:
+        """Learn from the lists that n users get from S shadow models. Returns `self`.
+
+        Raises
+        ------
+        TooFewShadowsError
+            For fewer shadow models than `min_shadows`.
+        """
+
+    @abstractmethod
+    def score(self, lists: npt.NDArray[np.int32]) -> Float64:
+        """Score the users of the pool by what one or more models show them.
+
+        Parameters
+        ----------
+        lists : int32, shape (R, n, k)
+            ``lists[r, u]`` is what model r shows to user u of the pool.
+
+        Returns
+        -------
+        float64, shape (R, n)
+            Higher means more likely a member. A score depends on that one list alone.
+        """
+
+    def check_pool(self, pool: ShadowPool) -> None:
+        """Refuse a pool that is too small, and note who can only be scored offline."""
+        if len(pool) < self.min_shadows:
+            raise TooFewShadowsError(
+                f"the attack {self.name} needs at least {self.min_shadows} shadow models; got {len(pool)}",
+                estimate=self.min_shadows,
+            )
+        n_in = pool.member.sum(axis=0)
+        self.offline = (n_in == 0) | (n_in == len(pool))
+
+
+def cross_scores(make: Callable[[], PoolAttack], pool: ShadowPool, *, rng: np.random.Generator) -> Float64:
+    """Score every shadow by the attack as fitted on others, pairs of shadows held out together.
+
+    Shadows 2i and 2i + 1 are trained on complementary halves of the users: without such a pair every user keeps equal
+    counts in and out, so that the fit does not betray the labels of the pair.
+
+    Parameters
+    ----------
+    make : callable
+        Returns a new attack.
+    pool : ShadowPool
+        Of S shadows.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    float64, shape (S, n)
+    """
+    pairs = (len(pool) + 1) // 2
+    fold = np.arange(len(pool)) // 2 % min(_POOL_FOLDS, pairs)
+    scores = np.empty(pool.member.shape)
+    for number, own in enumerate(rng.spawn(int(fold.max()) + 1)):
+        attack = make().fit(pool.take(np.flatnonzero(fold != number)), rng=own)
+        scores[fold == number] = attack.score(pool.lists[fold == number])
+    return scores
+
+
+def run_pool_attack(
+    make: Callable[[], PoolAttack], pool: ShadowPool, lists: npt.NDArray[np.int32], *, rng: np.random.Generator
+) -> tuple[Float64, Float64]:
+    """Attack R targets with one pool, and score the pool's own shadows as if they were unknown.
+
+    Parameters
+    ----------
+    make : callable
+        Returns a new attack.
+    pool : ShadowPool
+        Of S shadows and n users. No target is among the shadows.
+    lists : int32, shape (R, n, k)
+        What the targets show to the same users.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    shadow_scores : float64, shape (S, n)
+        Each by an attack that was fitted on other shadows.
+    target_scores : float64, shape (R, n)
+
+    Raises
+    ------
+    TooFewShadowsError
+        If there are fewer than two pairs beyond the fewest that the attack accepts.
+    ProtocolError
+        If an attack returns scores of the wrong shape or not finite.
+    """
+    fit_rng, cross_rng = rng.spawn(2)
+    attack = make()
+    if len(pool) < attack.min_shadows + 2:
+        raise TooFewShadowsError(
+            f"the attack {attack.name} needs at least {attack.min_shadows + 2} shadow models, two of them to choose a "
+            f"threshold; got {len(pool)}",
+            estimate=attack.min_shadows + 2,
+        )
+    attack.fit(pool, rng=fit_rng)
+    held_out = attack.shadow_scores
+    shadow_scores = cross_scores(make, pool, rng=cross_rng) if held_out is None else held_out
+    target_scores = attack.score(lists)
+    for scores, shape in ((shadow_scores, pool.member.shape), (target_scores, lists.shape[:2])):
+        if scores.shape != shape:
+            raise ProtocolError(f"{attack.name} must give scores of shape {shape}; got {scores.shape}")
+        if not np.isfinite(scores).all():
+            raise ProtocolError(f"{attack.name} gave {int((~np.isfinite(scores)).sum())} scores that are not finite")
+    return shadow_scores, target_scores
 
 
 def run_attack(
