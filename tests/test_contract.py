@@ -10,10 +10,9 @@ from recmia.recommenders import RECOMMENDERS, RecommenderSettings, make_recommen
 from recmia.testing import check_recommender
 
 # What the small table of the check needs; a recommender without an entry is checked with its defaults.
-SMALL: dict[str, dict[str, Any]] = {
-    "lfm": {"l": 8, "lfm": {"epochs": 50, "learning_rate": 0.05, "regularisation": 0.05}},
-}
-WITHOUT_TASTE: set[str] = set()
+LFM = {"l": 8, "lfm": {"epochs": 50, "learning_rate": 0.05, "regularisation": 0.05}}
+SMALL: dict[str, dict[str, Any]] = {name: LFM for name in RECOMMENDERS if name.startswith("lfm")} | {"hybrid": LFM}
+WITHOUT_TASTE = {"popularity", "random"}
 
 
 @pytest.mark.parametrize("name", RECOMMENDERS)
