@@ -6,5 +6,17 @@ Nothing in here may import the rest of recmia but `errors`, `seeding` and `obser
 from recmia.attacks.base import Attack, run_attack
 from recmia.attacks.baselines import BASELINES, Baseline
 from recmia.attacks.classifiers import CLASSIFIERS, MLPSettings, VectorClassifier
+from recmia.attacks.shadow_free import SHADOW_FREE, Distance, KMeans
 
-__all__ = ["BASELINES", "CLASSIFIERS", "Attack", "Baseline", "MLPSettings", "VectorClassifier", "run_attack"]
+__all__ = [
+    "BASELINES",
+    "CLASSIFIERS",
+    "SHADOW_FREE",
+    "Attack",
+    "Baseline",
+    "Distance",
+    "KMeans",
+    "MLPSettings",
+    "VectorClassifier",
+    "run_attack",
+]

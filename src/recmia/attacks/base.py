@@ -221,6 +221,23 @@ def run_attack(
     return shadow_scores, target_scores
 
 
+def for_every_user(scores: Float64, has_vector: Bool) -> Float64:
+    """Spread the scores of the users with a vector over all users: the others get the median, or 0 if nobody has one.
+
+    Parameters
+    ----------
+    scores : float64, shape (has_vector.sum(),)
+    has_vector : bool, shape (n,)
+
+    Returns
+    -------
+    float64, shape (n,)
+    """
+    everyone = np.full(len(has_vector), np.median(scores) if len(scores) else 0.0)
+    everyone[has_vector] = scores
+    return everyone
+
+
 def _stratified_folds(member: Bool, rng: np.random.Generator) -> npt.NDArray[np.int64]:
     fold = np.empty(len(member), np.int64)
     for group in (member, ~member):
