@@ -117,7 +117,7 @@ def test_a_planted_leak_is_found(name: str) -> None:
     rng = np.random.default_rng(0)
     member_shadow, member_target = half(200, rng), half(200, rng)
     shadow, target = users(200, rng, shift=3.0 * member_shadow), users(200, rng, shift=3.0 * member_target)
-    out_of_fold, scores = run_attack(MAKERS[name], shadow, member_shadow, target, rng=rng)
+    out_of_fold, (scores,) = run_attack(MAKERS[name], shadow, member_shadow, [target], rng=rng)
     for member, score in ((member_target, scores), (member_shadow, out_of_fold)):
         assert area(member, score) > 0.85
 
@@ -130,7 +130,7 @@ def test_shadow_scores_are_out_of_fold(name: str) -> None:
         rng = np.random.default_rng(seed)
         shadow, member = users(60, rng), half(60, rng)
         inside.append(area(member, MAKERS[name]().fit(shadow, member, rng=rng).score(shadow)))
-        outside.append(area(member, run_attack(MAKERS[name], shadow, member, users(5, rng), rng=rng)[0]))
+        outside.append(area(member, run_attack(MAKERS[name], shadow, member, [users(5, rng)], rng=rng)[0]))
     assert np.mean(inside) > 0.65
     # Folds are stratified, which biases out-of-fold scores slightly downwards when there is nothing to learn.
     assert 0.38 < np.mean(outside) < 0.56
@@ -168,7 +168,7 @@ def test_bad_scores_of_an_attack_are_caught(bad: Any, words: str) -> None:
 
     rng = np.random.default_rng(0)
     with pytest.raises(ProtocolError, match=words):
-        run_attack(lambda: Broken("recency"), users(9, rng), half(9, rng), users(5, rng), rng=rng)
+        run_attack(lambda: Broken("recency"), users(9, rng), half(9, rng), [users(5, rng)], rng=rng)
 
 
 def hand_made() -> Observation:

@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 import recmia
 from recmia import AuditResult, Interactions
 from recmia.attacks import BASELINES
-from recmia.audit import AuditConfig
+from recmia.config import AuditConfig
 from recmia.errors import ConfigError, DataError, TooFewUsersError
 from recmia.evaluation import Metric, auc
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from recmia.audit import AuditConfig
+from recmia.config import AuditConfig
 
 QUICK = ["-d", "synthetic:120x200x6000", "-l", "8", "-k", "10", "--seeds", "1", "--lfm-epochs", "2"]
 PROGRAM = [sys.executable, "-c", "from recmia.cli import main; main()"]

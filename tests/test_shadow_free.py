@@ -37,7 +37,7 @@ def test_members_lists_near_their_history_are_found(name: str) -> None:
     rng = np.random.default_rng(0)
     shadow_member, target_member = half(200, rng), half(200, rng)
     shadow, target = served(200, shadow_member, rng), served(200, target_member, rng)
-    shadow_scores, target_scores = run_attack(SHADOW_FREE[name], shadow, shadow_member, target, rng=rng)
+    shadow_scores, (target_scores,) = run_attack(SHADOW_FREE[name], shadow, shadow_member, [target], rng=rng)
     assert area(target_member, target_scores) > 0.9
     assert area(shadow_member, shadow_scores) > 0.9
 
@@ -68,7 +68,7 @@ def test_labels_do_not_reach_the_scores(name: str) -> None:
     rng = np.random.default_rng(0)
     shadow, target, member = users(60, rng), users(30, rng), half(60, rng)
     one, other = (
-        run_attack(SHADOW_FREE[name], shadow, labels, target, rng=np.random.default_rng(1))
+        run_attack(SHADOW_FREE[name], shadow, labels, [target], rng=np.random.default_rng(1))
         for labels in (member, rng.permutation(member))
     )
     np.testing.assert_array_equal(one[0], other[0])

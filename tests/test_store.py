@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 import recmia
 from recmia import AuditResult, Interactions
-from recmia.audit import AuditConfig
+from recmia.config import AuditConfig
 from recmia.errors import ConfigError
 from recmia.store import config_toml, new_folder, read_config, write_run
 

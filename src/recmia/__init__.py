@@ -7,7 +7,8 @@
 
 from importlib.metadata import version
 
-from recmia.audit import AuditConfig, AuditResult, audit
+from recmia.audit import AuditResult, audit
+from recmia.config import AuditConfig
 from recmia.interactions import Interactions
 
 __all__ = ["AuditConfig", "AuditResult", "Interactions", "audit"]

@@ -3,121 +3,50 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import joblib
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from pydantic import BaseModel, Field, ValidationError, field_validator
-from threadpoolctl import threadpool_limits
 
 from recmia import summary
-from recmia.attacks import BASELINES, CLASSIFIERS, Attack, Baseline, MLPSettings, VectorClassifier, run_attack
-from recmia.datasets import Columns, clean, load
-from recmia.errors import ConfigError, nearest
+from recmia.attacks import BASELINES
+from recmia.config import AuditConfig
+from recmia.datasets import CleaningReport, clean, load
+from recmia.errors import ConfigError
 from recmia.evaluation import (
     Estimate,
     Metric,
     Roc,
     auc,
     balanced_accuracy,
+    choose_epsilon_threshold,
     choose_threshold,
+    epsilon_lower_bound,
+    exposure,
+    identifiable,
     over_seeds,
     roc,
     tpr_at_fpr,
 )
-from recmia.factorization import factorize
-from recmia.game import Regime, Side, Split, SplitUnit, serve, split_game
 from recmia.interactions import Interactions
+from recmia.play import Game, Play
 from recmia.provenance import peak_memory, versions
-from recmia.recommenders import RECOMMENDERS, RecommenderSettings, make_recommender
-from recmia.seeding import rng_for
-from recmia.vectors import AttackerView, ItemVectorSource, RankWeights
+from recmia.training import Store, run_tasks
 
 FALSE_POSITIVE_RATES = (0.1, 0.01, 0.001)
 IN_MEMORY = "(in memory)"
 
-# Membership and scores of the users of one side, bool[n] and float64[n].
+# Membership and scores of the users of one model, bool[n] and float64[n].
 _Labelled = tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]
 
 # Called with what is being done, and how many of how many units of work are done.
 Progress = Callable[[str, int, int], None]
-
-
-class AuditConfig(RecommenderSettings):
-    """Every setting of an audit; the defaults are the paper's case and the strict one, side by side."""
-
-    dataset: str = Field("ml-latest-small", description="Name, file, folder, or synthetic[:SHAPE].")
-    min_interactions: int = Field(20, ge=1, description="Users with fewer interactions are dropped.")
-    split: SplitUnit = Field("users", description="What the shadow and the target side do not share.")
-    member_share: float = Field(0.5, gt=0, lt=1, description="Share of a side's users that are members.")
-    regimes: tuple[Regime, ...] = Field(
-        ("popular", "fold-in"), min_length=1, description="What non-members are served; one result each."
-    )
-    alpha: float = Field(0.1, gt=0, le=1, description="popular-random draws k of the k / alpha most popular.")
-    target: str = Field("lfm", description="The audited recommender.")
-    shadow: str = Field("lfm", description="The attacker's recommender.")
-    attacks: tuple[str, ...] = Field(("mlp",), description="Attacks; the baselines are always run.")
-    k: int = Field(100, ge=1, description="Length of the recommended lists.")
-    exclude_seen: bool = Field(True, description="Leave the history out of personal lists.")
-    item_vectors: ItemVectorSource = Field("shadow", description="Data that the attacker's item vectors come from.")
-    rank_weights: RankWeights = Field("uniform", description="Weights of the ranks in a user's vector.")
-    seeds: int = Field(5, ge=1, description="Independent repetitions: split, training, attack.")
-    seed: int = Field(0, ge=0, description="The first seed; the others follow it.")
-    columns: Columns = Columns()
-    mlp: MLPSettings = MLPSettings()
-
-    @field_validator("target", "shadow")
-    @classmethod
-    def _known_recommender(cls, name: str) -> str:
-        if name not in RECOMMENDERS:
-            raise ValueError(f"unknown recommender {name!r}; {nearest(name, RECOMMENDERS)}")
-        return name
-
-    @field_validator("attacks")
-    @classmethod
-    def _known_attacks(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name not in CLASSIFIERS:
-                raise ValueError(f"unknown attack {name!r}; {nearest(name, CLASSIFIERS)}")
-        return names
-
-    @field_validator("regimes", mode="before")
-    @classmethod
-    def _known_regimes(cls, names: object) -> object:
-        for name in names if isinstance(names, (list, tuple)) else ():
-            if name not in get_args(Regime):
-                raise ValueError(f"unknown regime {name!r}; {nearest(str(name), get_args(Regime))}")
-        return names
-
-    @field_validator("regimes", "attacks")
-    @classmethod
-    def _no_repeats(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        repeated = [name for name, count in Counter(names).items() if count > 1]
-        if repeated:
-            raise ValueError(f"named more than once: {', '.join(repeated)}")
-        return names
-
-    @classmethod
-    def parse(cls, settings: Mapping[str, Any]) -> AuditConfig:
-        """Check settings from a file or a caller.
-
-        Raises
-        ------
-        ConfigError
-            Naming every bad key, what was found and what is allowed.
-        """
-        try:
-            return cls.model_validate(settings)
-        except ValidationError as error:
-            raise ConfigError("; ".join(_complaint(problem, cls) for problem in error.errors())) from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,72 +57,119 @@ class AuditResult:
     ----------
     config : AuditConfig
     scores : polars.DataFrame
-        Columns seed, side ("shadow" or "target"), regime, attack, user_id, member, score. Scores of shadow users are
-        out of fold.
+        Columns seed, knowledge, side ("shadow" or "target"), run (number of the shadow or of the target), regime,
+        attack, user_id, member, score. Scores of shadow users are out of fold.
+    users : polars.DataFrame
+        Columns seed, user_id, history_length, rarity: the audited users of each seed.
     provenance : dict
         Versions, data fingerprint, cleaning report, seconds by stage, peak memory.
     """
 
     config: AuditConfig
     scores: pl.DataFrame
+    users: pl.DataFrame
     provenance: dict[str, Any]
 
     @cached_property
     def metrics(self) -> tuple[Metric, ...]:
-        """AUC, TPR at fixed FPR and balanced accuracy of each attack in each regime."""
+        """AUC, TPR at fixed FPR, balanced accuracy and epsilon of each attack at each level in each regime."""
         rows: list[Metric] = []
-        for regime, attack, runs in self._runs():
-            by_name: dict[str, list[Estimate]] = {}
-            for shadow, target in runs:
-                for name, estimate in _estimates(shadow, target):
-                    by_name.setdefault(name, []).append(estimate)
-            member = runs[0][1][0]
-            for name, estimates in by_name.items():
-                joint = over_seeds(estimates)
+        for (level, regime, attack), seeds in self._runs():
+            member = seeds[0][1][0][0]
+            for name, estimate in _estimates(seeds):
                 rows.append(
                     Metric(
+                        knowledge=level,
                         regime=regime,
                         target=self.config.target,
                         shadow=self.config.shadow,
                         attack=attack,
                         metric=name,
-                        value=joint.value,
-                        low=joint.low,
-                        high=joint.high,
-                        seeds=len(runs),
+                        value=estimate.value,
+                        low=estimate.low,
+                        high=estimate.high,
+                        seeds=len(seeds),
+                        targets=self.config.targets,
                         n_members=int(member.sum()),
                         n_nonmembers=int((~member).sum()),
-                        note=joint.note,
+                        note=estimate.note,
                     )
                 )
         return tuple(rows)
 
     @cached_property
-    def rocs(self) -> dict[tuple[str, str], list[Roc]]:
-        """The ROC of each seed, by regime and attack."""
-        return {(regime, attack): [roc(*target) for _, target in runs] for regime, attack, runs in self._runs()}
+    def rocs(self) -> dict[tuple[str, str, str], list[Roc]]:
+        """The ROC of each target of each seed, by knowledge, regime and attack."""
+        return {key: [roc(*target) for _, targets in seeds for target in targets] for key, seeds in self._runs()}
+
+    @cached_property
+    def exposures(self) -> pl.DataFrame:
+        """How well each audited user's own membership shows to the attacks with many shadow models.
+
+        Over the targets of a seed and its shadows, these scored by an attack that was fitted without them. Columns
+        seed, knowledge, regime, attack, user_id, auc, low, high, p_value, identifiable, n_in, n_out, history_length,
+        rarity; see `recmia.evaluation.exposure`. Empty where no such attack was run.
+        """
+        frames = []
+        chosen = self.scores.filter(
+            pl.col("attack").is_in(self.config.pool_attacks), pl.col("knowledge") != "black-box"
+        )
+        for key, part in chosen.partition_by(
+            "seed", "knowledge", "regime", "attack", as_dict=True, maintain_order=True
+        ).items():
+            runs = part.partition_by("side", "run", maintain_order=True)
+            member, score = (np.stack([run[name].to_numpy() for run in runs]) for name in ("member", "score"))
+            found = exposure(member, score)
+            frames.append(
+                pl.DataFrame(
+                    {
+                        "user_id": runs[0]["user_id"],
+                        "auc": found.auc,
+                        "low": found.low,
+                        "high": found.high,
+                        "p_value": found.p_value,
+                        "identifiable": identifiable(found),
+                        "n_in": found.n_in,
+                        "n_out": found.n_out,
+                    }
+                ).select(
+                    *(pl.lit(value).alias(name) for name, value in zip(_EXPOSURE_KEYS, key, strict=True)), pl.all()
+                )
+            )
+        return pl.concat(frames).join(self.users, on=["seed", "user_id"]) if frames else pl.DataFrame()
 
     @property
     def verdict(self) -> str:
         """What was found, in plain words."""
-        return summary.verdict(self.metrics)
+        return summary.verdict(self.metrics, self.exposures)
 
     def __str__(self) -> str:
         return f"{summary.table_text(self.metrics)}\n{self.verdict}"
 
-    def _runs(self) -> Iterator[tuple[str, str, list[tuple[_Labelled, _Labelled]]]]:
-        """Labels and scores of the shadow and target users of each seed, by regime and attack, in order of the run."""
-        parts = self.scores.partition_by("regime", "attack", "seed", "side", as_dict=True, maintain_order=True)
-        for regime in self.config.regimes:
-            for attack in (*self.config.attacks, *BASELINES):
-                runs = []
-                for seed in range(self.config.seed, self.config.seed + self.config.seeds):
-                    shadow, target = (
-                        (part["member"].to_numpy(), part["score"].to_numpy())
-                        for part in (parts[regime, attack, seed, side] for side in ("shadow", "target"))
-                    )
-                    runs.append((shadow, target))
-                yield regime, attack, runs
+    def _runs(self) -> Iterator[tuple[tuple[str, str, str], list[tuple[_Labelled, list[_Labelled]]]]]:
+        """For each seed, all shadow users, and the users of each target; by knowledge, regime and attack."""
+        keys = ("knowledge", "regime", "attack", "seed", "side", "run")
+        parts = self.scores.partition_by(*keys, as_dict=True, maintain_order=True)
+        config = self.config
+        for level in config.knowledge:
+            for regime in config.regimes:
+                for attack in (*config.attacks, *BASELINES):
+                    shadows = range(config.shadows if attack in config.pool_attacks else 1)
+                    seeds = []
+                    for seed in range(config.seed, config.seed + config.seeds):
+                        shadow, target = (
+                            [
+                                (part["member"].to_numpy(), part["score"].to_numpy())
+                                for part in (parts[level, regime, attack, seed, side, run] for run in runs)
+                            ]
+                            for side, runs in (("shadow", shadows), ("target", range(config.targets)))
+                        )
+                        members, scores = zip(*shadow, strict=True)
+                        seeds.append(((np.concatenate(members), np.concatenate(scores)), target))
+                    yield (level, regime, attack), seeds
+
+
+_EXPOSURE_KEYS = ("seed", "knowledge", "regime", "attack")
 
 
 def audit(
@@ -201,6 +177,7 @@ def audit(
     *,
     config: AuditConfig | None = None,
     jobs: int = 1,
+    store: Store | None = None,
     progress: Progress | None = None,
     **settings: Any,
 ) -> AuditResult:
@@ -213,8 +190,10 @@ def audit(
     config : AuditConfig, optional
         Instead of `settings` and of the name of a data set.
     jobs : int
-        Processes that share the seeds and, where there are fewer seeds, threads that share the work on each; results
-        do not depend on it.
+        Processes that share the models and the seeds and, where there are fewer, threads that share the work on each;
+        results do not depend on it.
+    store : mutable mapping, optional
+        What was trained and served before; gets what this audit trains. See `recmia.store.ArrayStore`.
     progress : callable, optional
         Called with a text, the units of work done, and all units.
     **settings
@@ -242,33 +221,53 @@ def audit(
         config = config.model_copy(update={"dataset": IN_MEMORY})
     if jobs < 1:
         raise ConfigError(f"jobs must be at least 1; got {jobs}")
-    report = _Reporter(progress, config.seeds * (3 + len(config.regimes)))
-    report("loading the data", 0)
+    report = Reporter(progress)
+    report("loading the data")
     started = time.perf_counter()
+    interactions, cleaning = load_candidates(config, given)
+    seconds = {"load": time.perf_counter() - started}
+    store = {} if store is None else store
+    games = [Game(config, interactions, seed) for seed in range(config.seed, config.seed + config.seeds)]
+    tasks = [task for game in games for task in game.tasks]
+    report.total = len(tasks) + len(games)
+    started = time.perf_counter()
+    trained = run_tasks(
+        tasks, store=store, jobs=jobs, done=lambda count: report("training recommenders and serving lists", count)
+    )
+    seconds["train and serve"] = time.perf_counter() - started
+    started = time.perf_counter()
+    plays: list[Play] = []
+    processes = min(jobs, len(games))
+    work = (joblib.delayed(_play)(game, game.needed(store), jobs // processes) for game in games)
+    report("attacking")
+    for play in joblib.Parallel(n_jobs=processes, return_as="generator")(work):
+        plays.append(play)
+        report(f"attacking: seed {play.seed} done", 1)
+    seconds["attack"] = time.perf_counter() - started
+    return join_plays(config, plays, interactions, cleaning, {"jobs": jobs, "trained": trained}, seconds)
+
+
+def load_candidates(config: AuditConfig, given: Interactions | None = None) -> tuple[Interactions, CleaningReport]:
+    """Load and clean the data of an audit."""
     if given is not None:
-        interactions, cleaning = clean(given.frame(), IN_MEMORY, config.min_interactions)
-    else:
-        data = load(config.dataset, columns=config.columns, min_interactions=config.min_interactions, seed=config.seed)
-        interactions, cleaning = data.interactions, data.report
-    loading = time.perf_counter() - started
-    seeds = range(config.seed, config.seed + config.seeds)
-    processes = min(jobs, len(seeds))
-    threads = jobs // processes
-    plays: list[_Play] = []
-    if processes == 1:
-        plays = [_play(config, interactions, seed, threads, report) for seed in seeds]
-    else:
-        work = (joblib.delayed(_play)(config, interactions, seed, threads, None) for seed in seeds)
-        for play in joblib.Parallel(n_jobs=processes, return_as="generator")(work):
-            plays.append(play)
-            report(f"seed {play.seed} done", 3 + len(config.regimes))
-    seconds = {"load": loading}
-    for play in plays:
-        for name, spent in play.seconds.items():
-            seconds[name] = seconds.get(name, 0.0) + spent
+        return clean(given.frame(), IN_MEMORY, config.min_interactions)
+    data = load(config.dataset, columns=config.columns, min_interactions=config.min_interactions, seed=config.seed)
+    return data.interactions, data.report
+
+
+def join_plays(
+    config: AuditConfig,
+    plays: list[Play],
+    interactions: Interactions,
+    cleaning: CleaningReport,
+    run: dict[str, Any],
+    seconds: dict[str, float],
+) -> AuditResult:
+    """Put the seeds of an audit together."""
     return AuditResult(
         config=config,
         scores=pl.concat([play.scores for play in plays]),
+        users=pl.concat([play.users for play in plays]),
         provenance={
             "versions": versions(),
             "data": {
@@ -281,157 +280,66 @@ def audit(
                 "items": interactions.n_items,
                 "fingerprint": interactions.fingerprint(),
             },
-            "jobs": jobs,
+            **run,
             "seconds": {stage: round(spent, 3) for stage, spent in seconds.items()},
-            "seconds_total": round(time.perf_counter() - started, 3),
+            "seconds_total": round(sum(seconds.values()), 3),
             "peak_memory_bytes": max([peak_memory(), *(play.peak_memory for play in plays)]),
-            "attacker": [play.coverage for play in plays],
+            "attacker": [{"seed": play.seed, **play.notes} for play in plays],
         },
     )
 
 
-class _Reporter:
+class Reporter:
     """Adds up units of work for a progress callback."""
 
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self._progress, self._total, self._done = progress, total, 0
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress, self._done = progress, 0
+        self.total = 1
 
-    def __call__(self, text: str, units: int) -> None:
+    def __call__(self, text: str, units: int = 0) -> None:
+        """Tell what is being done, and that more units are."""
         self._done += units
         if self._progress is not None:
-            self._progress(text, self._done, self._total)
+            self._progress(text, self._done, self.total)
 
 
-@dataclass(frozen=True, eq=False)
-class _Play:
-    """The outcome of one seed."""
-
-    seed: int
-    scores: pl.DataFrame
-    seconds: dict[str, float]
-    peak_memory: int
-    coverage: dict[str, Any]
+def _play(game: Game, lists: dict[str, dict[str, npt.NDArray[Any]]], threads: int) -> Play:
+    return game.play(lists, threads)
 
 
-def _play(config: AuditConfig, interactions: Interactions, seed: int, threads: int, report: _Reporter | None) -> _Play:
-    """Play the membership game once: split, train, serve, attack."""
-    # One BLAS thread: sums then come out alike however many workers there are.
-    with threadpool_limits(1):
-        seconds: defaultdict[str, float] = defaultdict(float)
+def _estimates(seeds: list[tuple[_Labelled, list[_Labelled]]]) -> Iterator[tuple[str, Estimate]]:
+    """Means over the targets of a seed, and then over seeds, which alone are independent of each other."""
 
-        @contextmanager
-        def stage(name: str, text: str, units: int) -> Iterator[None]:
-            if report is not None:
-                report(f"seed {seed}: {text}", 0)
-            started = time.perf_counter()
-            yield
-            seconds[name] += time.perf_counter() - started
-            if report is not None:
-                report(f"seed {seed}: {text}", units)
+    def mean(estimate: Callable[[_Labelled, float], Estimate], settings: list[float]) -> Estimate:
+        by_seed = [
+            over_seeds([estimate(target, setting) for target in targets])
+            for (_, targets), setting in zip(seeds, settings, strict=True)
+        ]
+        return over_seeds(by_seed)
 
-        with stage("vectors", "factorising the attacker's data", 1):
-            split = split_game(
-                interactions,
-                unit=config.split,
-                member_share=config.member_share,
-                public=config.item_vectors == "public",
-                rng=rng_for(seed, "split"),
-            )
-            view = _attacker_view(config, interactions, split, seed, threads)
-        models = {}
-        for name, side in (("shadow", split.shadow), ("target", split.target)):
-            with stage("train", f"training the {name} recommender", 1):
-                model = make_recommender(getattr(config, name), config, threads=threads)
-                models[name] = model.fit(side.training_data(), rng=rng_for(seed, name, "fit"))
-        frames: list[pl.DataFrame] = []
-        coverage: dict[str, Any] = {}
-        for regime in config.regimes:
-            with stage("lists", f"serving lists ({regime})", 0):
-                lists = {
-                    name: serve(
-                        regime,
-                        models[name],
-                        side,
-                        config.k,
-                        exclude_seen=config.exclude_seen,
-                        alpha=config.alpha,
-                        rng=rng_for(seed, name, "serve", regime),
-                    )
-                    for name, side in (("shadow", split.shadow), ("target", split.target))
-                }
-                shadow = view.observe(split.shadow.interactions, lists["shadow"])
-                target = view.observe(split.target.interactions, lists["target"])
-                history_share, list_share = view.unknown_shares(target)
-                coverage[regime] = {
-                    "unknown_history_share": history_share,
-                    "unknown_list_share": list_share,
-                    "users_without_vector": int((~target.has_vector).sum()),
-                }
-            with stage("attack", f"attacking ({regime})", 1):
-                for attack, make_attack in _attacks(config).items():
-                    rng = rng_for(seed, "attack", regime, attack)
-                    scores = run_attack(make_attack, shadow, split.shadow.member, target, rng=rng)
-                    frames += [
-                        _score_frame(seed, name, regime, attack, side, score)
-                        for name, side, score in zip(
-                            ("shadow", "target"), (split.shadow, split.target), scores, strict=True
-                        )
-                    ]
-        return _Play(seed, pl.concat(frames), dict(seconds), peak_memory(), {"seed": seed, **coverage})
-
-
-def _attacker_view(
-    config: AuditConfig, interactions: Interactions, split: Split, seed: int, threads: int
-) -> AttackerView:
-    sources = {"shadow": split.shadow.interactions, "public": split.public, "all": interactions}
-    source = sources[config.item_vectors]
-    assert source is not None, "split_game sets the public part aside when it is asked for"
-    factors = factorize(source, config.lfm, l=config.l, rng=rng_for(seed, "item vectors"), threads=threads)
-    return AttackerView.of(factors, split.shadow.interactions, config.rank_weights)
-
-
-def _attacks(config: AuditConfig) -> dict[str, Callable[[], Attack]]:
-    attacks: dict[str, Callable[[], Attack]] = {
-        name: partial(VectorClassifier, name, config.mlp) for name in config.attacks
-    }
-    return attacks | {name: partial(Baseline, name) for name in BASELINES}
-
-
-def _score_frame(
-    seed: int,
-    name: str,
-    regime: str,
-    attack: str,
-    side: Side,
-    score: npt.NDArray[np.float64],
-) -> pl.DataFrame:
-    return pl.DataFrame({"user_id": side.interactions.users.ids, "member": side.member, "score": score}).select(
-        pl.lit(seed, pl.Int64).alias("seed"),
-        pl.lit(name).alias("side"),
-        pl.lit(regime).alias("regime"),
-        pl.lit(attack).alias("attack"),
-        "user_id",
-        "member",
-        "score",
-    )
-
-
-def _estimates(shadow: _Labelled, target: _Labelled) -> Iterator[tuple[str, Estimate]]:
-    yield "auc", auc(*target)
+    yield "auc", mean(lambda target, _: auc(*target), [0.0] * len(seeds))
     for rate in FALSE_POSITIVE_RATES:
-        yield f"tpr@fpr={rate:g}", tpr_at_fpr(*target, rate)
-    yield "balanced_accuracy", balanced_accuracy(*target, choose_threshold(*shadow))
+        yield f"tpr@fpr={rate:g}", mean(lambda target, rate: tpr_at_fpr(*target, rate), [rate] * len(seeds))
+    yield (
+        "balanced_accuracy",
+        mean(
+            lambda target, threshold: balanced_accuracy(*target, threshold),
+            [choose_threshold(*shadow) for shadow, _ in seeds],
+        ),
+    )
+    yield "epsilon", _epsilon(seeds)
 
 
-def _complaint(problem: Any, model: type[BaseModel]) -> str:
-    """One sentence about one problem that pydantic found."""
-    path = [str(part) for part in problem["loc"]]
-    name = ".".join(path)
-    if problem["type"] == "extra_forbidden":
-        for part in path[:-1]:
-            inner = model.model_fields[part].annotation
-            assert isinstance(inner, type), "only tables have keys of their own"
-            model = inner
-        return f"unknown setting {name!r}; {nearest(path[-1], model.model_fields)}"
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    return f"{name}: {message}; got {problem['input']!r}"
+def _epsilon(seeds: list[tuple[_Labelled, list[_Labelled]]]) -> Estimate:
+    """The lower bound from the counts of all targets, at one threshold that is chosen on all shadow users."""
+    shadow_member, shadow_score = (np.concatenate(part) for part in zip(*(shadow for shadow, _ in seeds), strict=True))
+    member, score = (
+        np.concatenate(part) for part in zip(*(one for _, targets in seeds for one in targets), strict=True)
+    )
+    n_members, n_nonmembers = int(member.sum()), int((~member).sum())
+    threshold = choose_epsilon_threshold(shadow_member, shadow_score, n_members=n_members, n_nonmembers=n_nonmembers)
+    called = score >= threshold
+    found = int((called & member).sum()), n_members, int((called & ~member).sum()), n_nonmembers
+    bound = epsilon_lower_bound(*found)
+    note = f"{bound.confidence:.0%} lower bound; no more than {bound.ceiling:.2f} can be shown with so many users"
+    return Estimate(bound.value, bound.value, None, note)

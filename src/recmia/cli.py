@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(args=arguments)
     except SystemExit as stop:
         if stop.code == _INTERRUPTED:
-            errors.print("interrupted; nothing was written")
+            errors.print("interrupted; no results were written, and what was trained is kept: the same command goes on")
         raise
     except RecmiaError as error:
         if "--debug" in arguments:
@@ -85,9 +85,10 @@ def _audit(**options: Any) -> None:
     import joblib
 
     from recmia import store, summary
-    from recmia.audit import AuditConfig, audit
+    from recmia.audit import audit
+    from recmia.config import AuditConfig
 
-    file, out, jobs = options.pop("config"), options.pop("out"), options.pop("jobs")
+    file, out, jobs, kept = (options.pop(name) for name in ("config", "out", "jobs", "store"))
     del options["debug"]  # seen by main
     settings = store.read_config(file) if file is not None else {}
     given = {key: value for key, value in options.items() if value is not None}
@@ -96,9 +97,9 @@ def _audit(**options: Any) -> None:
         stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
         out = Path("runs") / f"{_slug(config.dataset)}-{stamp}"
     store.check_new(out)
+    lists = store.default_store() if kept is None else store.ArrayStore(kept)
     with _progress() as progress:
-        result = audit(config=config, jobs=jobs or joblib.cpu_count(), progress=progress)
-        progress("writing the run folder", *([result.config.seeds] * 2))
+        result = audit(config=config, jobs=jobs or joblib.cpu_count(), store=lists, progress=progress)
         store.write_run(result, out)
     console = Console(highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
@@ -109,6 +110,10 @@ def _audit(**options: Any) -> None:
         console.print(f"  dropped {count:,}: {escape(reason)}")
     for note in data["notes"]:
         console.print(f"  note: {escape(note)}", style="dim", soft_wrap=True)
+    if lists.damaged:
+        console.print(
+            f"  note: {len(lists.damaged)} damaged entries of {lists.folder} were computed anew", soft_wrap=True
+        )
     console.print(summary.table(result.metrics))
     console.print(escape(result.verdict))
     console.print(f"\nwritten to {escape(str(out))} (config, metrics, scores, ROC, provenance)", soft_wrap=True)
@@ -193,7 +198,7 @@ def _overlay(settings: dict[str, Any], options: dict[str, Any], model: type[Base
 
 def _audit_command() -> Callable[..., None]:
     """Give `_audit` a parameter for every setting of an audit."""
-    from recmia.audit import AuditConfig
+    from recmia.config import AuditConfig
 
     run = "The run"
     own = [
@@ -203,6 +208,8 @@ def _audit_command() -> Callable[..., None]:
                                                 rich_help_panel=run)),
         ("jobs", int | None, None, typer.Option("--jobs", "-j", min=1, help="Processes and threads (else one a core).",
                                                 rich_help_panel=run)),
+        ("store", Path | None, None, typer.Option("--store", help="Folder of the lists served so far (else a cache).",
+                                                  rich_help_panel=run)),
         ("debug", bool, False, _DEBUG),
     ]  # fmt: skip
     parameters = [

@@ -34,8 +34,9 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Metric:
-    """One figure with its interval, over all seeds of an audit."""
+    """One figure with its interval, over all targets and seeds of an audit."""
 
+    knowledge: str
     regime: str
     target: str
     shadow: str
@@ -45,6 +46,7 @@ class Metric:
     low: float | None
     high: float | None
     seeds: int
+    targets: int
     n_members: int
     n_nonmembers: int
     note: str
@@ -294,27 +296,40 @@ def epsilon_lower_bound(
 
 
 def choose_epsilon_threshold(
-    member: Bool, score: Float64, *, delta: float = 0.0, confidence: float = CONFIDENCE
+    member: Bool,
+    score: Float64,
+    *,
+    n_members: int,
+    n_nonmembers: int,
+    delta: float = 0.0,
+    confidence: float = CONFIDENCE,
 ) -> float:
-    """The threshold with the largest `epsilon_lower_bound`, halfway to the next lower score.
+    """The threshold that promises the largest `epsilon_lower_bound`, halfway to the next lower score.
 
-    To be chosen on shadow users and applied to target users, whose bound then needs no correction for the choice. Where
-    no epsilon is refuted, the threshold that comes nearest to it is taken. Scores are higher for members by
-    definition, so no direction is chosen. Constant scores give +inf: nobody is called a member.
+    To be chosen on shadow users and applied to target users, whose bound then needs no correction for the choice. The
+    promise is the bound that so many target users give if they have the rates of the shadow users. Where no epsilon is
+    refuted, the threshold that comes nearest to it is taken. Scores are higher for members by definition, so no
+    direction is chosen. Constant scores give +inf: nobody is called a member.
+
+    Parameters
+    ----------
+    member : bool, shape (n,)
+    score : float64, shape (n,)
+        Of shadow users.
+    n_members, n_nonmembers : int
+        Of the target users that the threshold is for.
+    delta, confidence : float
+        As in `epsilon_lower_bound`.
     """
-    n_members, n_nonmembers = check_scores(member, score)
+    check_scores(member, score)
     _check_epsilon_settings(delta, confidence)
     curve = roc(member, score)
     # To call nobody or everybody a member refutes nothing, however nearly.
     inner = slice(1, -1)
     ratios = _refuted_ratio(
-        np.rint(curve.tpr[inner] * n_members),
-        n_members,
-        np.rint(curve.fpr[inner] * n_nonmembers),
-        n_nonmembers,
-        delta,
-        confidence,
-    )
+        np.rint(curve.tpr[inner] * n_members), n_members, np.rint(curve.fpr[inner] * n_nonmembers), n_nonmembers,
+        delta, confidence,
+    )  # fmt: skip
     if not len(ratios):
         return np.inf
     best = 1 + int(np.argmax(ratios))

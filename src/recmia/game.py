@@ -7,7 +7,7 @@ so members and non-members are exchangeable and any later difference is the syst
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal, get_args
@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from recmia.errors import ConfigError, ProtocolError, TooFewUsersError, nearest
-from recmia.interactions import Bool, Int32, Interactions
+from recmia.interactions import Bool, IdMap, Int32, Interactions
 from recmia.recommenders.base import Recommender, check_recommendations
 
 Regime = Literal["popular", "popular-random", "fold-in", "trained"]
-SplitUnit = Literal["users", "interactions"]
+SplitUnit = Literal["users", "interactions", "shared"]
 
 # Fewer members or non-members a side than this, and no figure would mean anything.
 MIN_PER_CLASS = 10
@@ -58,8 +58,8 @@ class Split:
     ----------
     shadow, target : Side
     public : Interactions, optional
-    unit : {"users", "interactions"}
-        What is disjoint: the users, or each user's interactions.
+    unit : {"users", "interactions", "shared"}
+        What is disjoint: the users, each user's interactions, or (shared) nothing but the draw of the members.
 
     Raises
     ------
@@ -77,7 +77,7 @@ class Split:
         parts += [] if self.public is None else [self.public]
         if any(part.items is not parts[0].items for part in parts):
             raise ProtocolError("the parts of a split must share one item map")
-        for one, other in combinations(parts, 2):
+        for one, other in combinations(parts if self.unit != "shared" else [], 2):
             shared = np.intersect1d(self._keys(one), self._keys(other))
             if len(shared):
                 raise ProtocolError(f"two parts of the split share {len(shared)} {self.unit}; they must be disjoint")
@@ -105,13 +105,15 @@ def split_game(
     ----------
     interactions : Interactions
         Of the candidates only (users with enough interactions).
-    unit : {"users", "interactions"}
+    unit : {"users", "interactions", "shared"}
         ``"users"`` gives each side its own users. ``"interactions"`` gives every user to both sides, with disjoint
         thirds of the user's interactions; the last third is public (Zhang et al. 2021, section 5.1).
+        ``"shared"`` gives all users with all their interactions to both sides, and draws the members of each apart: the
+        attacker knows everybody's history, as in Carlini et al. (2022).
     member_share : float
         Share of a side's users that become members, in (0, 1).
     public : bool
-        Set a third part of the users aside (always so for ``unit="interactions"``).
+        Set a third part of the users aside (always so for ``unit="interactions"``, never for ``"shared"``).
     rng : numpy.random.Generator
 
     Returns
@@ -124,7 +126,7 @@ def split_game(
         If a side would have fewer than `MIN_PER_CLASS` members or non-members.
     """
     n_users = interactions.n_users
-    n_parts = 3 if public or unit == "interactions" else 2
+    n_parts = 3 if (public and unit == "users") or unit == "interactions" else 2
     smaller = min(member_share, 1 - member_share)
     needed = int(np.ceil(MIN_PER_CLASS / smaller)) * (n_parts if unit == "users" else 1)
     if n_users < needed:
@@ -134,17 +136,42 @@ def split_game(
             "or lower min_interactions",
             estimate=needed,
         )
-    if unit == "users":
+    if unit == "shared":
+        if public:
+            raise ConfigError("split = 'shared' sets no public part aside; take item_vectors = 'shadow'")
+        parts = [interactions, interactions]
+    elif unit == "users":
         parts = [interactions.restrict(np.sort(part)) for part in np.array_split(rng.permutation(n_users), n_parts)]
     else:
         parts = _thirds_of_each_user(interactions, rng)
-    sides = [Side(part, _draw_members(part.n_users, member_share, rng)) for part in parts[:2]]
+    sides = [Side(part, draw_members(part.n_users, member_share, rng)) for part in parts[:2]]
     return Split(shadow=sides[0], target=sides[1], public=parts[2] if n_parts == 3 else None, unit=unit)
 
 
-def _draw_members(n: int, share: float, rng: np.random.Generator) -> Bool:
+def draw_members(n: int, share: float, rng: np.random.Generator) -> Bool:
+    """Make a fixed share of n users members, by lot: bool, shape (n,)."""
     member = np.zeros(n, np.bool_)
     member[rng.permutation(n)[: round(share * n)]] = True
+    return member
+
+
+def draw_shadow_members(n: int, share: float, S: int, rngs: Sequence[np.random.Generator]) -> Bool:
+    """Draw the members of S shadow models: bool, shape (S, n).
+
+    Halves come in complementary pairs, 2s and 2s + 1: every user is then in as many models as out of. Another share is
+    drawn for each model by itself.
+
+    Parameters
+    ----------
+    n : int
+    share : float
+    S : int
+    rngs : sequence of numpy.random.Generator
+        One for each shadow, so that more shadows leave the first ones as they are.
+    """
+    member = np.stack([draw_members(n, share, rng) for rng in rngs[:S]]) if S else np.empty((0, n), np.bool_)
+    if share == 0.5:
+        member[1::2] = ~member[: len(member) - len(member) % 2 : 2]
     return member
 
 
@@ -248,3 +275,56 @@ def serve(
 def rank_by_popularity(counts: npt.NDArray[np.int64]) -> Int32:
     """Item rows from the most to the least popular, ties by lower row."""
     return np.argsort(-counts, kind="stable").astype(np.int32)
+
+
+def synthetic_population(public: Interactions, n_users: int, *, rng: np.random.Generator) -> Interactions:
+    """Draw histories from public statistics alone: what a black-box attacker has in place of users.
+
+    Each user gets a length from the distribution of lengths, and so many items without repeats, each draw in proportion
+    to the popularity of the items that are left (Gumbel's trick). Ratings and times come from their distributions over
+    all records. Who liked what together is lost; that is the point.
+
+    Parameters
+    ----------
+    public : Interactions
+        Whose lengths and popularities are public.
+    n_users : int
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    Interactions
+        Users 0 .. n_users - 1 over the same items.
+    """
+    counts = public.item_counts()
+    items = np.flatnonzero(counts).astype(np.int32)
+    lengths = rng.choice(np.bincount(public.user, minlength=public.n_users), n_users)
+    user, item = [], []
+    for u, length in enumerate(np.minimum(lengths, len(items))):
+        keys = np.log(counts[items]) + rng.gumbel(size=len(items))
+        user.append(np.full(length, u, np.int32))
+        item.append(np.sort(items[np.argpartition(-keys, length - 1)[:length]]))
+    drawn = rng.integers(len(public), size=int(sum(map(len, user))))
+    return Interactions(
+        np.concatenate(user),
+        np.concatenate(item),
+        public.value[drawn],
+        None if public.time is None else public.time[drawn],
+        IdMap(np.arange(n_users)),
+        public.items,
+        public.rated,
+    )
+
+
+def join_users(one: Interactions, other: Interactions) -> Interactions:
+    """Put the users of two data sets over the same items in one, numbered anew, those of `one` first."""
+    both_timed = one.time is not None and other.time is not None
+    return Interactions(
+        np.concatenate([one.user, other.user + np.int32(one.n_users)]),
+        np.concatenate([one.item, other.item]),
+        np.concatenate([one.value, other.value]),
+        np.concatenate([one.time, other.time]) if both_timed else None,
+        IdMap(np.arange(one.n_users + other.n_users)),
+        one.items,
+        one.rated and other.rated,
+    )

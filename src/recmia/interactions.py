@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -246,6 +247,10 @@ class Interactions:
 
     def fingerprint(self) -> str:
         """SHA-256 over all columns, ids and texts: equal for equal data, however they were loaded."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         digest = hashlib.sha256()
         for outer in (self.users, self.items):
             digest.update("\x1f".join(map(str, outer.ids.tolist())).encode())

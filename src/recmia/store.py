@@ -1,4 +1,4 @@
-"""Run folders: what an audit leaves on disk."""
+"""What recmia leaves on disk: run folders, and the lists that were served."""
 
 from __future__ import annotations
 
@@ -6,18 +6,88 @@ import json
 import shutil
 import tempfile
 import tomllib
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+import pooch
 import tomli_w
 
-from recmia.audit import IN_MEMORY, AuditConfig, AuditResult
+from recmia.audit import IN_MEMORY, AuditResult
+from recmia.config import AuditConfig
 from recmia.errors import ConfigError
 from recmia.report.figures import roc_figure
+from recmia.summary import section
+
+
+class ArrayStore(MutableMapping[str, dict[str, npt.NDArray[Any]]]):
+    """Arrays by key, each entry a file; see `recmia.training.Task` for the keys.
+
+    An entry is written aside and renamed, so a process that is killed leaves no half of one. An entry that cannot be
+    read whole, or that was stored under another key, counts as missing and is removed; `damaged` tells which.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when the first entry is written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.damaged: list[str] = []
+
+    def __getitem__(self, key: str) -> dict[str, npt.NDArray[Any]]:
+        path = self._path(key)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = dict(file)
+            if str(arrays.pop("key")) != key:
+                raise ValueError("stored under another key")
+        except FileNotFoundError:
+            raise KeyError(key) from None
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+            self.damaged.append(key)
+            path.unlink(missing_ok=True)
+            raise KeyError(key) from None
+        return arrays
+
+    def __setitem__(self, key: str, arrays: dict[str, npt.NDArray[Any]]) -> None:
+        path = self._path(key)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as scratch:
+                try:
+                    np.savez(scratch, **{"key": np.array(key), **arrays})  # type: ignore[arg-type]
+                    scratch.close()
+                    Path(scratch.name).replace(path)
+                except BaseException:
+                    Path(scratch.name).unlink(missing_ok=True)
+                    raise
+        except OSError as error:
+            raise ConfigError(f"cannot write to the store {self.folder}: {error.strerror}; name another") from None
+
+    def __delitem__(self, key: str) -> None:
+        self._path(key).unlink()
+
+    def __iter__(self) -> Iterator[str]:
+        return (path.stem for path in sorted(self.folder.glob("*/*.npz")))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def _path(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}.npz"
+
+
+def default_store() -> ArrayStore:
+    """The store in the user's cache."""
+    return ArrayStore(Path(pooch.os_cache("recmia")) / "lists")
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -59,8 +129,8 @@ def write_run(result: AuditResult, folder: Path) -> None:
     ----------
     result : AuditResult
     folder : Path
-        Must not exist. Gets ``config.toml``, ``metrics.json``, ``scores.parquet``, ``roc.png``, ``roc.svg`` and
-        ``run.json``.
+        Must not exist. Gets ``config.toml``, ``metrics.json``, ``scores.parquet``, ``users.parquet``,
+        ``exposures.parquet`` (with attacks that have shadow models), ``roc.png``, ``roc.svg`` and ``run.json``.
 
     Raises
     ------
@@ -75,10 +145,21 @@ def write_run(result: AuditResult, folder: Path) -> None:
         _write_json(scratch / "metrics.json", [asdict(metric) for metric in result.metrics])
         result.scores.write_parquet(scratch / "scores.parquet")
         _write_json(scratch / "run.json", result.provenance)
-        aucs = {(row.regime, row.attack): row.value or 0.0 for row in result.metrics if row.metric == "auc"}
+        result.users.write_parquet(scratch / "users.parquet")
+        if not result.exposures.is_empty():
+            result.exposures.write_parquet(scratch / "exposures.parquet")
         config, source = result.config, result.provenance["data"]["source"]
+        levels = len(config.knowledge)
+        aucs = {
+            (section(row.knowledge, row.regime, levels), row.attack): row.value or 0.0
+            for row in result.metrics
+            if row.metric == "auc"
+        }
+        rocs = {
+            (section(level, regime, levels), attack): curves for (level, regime, attack), curves in result.rocs.items()
+        }
         figure = roc_figure(
-            result.rocs,
+            rocs,
             aucs,
             result.metrics[0].n_nonmembers,
             "Can members be told from non-members by the lists they get?\n"

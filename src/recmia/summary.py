@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
+import polars as pl
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from recmia.attacks import BASELINES
+from recmia.attacks import BASELINES, POOL_ATTACKS
 from recmia.evaluation import Metric
 
 REGIME_WORDS = {
@@ -20,38 +22,50 @@ REGIME_WORDS = {
     "trained": "members served by their trained vectors",
 }
 _SHARED_PATH = ("fold-in", "trained")
+# What the table shows; `AuditResult.metrics` has more.
+_COLUMNS = ("auc", "tpr@fpr=0.01", "balanced_accuracy", "epsilon")
+
+
+def section(knowledge: str, regime: str, levels: int) -> str:
+    """Name a part of the results; the level of knowledge only where there are several."""
+    return regime if levels == 1 else f"{regime}, {knowledge}"
 
 
 def table(metrics: Sequence[Metric]) -> Table:
-    """Lay out the attacks and, dimmed, the baselines of each regime, every figure with its interval."""
+    """Lay out the attacks and, dimmed, the baselines of each section, every figure with its interval."""
     first = metrics[0]
     repeated = f"mean over {first.seeds} seeds" if first.seeds > 1 else "one seed"
-    names = list(dict.fromkeys(row.metric for row in metrics))
-    unresolved = [name for name in names if all(row.value is None for row in metrics if row.metric == name)]
+    repeated += f" with {first.targets} targets each" if first.targets > 1 else ""
+    present = {row.metric for row in metrics}
+    unresolved = [name for name in _COLUMNS if all(row.value is None for row in metrics if row.metric == name)]
     notes = {f"{_heading(row.metric)}: {row.note}" for row in metrics if row.metric in unresolved}
+    notes |= {f"epsilon: {row.note}" for row in metrics if row.metric == "epsilon"}
     out = Table(
         title=f"Can members be told from non-members? {first.n_members} against {first.n_nonmembers} users, "
         f"{repeated}, 95% intervals",
         title_justify="left",
         title_style="bold",
-        caption="; ".join(sorted(notes)),
+        caption="\n".join(sorted(notes)),
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 0, 0, 1),
     )
-    names = [name for name in names if name not in unresolved]
+    names = [name for name in _COLUMNS if name in present and name not in unresolved]
     out.add_column("served and attacked", no_wrap=True)
     for name in names:
         # On a narrow terminal a figure breaks before its interval, never within.
-        out.add_column(_heading(name), justify="right", min_width=len("[0.123–0.456]") - 2 * (name != "auc"))
-    by_key = {(row.regime, row.attack, row.metric): row for row in metrics}
+        width = len("[0.123–0.456]") - 2 * (name != "auc")
+        out.add_column(_heading(name), justify="right", min_width=None if name == "epsilon" else width)
+    by_key = {(row.knowledge, row.regime, row.attack, row.metric): row for row in metrics}
+    levels = list(dict.fromkeys(row.knowledge for row in metrics))
     for regime in dict.fromkeys(row.regime for row in metrics):
-        out.add_section()
-        out.add_row(Text(regime, style="bold"), *[""] * len(names))
-        attacks = list(dict.fromkeys(row.attack for row in metrics if row.regime == regime))
-        for attack in attacks:
-            cells = [_figure(by_key[regime, attack, name], digits=3 if name == "auc" else 2) for name in names]
-            out.add_row(Text(f"  {attack}"), *cells, style="dim" if attack in BASELINES else "")
+        for level in levels:
+            out.add_section()
+            out.add_row(Text(section(level, regime, len(levels)), style="bold"), *[""] * len(names))
+            rows = [row for row in metrics if (row.knowledge, row.regime) == (level, regime)]
+            for attack in dict.fromkeys(row.attack for row in rows):
+                cells = [_cell(by_key[level, regime, attack, name]) for name in names]
+                out.add_row(Text(f"  {attack}"), *cells, style="dim" if attack in BASELINES else "")
     return out
 
 
@@ -63,21 +77,32 @@ def table_text(metrics: Sequence[Metric], width: int = 100) -> str:
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
 
 
-def verdict(metrics: Sequence[Metric]) -> str:
-    """Say what the figures mean, a paragraph for each regime."""
+def verdict(metrics: Sequence[Metric], exposures: pl.DataFrame) -> str:
+    """Say what the figures mean, a paragraph for each section, and one on the users who show most."""
     aucs = [row for row in metrics if row.metric == "auc"]
-    return "\n".join(
-        _regime_verdict(regime, [row for row in aucs if row.regime == regime])
-        for regime in dict.fromkeys(row.regime for row in aucs)
-    )
+    levels = list(dict.fromkeys(row.knowledge for row in aucs))
+    paragraphs = []
+    for regime in dict.fromkeys(row.regime for row in aucs):
+        for level in levels:
+            rows = [row for row in aucs if (row.knowledge, row.regime) == (level, regime)]
+            name = section(level, regime, len(levels))
+            paragraphs.append(f"{name} ({REGIME_WORDS[regime]}): {_section_verdict(regime, rows)}")
+    return "\n".join([*paragraphs, *_exposed(exposures)])
 
 
-def _regime_verdict(regime: str, aucs: Sequence[Metric]) -> str:
-    attack = max((row for row in aucs if row.attack not in BASELINES), key=_value, default=None)
+def _section_verdict(regime: str, aucs: Sequence[Metric]) -> str:
+    published = max((row for row in aucs if row.attack not in BASELINES and row.attack not in POOL_ATTACKS),
+                    key=_value, default=None)  # fmt: skip
+    pooled = max((row for row in aucs if row.attack in POOL_ATTACKS), key=_value, default=None)
     rule = max((row for row in aucs if row.attack in BASELINES), key=_value)
+    attack = max((row for row in (published, pooled) if row is not None), key=_value, default=None)
     sentences = []
-    if attack is not None:
-        sentences.append(f"the published attack ({attack.attack}) {_strength(attack)} (AUC {_figure(attack)}).")
+    if published is not None:
+        sentences.append(
+            f"the published attack ({published.attack}) {_strength(published)} (AUC {_figure(published)})."
+        )
+    if pooled is not None:
+        sentences.append(f"{pooled.attack} {_strength(pooled)} (AUC {_figure(pooled)}).")
     if _low(rule) > 0.5 and (attack is None or _value(rule) >= _value(attack) - 0.02):
         sentences.append(f"A rule that needs no model at all ({rule.attack}) reaches {_figure(rule)}:")
         sentences.append(
@@ -88,12 +113,49 @@ def _regime_verdict(regime: str, aucs: Sequence[Metric]) -> str:
     elif attack is not None:
         sentences.append(f"The best rule without a model ({rule.attack}) reaches {_figure(rule)}.")
         if _low(attack) > max(0.5, _value(rule)):
-            sentences.append("The attack sees more than any such rule: the lists give members away.")
+            sentences.append(f"{attack.attack} sees more than any such rule: the lists give members away.")
     if regime in _SHARED_PATH and attack is not None and _value(attack) < _WEAK:
         sentences.append("That an attack fails is no proof of safety: a stronger one may not.")
-    return f"{regime} ({REGIME_WORDS[regime]}): {' '.join(sentences)}"
+    return " ".join(sentences)
 
 
+def _exposed(exposures: pl.DataFrame) -> list[str]:
+    """A paragraph on single users, for the attack and the section that name most of them."""
+    if exposures.is_empty():
+        return []
+    keys = ["regime", "knowledge", "attack"]
+    # One seed: a user who is named in any of several is wrongly named in more than the stated share.
+    first_seed = exposures.filter(pl.col("seed") == pl.col("seed").first())
+    shared = first_seed.filter(pl.col("regime").is_in(_SHARED_PATH))
+    chosen = shared if len(shared) else first_seed
+    best = chosen.group_by(keys, maintain_order=True).agg(pl.col("identifiable").mean(), pl.col("auc").mean())
+    regime, level, attack = best.sort("identifiable", "auc", descending=True, maintain_order=True).row(0)[:3]
+    users = chosen.filter(regime=regime, knowledge=level, attack=attack)
+    named = users.filter(pl.col("identifiable")).sort("low", "auc", "rarity", descending=True, maintain_order=True)
+    runs = int(users["n_in"][0] + users["n_out"][0])
+    words = f"single users ({regime}, {attack}, one seed, {runs} models): "
+    if named.is_empty():
+        return [words + "none can be named with a 5% share of errors; more shadows or targets would show more."]
+    most = "; ".join(f"{row['user_id']} ({_reason(row, users)})" for row in named.head(_NAMED).iter_rows(named=True))
+    return [
+        f"{words}{len(named)} of {len(users)} can be told in from out, each alone, with a 5% share of errors. "
+        f"The most exposed: {most}."
+    ]
+
+
+def _reason(user: dict[str, Any], users: pl.DataFrame) -> str:
+    """What is unusual about a user among the audited ones."""
+    words = []
+    for column, high, low in (("history_length", "long history", "short history"),
+                              ("rarity", "rare taste", "popular taste")):  # fmt: skip
+        share = float((users[column] < user[column]).mean())
+        if not _USUAL <= share <= 1 - _USUAL:
+            words.append(high if share > 0.5 else low)
+    return ", ".join(words) or "ordinary in length and taste"
+
+
+# Users named in the verdict, and the share at either end that counts as unusual.
+_NAMED, _USUAL = 5, 0.15
 _WEAK = 0.65
 
 
@@ -123,6 +185,12 @@ def _figure(row: Metric, digits: int = 3) -> str:
     if row.value is None:
         return "not resolvable"
     return f"{row.value:.{digits}f} [{row.low:.{digits}f}–{row.high:.{digits}f}]"
+
+
+def _cell(row: Metric) -> str:
+    if row.metric == "epsilon" and row.value is not None:
+        return f"≥ {row.value:.2f}"
+    return _figure(row, digits=3 if row.metric == "auc" else 2)
 
 
 def _heading(metric: str) -> str:

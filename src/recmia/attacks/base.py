@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Self
 
 import numpy as np
@@ -177,11 +177,11 @@ def run_attack(
     make: Callable[[], Attack],
     shadow: Observation,
     member: Bool,
-    target: Observation,
+    targets: Sequence[Observation],
     *,
     rng: np.random.Generator,
-) -> tuple[Float64, Float64]:
-    """Attack the target users, and score the shadow users as if they were unknown.
+) -> tuple[Float64, list[Float64]]:
+    """Attack the users of one or more targets, and score the shadow users as if they were unknown.
 
     Parameters
     ----------
@@ -191,15 +191,15 @@ def run_attack(
         n shadow users.
     member : bool, shape (n,)
         Their membership. The target's never comes here.
-    target : Observation
-        m target users.
+    targets : sequence of Observation
+        m target users each.
     rng : numpy.random.Generator
 
     Returns
     -------
     shadow_scores : float64, shape (n,)
         Out of fold, so that a threshold chosen on them is not chosen on scores that the attack has overfitted.
-    target_scores : float64, shape (m,)
+    target_scores : list of float64, shape (m,)
 
     Raises
     ------
@@ -208,7 +208,7 @@ def run_attack(
     """
     seeds = rng.spawn(_FOLDS + 1)
     attack = make().fit(shadow, member, rng=seeds[-1])
-    target_scores = _checked(attack, target)
+    target_scores = [_checked(attack, target) for target in targets]
     if not attack.learns:
         return _checked(attack, shadow), target_scores
     shadow_scores = np.empty(len(shadow))

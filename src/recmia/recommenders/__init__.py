@@ -2,6 +2,6 @@
 
 from recmia.recommenders.base import Recommender
 from recmia.recommenders.lfm import LFM
-from recmia.recommenders.registry import RECOMMENDERS, RecommenderSettings, make_recommender
+from recmia.recommenders.registry import RECOMMENDERS, RecommenderSettings, make_recommender, used_settings
 
-__all__ = ["LFM", "RECOMMENDERS", "Recommender", "RecommenderSettings", "make_recommender"]
+__all__ = ["LFM", "RECOMMENDERS", "Recommender", "RecommenderSettings", "make_recommender", "used_settings"]

@@ -105,6 +105,19 @@ class Recommender(ABC):
         """
         return self.recommend(histories, k, exclude_seen=exclude_seen)
 
+    def item_vectors(self) -> Float32:
+        """The trained item vectors, float32, shape (n_items, l): what a white-box attacker knows.
+
+        Raises
+        ------
+        ConfigError
+            If the recommender has none.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} has no item vectors for a white-box attacker to know; audit it at the levels "
+            "black-box or grey-box"
+        )
+
     def fitted_items(self, k: int = 1) -> Bool:
         """Return `known`, after checking that the model is fitted and can fill a list of `k`."""
         if self.known is None:

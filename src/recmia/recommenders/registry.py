@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -78,3 +79,19 @@ def make_recommender(name: str, settings: RecommenderSettings | None = None, *, 
     if name not in RECOMMENDERS:
         raise ConfigError(f"unknown recommender {name!r}; {nearest(name, RECOMMENDERS)}")
     return RECOMMENDERS[name](RecommenderSettings() if settings is None else settings, threads)
+
+
+def used_settings(name: str, settings: RecommenderSettings) -> dict[str, Any]:
+    """The settings that the named recommender depends on, as plain values.
+
+    Those of others are left out, so that what was trained for one set of settings is known again in another. A table
+    belongs to the recommender of its name, and to those whose name starts with it (``lfm-explicit``); the hybrid is
+    made with an LFM. The device belongs to all that may use one: other sums, other last bits.
+    """
+    mine = {name.partition("-")[0]} | ({"lfm"} if name == "hybrid" else set())
+    tables = {key for key, field in RecommenderSettings.model_fields.items() if _is_table(field.annotation)}
+    return settings.model_dump(mode="json", include=set(RecommenderSettings.model_fields) - (tables - mine))
+
+
+def _is_table(annotation: object) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

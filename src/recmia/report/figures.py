@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -27,10 +28,11 @@ def roc_figure(
 
     Parameters
     ----------
-    rocs : mapping of (regime, attack) to the ROC of each seed
+    rocs : mapping of (section, attack) to the ROC of each target of each seed
+        A section is a regime, with the level of knowledge where there are several.
         The curve is their mean TPR at each FPR; the band is the 95% t interval over three or
         more seeds.
-    aucs : mapping of (regime, attack) to float
+    aucs : mapping of (section, attack) to float
     n_nonmembers : int
         Sets the finest FPR of the logarithmic axes.
     title : str
@@ -49,7 +51,7 @@ def roc_figure(
         _draw(logarithmic, regime, rocs, aucs, np.geomspace(finest, 1, 501))
         logarithmic.set(xscale="log", yscale="log", xlim=(finest, 1), ylim=(finest / 2, 1.1))
         linear.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.03), aspect="equal")
-        linear.set_title(f"{regime}: {REGIME_WORDS[regime]}", loc="left", fontsize=10)
+        linear.set_title(f"{regime}: {REGIME_WORDS[regime.partition(', ')[0]]}", loc="left", fontsize=10)
         logarithmic.set_title("the same, logarithmic", loc="left", fontsize=10)
         # Labels start with the AUC, so this puts the strongest first.
         entries = sorted(
@@ -70,7 +72,7 @@ def _draw(
     fpr: np.ndarray[tuple[int], np.dtype[np.float64]],
 ) -> None:
     axes.plot(fpr, fpr, color="0.6", linestyle=":", linewidth=1, label="0.500  a coin")
-    colours = iter(_COLOURS)
+    colours = cycle(_COLOURS)
     styles = iter(("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1))))
     for (of, attack), curves in rocs.items():
         if of != regime:

@@ -1,0 +1,311 @@
+"""The game of one seed: what has to be trained for it, and what the attackers make of the lists.
+
+Every attacker sees observations only. What it may build them from is its level of knowledge:
+
+==========  ==========================================  ==========================================
+level       shadow users                                item vectors
+==========  ==========================================  ==========================================
+black-box   drawn from public statistics                of the drawn users
+grey-box    the shadow side                             as `AuditConfig.item_vectors` says
+white-box   the shadow side                             the target's own
+==========  ==========================================  ==========================================
+
+Attacks with many shadow models train them on random halves of the audited users, whose histories are known to all; in
+the black box on halves of the drawn users, so that the audited users are out of training in every one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from threadpoolctl import threadpool_limits
+
+from recmia.attacks import (
+    BASELINES,
+    POOL_ATTACKS,
+    SHADOW_FREE,
+    Baseline,
+    VectorClassifier,
+    run_attack,
+    run_pool_attack,
+)
+from recmia.config import AuditConfig, Knowledge
+from recmia.factorization import factorize
+from recmia.game import (
+    Regime,
+    Side,
+    Split,
+    draw_members,
+    draw_shadow_members,
+    join_users,
+    split_game,
+    synthetic_population,
+)
+from recmia.interactions import Int32, Interactions
+from recmia.observation import Observation, ShadowPool
+from recmia.provenance import peak_memory
+from recmia.seeding import rng_for
+from recmia.training import Task
+from recmia.vectors import AttackerView
+
+Lists = Mapping[str, Mapping[str, npt.NDArray[Any]]]
+
+
+@dataclass(frozen=True, eq=False)
+class Play:
+    """What one seed brought.
+
+    Parameters
+    ----------
+    seed : int
+    scores : polars.DataFrame
+        See `recmia.audit.AuditResult`.
+    users : polars.DataFrame
+        The audited users: seed, user_id, history_length, rarity (mean of -log of the share of users who know the item).
+    notes : dict
+        What the attacker could not know.
+    seconds : float
+    peak_memory : int
+    """
+
+    seed: int
+    scores: pl.DataFrame
+    users: pl.DataFrame
+    notes: dict[str, Any]
+    seconds: float
+    peak_memory: int
+
+
+class Game:
+    """The draws of one seed, and the tasks that follow from them.
+
+    Parameters
+    ----------
+    config : AuditConfig
+    interactions : Interactions
+        Of all candidates.
+    seed : int
+    """
+
+    def __init__(self, config: AuditConfig, interactions: Interactions, seed: int) -> None:
+        self.config, self.seed = config, seed
+        self.split: Split = split_game(
+            interactions,
+            unit=config.split,
+            member_share=config.member_share,
+            public=config.item_vectors == "public",
+            rng=rng_for(seed, "split"),
+        )
+        audited = self.split.target.interactions
+        again = range(1, config.targets)
+        members = [draw_members(audited.n_users, config.member_share, rng_for(seed, "members", t)) for t in again]
+        self.targets = [self.split.target, *(Side(audited, member) for member in members)]
+        self.shadows: dict[Knowledge, Side] = {level: self._shadow_side(level) for level in config.knowledge}
+        self.pools: dict[Knowledge, list[Side]] = {}
+        if config.pool_attacks:
+            self.pools = {level: self._pool_sides(level) for level in config.knowledge}
+        self._all = interactions
+
+    def _shadow_side(self, level: Knowledge) -> Side:
+        if level != "black-box":
+            return self.split.shadow
+        n = self.split.shadow.interactions.n_users
+        drawn = synthetic_population(self.split.shadow.interactions, n, rng=rng_for(self.seed, "black-box"))
+        return Side(drawn, draw_members(n, self.config.member_share, rng_for(self.seed, "black-box", "members")))
+
+    def _pool_sides(self, level: Knowledge) -> list[Side]:
+        config, audited = self.config, self.split.target.interactions
+        trained_on = audited if level != "black-box" else self.shadows[level].interactions
+        rngs = [rng_for(self.seed, "pool", s, "members") for s in range(config.shadows)]
+        member = draw_shadow_members(trained_on.n_users, config.member_share, config.shadows, rngs)
+        if level != "black-box":
+            return [Side(audited, row) for row in member]
+        both, never = join_users(trained_on, audited), np.zeros(audited.n_users, np.bool_)
+        return [Side(both, np.concatenate([row, never])) for row in member]
+
+    @property
+    def tasks(self) -> list[Task]:
+        """All that has to be trained and served."""
+        config = self.config
+        levels = config.knowledge
+        tasks = []
+        for regime in config.regimes:
+            tasks += [self._target_task(t, regime) for t in range(config.targets)]
+            tasks += [self._shadow_task(level, regime) for level in levels]
+            tasks += [self._pool_task(level, s, regime) for level in self.pools for s in range(config.shadows)]
+        return tasks
+
+    def _target_task(self, t: int, regime: Regime) -> Task:
+        path = (self.seed, "target", t) if t else (self.seed, "target")
+        white = "white-box" in self.config.knowledge
+        return self._task(self.config.target, self.targets[t], regime, path, item_vectors=white)
+
+    def _shadow_task(self, level: Knowledge, regime: Regime) -> Task:
+        path = (self.seed, "shadow", level) if level == "black-box" else (self.seed, "shadow")
+        return self._task(self.config.shadow, self.shadows[level], regime, path)
+
+    def _pool_task(self, level: Knowledge, s: int, regime: Regime) -> Task:
+        path = (self.seed, "pool", level, s) if level == "black-box" else (self.seed, "pool", s)
+        return self._task(self.config.shadow, self.pools[level][s], regime, path)
+
+    def _task(
+        self, name: str, side: Side, regime: Regime, path: tuple[str | int, ...], item_vectors: bool = False
+    ) -> Task:
+        config = self.config
+        return Task(
+            name, config, side, regime, config.k, config.exclude_seen, config.alpha, path, item_vectors=item_vectors
+        )
+
+    def needed(self, store: Lists) -> dict[str, dict[str, npt.NDArray[Any]]]:
+        """Take from the store what this game needs."""
+        return {key: dict(store[key]) for task in self.tasks for key in task.keys}
+
+    def play(self, store: Lists, threads: int = 1) -> Play:
+        """Attack, once all tasks are in the store."""
+        started = time.perf_counter()
+        # One BLAS thread: sums then come out alike however many workers there are.
+        with threadpool_limits(1):
+            frames: list[pl.DataFrame] = []
+            notes: dict[str, Any] = {}
+            for level in self.config.knowledge:
+                views = self._views(level, store, threads)
+                for regime in self.config.regimes:
+                    frames += self._attack_vectors(level, regime, views, store, notes)
+                    if self.config.pool_attacks:
+                        frames += self._attack_lists(level, regime, store, notes)
+        columns = ("seed", "knowledge", "side", "run", "regime", "attack", "user_id", "member", "score")
+        scores = pl.concat(frames).with_columns(pl.lit(self.seed, pl.Int64).alias("seed")).select(columns)
+        users = self._users()
+        return Play(self.seed, scores, users, notes, time.perf_counter() - started, peak_memory())
+
+    def _views(self, level: Knowledge, store: Lists, threads: int) -> list[AttackerView]:
+        """How the attacker sees each target; the same for all unless it knows the target's item vectors."""
+        config, shadow = self.config, self.shadows[level].interactions
+        if level == "white-box":
+            tasks = [self._target_task(t, config.regimes[0]) for t in range(config.targets)]
+            return [
+                AttackerView(
+                    store[task.vectors_key]["item_vectors"].astype(np.float64),
+                    task.side.training_data().item_counts() > 0,
+                    shadow.item_counts(),
+                    config.rank_weights,
+                )
+                for task in tasks
+            ]
+        sources = {"shadow": shadow, "public": self.split.public, "all": self._all}
+        source = shadow if level == "black-box" else sources[config.item_vectors]
+        assert source is not None, "split_game sets the public part aside when it is asked for"
+        names = ("item vectors", level) if level == "black-box" else ("item vectors",)
+        factors = factorize(source, config.lfm, l=config.l, rng=rng_for(self.seed, *names), threads=threads)
+        return [AttackerView.of(factors, shadow, config.rank_weights)] * config.targets
+
+    def _attack_vectors(
+        self, level: Knowledge, regime: Regime, views: list[AttackerView], store: Lists, notes: dict[str, Any]
+    ) -> list[pl.DataFrame]:
+        """The attacks over vectors and the baselines: one shadow model, every target."""
+        config, shadow_side = self.config, self.shadows[level]
+        shadow_lists = store[self._shadow_task(level, regime).key]["lists"]
+        shown = [store[self._target_task(t, regime).key]["lists"] for t in range(config.targets)]
+        frames = []
+        targets = [
+            view.observe(side.interactions, lists) for view, side, lists in zip(views, self.targets, shown, strict=True)
+        ]
+        if level == config.knowledge[0]:
+            history_share, list_share = views[0].unknown_shares(targets[0])
+            notes[regime] = {
+                "unknown_history_share": history_share,
+                "unknown_list_share": list_share,
+                "users_without_vector": int((~targets[0].has_vector).sum()),
+            }
+        # Views that differ by target have shadow observations that do, too, and an attack for each.
+        groups = [range(config.targets)] if level != "white-box" else [range(t, t + 1) for t in range(config.targets)]
+        for group in groups:
+            shadow: Observation = views[group[0]].observe(shadow_side.interactions, shadow_lists)
+            for name, make in self._vector_attacks().items():
+                names = ("attack", regime, name) if level == "grey-box" else ("attack", regime, name, level)
+                rng = rng_for(self.seed, *names)
+                shadow_scores, target_scores = run_attack(
+                    make, shadow, shadow_side.member, [targets[t] for t in group], rng=rng
+                )
+                for t, score in zip(group, target_scores, strict=True):
+                    frames.append(_frame(level, "target", t, regime, name, self.targets[t], score))
+                # Against several targets with views of their own, the shadow's scores of the first stand for all.
+                if group[0] == 0:
+                    frames.append(_frame(level, "shadow", 0, regime, name, shadow_side, shadow_scores))
+        return frames
+
+    def _vector_attacks(self) -> dict[str, Any]:
+        config = self.config
+        attacks: dict[str, Any] = {}
+        for name in config.vector_attacks:
+            attacks[name] = SHADOW_FREE.get(name) or partial(VectorClassifier, name, config.mlp)
+        return attacks | {name: partial(Baseline, name) for name in BASELINES}
+
+    def _attack_lists(
+        self, level: Knowledge, regime: Regime, store: Lists, notes: dict[str, Any]
+    ) -> list[pl.DataFrame]:
+        """The attacks with many shadow models."""
+        config, sides = self.config, self.pools[level]
+        audited = self.split.target.interactions
+        pool = ShadowPool(
+            np.stack([store[self._pool_task(level, s, regime).key]["lists"] for s in range(config.shadows)]),
+            np.stack([side.member for side in sides]),
+            audited.n_items,
+        )
+        # In the black box, the attacker's own users stand before the audited ones.
+        own = pool.n_users - audited.n_users
+        shown: Int32 = np.full((config.targets, pool.n_users, config.k), -1, np.int32)
+        for t in range(config.targets):
+            shown[t, own:] = store[self._target_task(t, regime).key]["lists"]
+        frames = []
+        for name in config.pool_attacks:
+            rng = rng_for(self.seed, "attack", regime, name, level)
+            shadow_scores, target_scores = run_pool_attack(POOL_ATTACKS[name], pool, shown, rng=rng)
+            for t, score in enumerate(target_scores):
+                frames.append(_frame(level, "target", t, regime, name, self.targets[t], score[own:]))
+            for s, score in enumerate(shadow_scores):
+                side = (
+                    sides[s] if level != "black-box" else Side(self.shadows[level].interactions, sides[s].member[:own])
+                )
+                frames.append(_frame(level, "shadow", s, regime, name, side, score[: len(side.member)]))
+        n_in = pool.member[:, own:].sum(axis=0)
+        notes.setdefault("offline_users", {})[level] = int(((n_in == 0) | (n_in == len(pool))).sum())
+        return frames
+
+    def _users(self) -> pl.DataFrame:
+        audited = self.split.target.interactions
+        shares = self._all.item_counts() / self._all.n_users
+        rarity = -np.log(np.maximum(shares[audited.item], 1 / self._all.n_users))
+        lengths = np.bincount(audited.user, minlength=audited.n_users)
+        total = np.bincount(audited.user, rarity, minlength=audited.n_users)
+        return pl.DataFrame(
+            {
+                "seed": np.full(audited.n_users, self.seed),
+                "user_id": audited.users.ids,
+                "history_length": lengths,
+                "rarity": total / np.maximum(lengths, 1),
+            }
+        )
+
+
+def _frame(
+    level: Knowledge, side: str, run: int, regime: Regime, attack: str, users: Side, score: npt.NDArray[np.float64]
+) -> pl.DataFrame:
+    # Drawn users have no ids.
+    drawn = side == "shadow" and level == "black-box"
+    frame = pl.DataFrame({"user_id": users.interactions.users.ids, "member": users.member, "score": score})
+    return frame.with_columns(
+        pl.lit(None).alias("user_id") if drawn else pl.col("user_id"),
+        pl.lit(level).alias("knowledge"),
+        pl.lit(side).alias("side"),
+        pl.lit(run, pl.Int64).alias("run"),
+        pl.lit(regime).alias("regime"),
+        pl.lit(attack).alias("attack"),
+    )

@@ -1,0 +1,182 @@
+"""Recommenders to train and lists to serve, as tasks that can run anywhere and be kept.
+
+A task states everything that its lists depend on: the data and their members, the recommender with its settings, the
+regime, and the seed. Its key is a digest of just that, so equal tasks of two audits are one, what was once served need
+not be served again, and lists of other data or settings can never be taken for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, MutableMapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from typing import Any
+
+import joblib
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import threadpool_limits
+
+from recmia.game import Regime, Side, serve
+from recmia.recommenders import RecommenderSettings, make_recommender, used_settings
+from recmia.seeding import rng_for
+
+# Raised whenever the same task may give other lists than before.
+_REVISION = 1
+# Above so many interactions, models are trained one after the other by all threads, to keep one copy of the data.
+_LARGE = 5_000_000
+
+# What has been computed before: arrays by key. Written to one entry at a time, as soon as it is there.
+Store = MutableMapping[str, dict[str, npt.NDArray[Any]]]
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One recommender to train on the members of a side, and a regime to serve the whole side under.
+
+    Parameters
+    ----------
+    recommender : str
+    settings : RecommenderSettings
+    side : Side
+    regime : Regime
+    k : int
+    exclude_seen : bool
+    alpha : float
+        For ``popular-random``.
+    path : tuple of str or int
+        Of the random streams, a seed first; see `recmia.seeding`.
+    item_vectors : bool
+        Whether the model's item vectors are wanted as well (white-box).
+    """
+
+    recommender: str
+    settings: RecommenderSettings
+    side: Side
+    regime: Regime
+    k: int
+    exclude_seen: bool
+    alpha: float
+    path: tuple[str | int, ...]
+    item_vectors: bool = False
+
+    @cached_property
+    def model_key(self) -> str:
+        """Digest of all that the trained model depends on."""
+        side = self.side
+        return _digest(
+            {
+                "recmia": version("recmia"),
+                "revision": _REVISION,
+                "recommender": self.recommender,
+                "settings": used_settings(self.recommender, self.settings),
+                "data": side.interactions.fingerprint(),
+                "members": hashlib.sha256(np.packbits(side.member).tobytes()).hexdigest(),
+                "path": list(self.path),
+            }
+        )
+
+    @cached_property
+    def key(self) -> str:
+        """Digest of all that the lists depend on."""
+        return _digest(
+            {
+                "model": self.model_key,
+                "regime": self.regime,
+                "k": self.k,
+                "exclude_seen": self.exclude_seen,
+                "alpha": self.alpha if self.regime == "popular-random" else None,
+            }
+        )
+
+    @property
+    def vectors_key(self) -> str:
+        """Key of the model's item vectors."""
+        return f"{self.model_key}-items"
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Keys of all that the task puts into the store."""
+        return (self.key, self.vectors_key) if self.item_vectors else (self.key,)
+
+
+def run_tasks(
+    tasks: Sequence[Task],
+    *,
+    store: Store,
+    jobs: int = 1,
+    done: Callable[[int], None] = lambda count: None,
+) -> int:
+    """Train and serve what is not yet in the store.
+
+    Tasks that share a model train it once.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+    store : mutable mapping
+        Gets ``lists`` (int32, shape (n, k)) under `Task.key` and, where asked for, ``item_vectors`` (float32, shape
+        (n_items, l)) under `Task.vectors_key`.
+    jobs : int
+        Processes (of the active joblib backend), or threads where the data are large; no list depends on it.
+    done : callable
+        Called with the number of tasks done since the last call, those that were in the store first.
+
+    Returns
+    -------
+    int
+        How many models had to be trained.
+    """
+    missing: dict[str, list[Task]] = {}
+    for task in tasks:
+        if any(key not in store for key in task.keys):
+            missing.setdefault(task.model_key, []).append(task)
+    done(len(tasks) - sum(map(len, missing.values())))
+    if not missing:
+        return 0
+    large = max(len(group[0].side.interactions) for group in missing.values()) > _LARGE
+    processes = 1 if large else min(jobs, len(missing))
+    work = (joblib.delayed(_train_and_serve)(group, max(1, jobs // processes)) for group in missing.values())
+    for count, served in joblib.Parallel(n_jobs=processes, return_as="generator_unordered")(work):
+        for key, arrays in served.items():
+            store[key] = arrays
+        done(count)
+    return len(missing)
+
+
+def _train_and_serve(tasks: Sequence[Task], threads: int) -> tuple[int, dict[str, dict[str, npt.NDArray[Any]]]]:
+    """Run tasks that share a model: their number, and what they put into the store."""
+    first = tasks[0]
+    served: dict[str, dict[str, npt.NDArray[Any]]] = {}
+    # One BLAS thread: sums then come out alike however many workers there are.
+    with threadpool_limits(1, user_api="blas"):
+        model = make_recommender(first.recommender, first.settings, threads=threads)
+        model = model.fit(first.side.training_data(), rng=rng_for(*_seeded(first.path), "fit"))
+        for task in tasks:
+            if task.key not in served:
+                lists = serve(
+                    task.regime,
+                    model,
+                    task.side,
+                    task.k,
+                    exclude_seen=task.exclude_seen,
+                    alpha=task.alpha,
+                    rng=rng_for(*_seeded(task.path), "serve", task.regime),
+                )
+                served[task.key] = {"lists": lists}
+            if task.item_vectors and task.vectors_key not in served:
+                served[task.vectors_key] = {"item_vectors": model.item_vectors()}
+    return len(tasks), served
+
+
+def _seeded(path: tuple[str | int, ...]) -> tuple[int, *tuple[str | int, ...]]:
+    seed, *names = path
+    assert isinstance(seed, int), "a path starts with its seed"
+    return (seed, *names)
+
+
+def _digest(value: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
