@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from recmia.errors import ConfigError, nearest
 from recmia.factorization import SGDSettings
 from recmia.recommenders.base import Recommender
+from recmia.recommenders.implicit_feedback import ALS, BPR, ALSSettings, BPRSettings
 from recmia.recommenders.lfm import LFM
 
 
@@ -20,10 +21,20 @@ class RecommenderSettings(BaseModel):
 
     l: int = Field(100, ge=1, description="Latent dimension and length of the vectors.")  # noqa: E741
     lfm: SGDSettings = SGDSettings()
+    als: ALSSettings = ALSSettings()
+    bpr: BPRSettings = BPRSettings()
 
 
 def _lfm(settings: RecommenderSettings, threads: int) -> Recommender:
     return LFM(settings.lfm, l=settings.l, threads=threads)
+
+
+def _als(settings: RecommenderSettings, threads: int) -> Recommender:
+    return ALS(settings.als, l=settings.l, threads=threads)
+
+
+def _bpr(settings: RecommenderSettings, threads: int) -> Recommender:
+    return BPR(settings.bpr, l=settings.l, threads=threads)
 
 
 # Each is made with the settings and the number of threads it may use, on which its lists do not depend. What needs an
@@ -31,6 +42,8 @@ def _lfm(settings: RecommenderSettings, threads: int) -> Recommender:
 RECOMMENDERS: Mapping[str, Callable[[RecommenderSettings, int], Recommender]] = MappingProxyType(
     {
         "lfm": _lfm,
+        "als": _als,
+        "bpr": _bpr,
     }
 )
 
