@@ -14,7 +14,6 @@ from recmia import Interactions
 from recmia.errors import DivergedError, MissingExtraError, NotFittedError
 from recmia.recommenders import make_recommender
 from recmia.recommenders.implicit_feedback import ALS, BPR, ALSSettings, BPRSettings
-from recmia.testing import check_recommender
 
 pytest.importorskip("implicit")
 
@@ -31,12 +30,6 @@ def fitted(model: Any, data: Interactions) -> Any:
 
 def strangers(small: Interactions) -> sparse.csr_array:
     return small.csr()[[70, 90, 111]]
-
-
-@each_model
-def test_contract(model: Any) -> None:
-    better = {ALS: ALSSettings(regularisation=1), BPR: BPRSettings(learning_rate=0.1)}[type(model)]
-    check_recommender(lambda: type(model)(better, l=8))
 
 
 @pytest.mark.parametrize("alpha", [1, 40])

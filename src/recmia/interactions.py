@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -116,6 +117,7 @@ class Interactions:
         item: npt.ArrayLike,
         value: npt.ArrayLike | None = None,
         time: npt.ArrayLike | None = None,
+        texts: Mapping[Any, str] | None = None,
     ) -> Interactions:
         """Build from columns of outer ids in any order.
 
@@ -125,6 +127,8 @@ class Interactions:
         value : array of float, shape (n,), optional
             Without it the data are implicit: every value is 1.
         time : array of int, shape (n,), optional
+        texts : mapping from item id to str, optional
+            What is publicly known of an item, as `IdMap` has it; an item that it does not hold gets no terms.
 
         Returns
         -------
@@ -150,7 +154,7 @@ class Interactions:
             value=np.ones(n, np.float32) if value is None else np.asarray(value, np.float32)[order],
             time=None if time is None else np.asarray(time, np.int64)[order],
             users=IdMap(user_ids),
-            items=IdMap(item_ids),
+            items=IdMap(item_ids, tuple(texts.get(item, "") for item in item_ids.tolist()) if texts else None),
             rated=value is not None,
         )
 
@@ -186,7 +190,7 @@ class Interactions:
         return latest
 
     def frame(self) -> pl.DataFrame:
-        """The table with outer ids: user, item, rating if `rated`, and time if there are times."""
+        """The table with outer ids: user, item, rating if `rated`, and time and text if there are any."""
         columns: dict[str, npt.NDArray[np.generic]] = {
             "user": self.users.ids[self.user],
             "item": self.items.ids[self.item],
@@ -195,7 +199,12 @@ class Interactions:
             columns["rating"] = self.value
         if self.time is not None:
             columns["time"] = self.time
-        return pl.DataFrame(columns)
+        frame = pl.DataFrame(columns)
+        if self.items.text is None:
+            return frame
+        # A category a text: a row costs four bytes, however long the text.
+        text = pl.Series("text", self.items.text).replace("", None).cast(pl.Categorical)
+        return frame.with_columns(text.gather(self.item))
 
     def take(self, records: Int64) -> Interactions:
         """Keep these interactions (ascending positions), all users and all items."""

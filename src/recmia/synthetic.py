@@ -55,7 +55,8 @@ def synthesize(n_users: int, n_items: int, n_interactions: int, *, seed: int) ->
     Returns
     -------
     polars.DataFrame
-        Columns user, item (int64, from 1), rating (float32, 0.5 to 5 in half steps), time (int64, seconds).
+        Columns user, item (int64, from 1), rating (float32, 0.5 to 5 in half steps), time (int64, seconds), text
+        (categorical, the item's genre).
 
     Raises
     ------
@@ -78,6 +79,7 @@ def synthesize(n_users: int, n_items: int, n_interactions: int, *, seed: int) ->
     quality, strictness = rng.normal(0, 0.35, n_items), rng.normal(0, 0.4, n_users)
     liking = np.log(interest[user, genre[item]] * _N_GENRES + 0.1)
     stars = 3.5 + strictness[user] + quality[item] + 0.25 * liking + rng.normal(0, 0.7, len(user))
+    names = pl.Series([f"genre {g + 1}" for g in range(_N_GENRES)], dtype=pl.Categorical)
     joined = rng.integers(820_000_000, 1_540_000_000, n_users)
     return pl.DataFrame(
         {
@@ -85,6 +87,7 @@ def synthesize(n_users: int, n_items: int, n_interactions: int, *, seed: int) ->
             "item": item + 1,
             "rating": (np.clip(np.round(2 * stars), 1, 10) / 2).astype(np.float32),
             "time": joined[user] + rng.integers(0, 90_000_000, len(user)),
+            "text": names.gather(genre[item]),
         }
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,6 +13,9 @@ from recmia.factorization import SGDSettings
 from recmia.recommenders.base import Recommender
 from recmia.recommenders.implicit_feedback import ALS, BPR, ALSSettings, BPRSettings
 from recmia.recommenders.lfm import LFM
+from recmia.recommenders.linear import EASE, EASESettings
+from recmia.recommenders.neighbours import ItemKNN, NeighbourSettings, UserKNN
+from recmia.recommenders.simple import Content, Hybrid, HybridSettings, Popularity, Random
 
 
 class RecommenderSettings(BaseModel):
@@ -23,18 +27,14 @@ class RecommenderSettings(BaseModel):
     lfm: SGDSettings = SGDSettings()
     als: ALSSettings = ALSSettings()
     bpr: BPRSettings = BPRSettings()
+    itemknn: NeighbourSettings = NeighbourSettings()
+    userknn: NeighbourSettings = NeighbourSettings()
+    ease: EASESettings = EASESettings()
+    hybrid: HybridSettings = HybridSettings()
 
 
-def _lfm(settings: RecommenderSettings, threads: int) -> Recommender:
-    return LFM(settings.lfm, l=settings.l, threads=threads)
-
-
-def _als(settings: RecommenderSettings, threads: int) -> Recommender:
-    return ALS(settings.als, l=settings.l, threads=threads)
-
-
-def _bpr(settings: RecommenderSettings, threads: int) -> Recommender:
-    return BPR(settings.bpr, l=settings.l, threads=threads)
+def _lfm(settings: RecommenderSettings, threads: int, **changed: str | bool) -> LFM:
+    return LFM(settings.lfm.model_copy(update=changed), l=settings.l, threads=threads)
 
 
 # Each is made with the settings and the number of threads it may use, on which its lists do not depend. What needs an
@@ -42,8 +42,18 @@ def _bpr(settings: RecommenderSettings, threads: int) -> Recommender:
 RECOMMENDERS: Mapping[str, Callable[[RecommenderSettings, int], Recommender]] = MappingProxyType(
     {
         "lfm": _lfm,
-        "als": _als,
-        "bpr": _bpr,
+        "als": lambda settings, threads: ALS(settings.als, l=settings.l, threads=threads),
+        "bpr": lambda settings, threads: BPR(settings.bpr, l=settings.l, threads=threads),
+        "lfm-explicit": partial(_lfm, feedback="explicit", bias=False),
+        "lfm-biased": partial(_lfm, feedback="explicit", bias=True),
+        "lfm-implicit": partial(_lfm, feedback="implicit", bias=False),
+        "popularity": lambda settings, threads: Popularity(),
+        "random": lambda settings, threads: Random(),
+        "itemknn": lambda settings, threads: ItemKNN(settings.itemknn),
+        "userknn": lambda settings, threads: UserKNN(settings.userknn),
+        "ease": lambda settings, threads: EASE(settings.ease),
+        "content": lambda settings, threads: Content(),
+        "hybrid": lambda settings, threads: Hybrid(_lfm(settings, threads), settings.hybrid),
     }
 )
 

@@ -1,0 +1,140 @@
+r"""Nearest neighbours: items like those of the history, or what users like this one have seen.
+
+The similarity of two rows x and y is the cosine with a shrinkage that distrusts small supports (Ferrari Dacrema et al.
+2021, "A troubling analysis of reproducibility and progress in recommender systems research", section 3.2):
+
+.. math:: sim(x, y) = \frac{x^\top y}{|x|\,|y| + shrinkage}.
+
+A row is an item's column of the training matrix (`ItemKNN`; Sarwar et al. 2001, section 3.2.1, without the
+normalisation, which would hide popularity) or a user's history (`UserKNN`). With N the n most similar rows,
+
+.. math:: s_{ui} = \sum_{j \in N(i)} sim(i, j)\, x_{uj} \quad\text{or}\quad
+          s_{ui} = \sum_{v \in N(u)} sim(u, v)\, x_{vi}.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+from scipy import sparse
+
+from recmia.interactions import Float32, Int32, Interactions
+from recmia.recommenders.base import Recommender
+from recmia.recommenders.simple import binary
+
+# Similarities held at once, at most.
+_PAIRS_AT_ONCE = 2**24
+
+
+class NeighbourSettings(BaseModel):
+    """Which rows are neighbours."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    neighbours: int = Field(50, ge=1, description="How many of the most similar items, or users, count.")
+    shrinkage: float = Field(10.0, ge=0, description="Added to the denominator of the cosine.")
+    binary: bool = Field(True, description="Count every interaction as 1 and leave the ratings aside.")
+
+
+class ItemKNN(Recommender):
+    """Item-based nearest neighbours."""
+
+    def __init__(self, settings: NeighbourSettings | None = None) -> None:
+        self.settings = NeighbourSettings() if settings is None else settings
+
+    def fit(self, interactions: Interactions, *, rng: np.random.Generator) -> Self:
+        """Find each item's neighbours; see `Recommender.fit`."""
+        items = _values(interactions.csr(), self.settings).T.tocsr()
+        self._votes = _nearest(items, items, self.settings, skip_self=True).T.tocsr()
+        self.known = interactions.item_counts() > 0
+        return self
+
+    def scores(self, histories: sparse.csr_array) -> Float32:
+        """Add up the similarities of each item to those of the history; see `Recommender.scores`."""
+        self.fitted_items()
+        return (_values(histories, self.settings) @ self._votes).toarray()
+
+
+class UserKNN(Recommender):
+    """User-based nearest neighbours; the neighbours are users of the fit."""
+
+    def __init__(self, settings: NeighbourSettings | None = None) -> None:
+        self.settings = NeighbourSettings() if settings is None else settings
+
+    def fit(self, interactions: Interactions, *, rng: np.random.Generator) -> Self:
+        """Keep the histories of the users; see `Recommender.fit`."""
+        self._users = _values(interactions.csr(), self.settings)
+        self.known = interactions.item_counts() > 0
+        return self
+
+    def scores(self, histories: sparse.csr_array) -> Float32:
+        """Let the users most like the history vote; see `Recommender.scores`.
+
+        Whose history it is cannot be told from it, so a user of the fit is one of its own neighbours here.
+        """
+        return (self._neighbours(histories) @ self._users).toarray()
+
+    def recommend_members(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> Int32:
+        """Rank by the votes of the other users of the fit; see `Recommender.recommend_members`."""
+        self.fitted_items(k)
+        weights = self._neighbours(histories, skip_self=True)
+        return self._rank(lambda rows: (weights[rows] @ self._users).toarray(), histories, k, exclude_seen)
+
+    def _neighbours(self, histories: sparse.csr_array, *, skip_self: bool = False) -> sparse.csr_array:
+        values = _values(histories, self.settings)
+        # An item that no user of the fit has says nothing about likeness, and must not lengthen the vector.
+        values = sparse.csr_array((values.data * self.fitted_items()[values.indices], values.indices, values.indptr),
+                                  shape=values.shape)  # fmt: skip
+        return _nearest(values, self._users, self.settings, skip_self=skip_self)
+
+
+def _values(histories: sparse.csr_array, settings: NeighbourSettings) -> sparse.csr_array:
+    return binary(histories) if settings.binary else histories
+
+
+def _nearest(
+    rows: sparse.csr_array, others: sparse.csr_array, settings: NeighbourSettings, *, skip_self: bool
+) -> sparse.csr_array:
+    """Find the most similar of the others for each row, ties by lower row.
+
+    Parameters
+    ----------
+    rows : csr_array of float32, shape (n, m)
+    others : csr_array of float32, shape (n_others, m)
+    settings : NeighbourSettings
+    skip_self : bool
+        Row r and other r are the same, which is no neighbour.
+
+    Returns
+    -------
+    csr_array of float32, shape (n, n_others)
+        The similarities that are above 0, of the neighbours only.
+    """
+    length, other_length = (np.sqrt(part.power(2).sum(axis=1)) for part in (rows, others))
+    transposed = others.T.tocsr()
+    step = max(1, _PAIRS_AT_ONCE // others.shape[0])
+    parts = []
+    for start in range(0, rows.shape[0], step):
+        similar = rows[start : start + step] @ transposed
+        row = start + np.repeat(np.arange(similar.shape[0]), np.diff(similar.indptr))
+        scale = length[row] * other_length[similar.indices] + np.float32(settings.shrinkage)
+        similar.data /= np.maximum(scale, np.finfo(np.float32).tiny)
+        kept = similar.data > 0
+        if skip_self:
+            kept &= similar.indices != row
+        for first, last in pairwise(similar.indptr):
+            part = np.flatnonzero(kept[first:last]) + first
+            if len(part) > settings.neighbours:
+                value = similar.data[part]
+                least = np.partition(value, -settings.neighbours)[-settings.neighbours]
+                level = part[value == least]
+                too_many = (value >= least).sum() - settings.neighbours
+                kept[part[value < least]] = False
+                if too_many:
+                    kept[level[np.argsort(similar.indices[level])[len(level) - too_many :]]] = False
+        ends = np.concatenate([[0], np.cumsum(kept)])[similar.indptr]
+        parts.append(sparse.csr_array((similar.data[kept], similar.indices[kept], ends), similar.shape))
+    return sparse.csr_array(sparse.vstack(parts))

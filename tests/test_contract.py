@@ -1,0 +1,22 @@
+"""Every recommender that can be named keeps the contract of `recmia.testing`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from recmia.recommenders import RECOMMENDERS, RecommenderSettings, make_recommender
+from recmia.testing import check_recommender
+
+# What the small table of the check needs; a recommender without an entry is checked with its defaults.
+LFM = {"l": 8, "lfm": {"epochs": 50, "learning_rate": 0.05, "regularisation": 0.05}}
+SMALL: dict[str, dict[str, Any]] = {name: LFM for name in RECOMMENDERS if name.startswith("lfm")} | {"hybrid": LFM}
+SMALL |= {"als": {"l": 8, "als": {"regularisation": 1}}, "bpr": {"l": 8, "bpr": {"learning_rate": 0.1}}}
+WITHOUT_TASTE = {"popularity", "random"}
+
+
+@pytest.mark.parametrize("name", RECOMMENDERS)
+def test_every_recommender_keeps_the_contract(name: str) -> None:
+    settings = RecommenderSettings.model_validate(SMALL.get(name, {}))
+    check_recommender(lambda: make_recommender(name, settings), personal=name not in WITHOUT_TASTE)
