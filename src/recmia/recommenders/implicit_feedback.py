@@ -51,7 +51,7 @@ _LANES = 16
 
 
 class ALSSettings(BaseModel):
-    """How to train ALS."""
+    """How to train ALS; the defaults do well on ml-latest-small at l = 100."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -368,7 +368,7 @@ def _rank_pairs(
             slope, length = float(gradient @ direction), 1.0
             _gradient(p + direction, seen, Q, bias, weight, reg, inverse, pull, after)
             while after @ direction > -0.9 * slope:
-                length *= slope / (slope - after @ direction)
+                length *= slope / (slope - float(after @ direction))
                 _gradient(p + length * direction, seen, Q, bias, weight, reg, inverse, pull, after)
             steps[n], changes[n] = length * direction, after - gradient
             curvature[n] = steps[n] @ changes[n]
