@@ -7,7 +7,9 @@ prints the message alone and ends with exit code 2.
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Iterable
+from types import ModuleType
 
 
 class RecmiaError(Exception):
@@ -63,6 +65,28 @@ class TooFewShadowsError(_TooFewError, ConfigError):
 
 class MissingExtraError(RecmiaError):
     """An optional package is needed; the message names the pip command that brings it."""
+
+
+def import_extra(module: str, extra: str) -> ModuleType:
+    """Import a module of an optional package.
+
+    Parameters
+    ----------
+    module : str
+        Its full name.
+    extra : str
+        The extra of recmia that brings the package.
+
+    Raises
+    ------
+    MissingExtraError
+        If the package is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        package = module.partition(".")[0]
+        raise MissingExtraError(f"{package} is not installed; it comes with: pip install 'recmia[{extra}]'") from error
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

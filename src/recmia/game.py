@@ -15,8 +15,9 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from recmia.errors import ConfigError, ProtocolError, TooFewUsersError, nearest
+from recmia.errors import ConfigError, ProtocolError, RecmiaError, TooFewUsersError, nearest
 from recmia.interactions import Bool, IdMap, Int32, Interactions
+from recmia.observation import describe
 from recmia.recommenders.base import Recommender, check_recommendations
 
 Regime = Literal["popular", "popular-random", "fold-in", "trained"]
@@ -238,22 +239,40 @@ def serve(
     ConfigError
         For an unknown regime, one that the model cannot serve, or `k` above the number of items with training data.
     ProtocolError
-        If a list breaks the contract of `Recommender.recommend`.
+        If the model, its `known` or a list breaks the contract of `Recommender`, or if it fails with an error of its
+        own. A user in the message is a row of those that the method named there was asked about.
     """
     if regime not in get_args(Regime):
         raise ConfigError(f"unknown regime {regime!r}; {nearest(regime, get_args(Regime))}")
-    name = type(model).__name__
+    name, n_items = type(model).__name__, side.interactions.n_items
+    if not isinstance(model, Recommender):
+        raise ProtocolError(f"a fitted Recommender is needed, which fit must return; got a {name}")
     if regime in ("fold-in", "trained") and not model.folds_in:
         raise ConfigError(
             f"{name} cannot serve a user that it was not trained on, which the regime {regime} asks for; it can be "
             "audited in: popular, popular-random"
         )
-    histories, member, known = side.interactions.csr(), side.member, model.fitted_items(k)
+    known = model.known
+    if not isinstance(known, np.ndarray) or known.shape != (n_items,) or known.dtype != np.bool_:
+        raise ProtocolError(
+            f"{name}.known must be bool with shape ({n_items},) after fit, true for the items with a training "
+            f"interaction; got {describe(known)}"
+        )
+    model.fitted_items(k)
+    histories, member = side.interactions.csr(), side.member
 
     def ask(recommend: Callable[..., Int32], users: Bool) -> Int32:
-        part = histories[users]
-        personal = recommend(part, k, exclude_seen=exclude_seen)
-        check_recommendations(personal, part, known, exclude_seen=exclude_seen, source=name)
+        part, source = histories[users], f"{name}.{recommend.__name__}, asked about {int(users.sum())} users"
+        try:
+            personal = recommend(part, k, exclude_seen=exclude_seen)
+        except ProtocolError as error:
+            raise ProtocolError(f"{source}: {error}") from error
+        except RecmiaError:
+            raise
+        except Exception as error:
+            words = " ".join(str(error).split())
+            raise ProtocolError(f"{source}, raised {type(error).__name__}: {words}") from error
+        check_recommendations(personal, part, known, k, exclude_seen=exclude_seen, source=source)
         return personal
 
     if regime == "fold-in":

@@ -146,8 +146,8 @@ def check_lists(lists: npt.NDArray[np.int32], n: int, n_items: int) -> None:
     ProtocolError
         Naming the first user (row) and the rule that is broken.
     """
-    if lists.ndim != 2 or lists.shape[0] != n or lists.dtype != np.int32:
-        raise ProtocolError(f"lists must be int32 with shape ({n}, k); got {lists.dtype} with shape {lists.shape}")
+    if not isinstance(lists, np.ndarray) or lists.ndim != 2 or lists.shape[0] != n or lists.dtype != np.int32:
+        raise ProtocolError(f"lists must be int32 with shape ({n}, k); got {describe(lists)}")
     ordered = np.sort(lists, axis=1)
     broken = {
         f"holds an item out of 0..{n_items - 1} (-1 pads)": ((lists < -1) | (lists >= n_items)).any(axis=1),
@@ -157,6 +157,11 @@ def check_lists(lists: npt.NDArray[np.int32], n: int, n_items: int) -> None:
     for rule, users in broken.items():
         if users.any():
             raise ProtocolError(f"the list of user {int(np.argmax(users))} {rule}")
+
+
+def describe(value: object) -> str:
+    """What a value is that should have been an array, for a message."""
+    return f"{value.dtype} with shape {value.shape}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
 
 
 def in_history(lists: npt.NDArray[np.int32], histories: sparse.csr_array) -> Bool:

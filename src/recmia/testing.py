@@ -93,7 +93,12 @@ def check_recommender(make: Callable[[], Recommender], *, personal: bool = True)
             for exclude_seen in (True, False):
                 lists = recommend(histories, k, exclude_seen=exclude_seen)
                 check_recommendations(
-                    lists, before, known, exclude_seen=exclude_seen, source=f"{name}.{method}(k={k}, {exclude_seen=})"
+                    lists,
+                    before,
+                    known,
+                    k,
+                    exclude_seen=exclude_seen,
+                    source=f"{name}.{method}(k={k}, {exclude_seen=})",
                 )
                 again = recommend(histories, k, exclude_seen=exclude_seen)
                 hold(np.array_equal(lists, again), f"{method} must give the same lists when it is asked again")

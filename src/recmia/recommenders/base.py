@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import ClassVar, Self
+from typing import Self
 
 import numba
 import numpy as np
@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from recmia.errors import ConfigError, NotFittedError, ProtocolError
 from recmia.interactions import Bool, Float32, Int32, Int64, Interactions
-from recmia.observation import check_lists, in_history
+from recmia.observation import check_lists, describe, in_history
 
 # Users scored at once: bounds the memory of dense scores whatever the number of users.
 _SCORES_AT_ONCE = 2**24
@@ -36,11 +36,11 @@ class Recommender(ABC):
     known : bool, shape (n_items,)
         The items with a training interaction, set by `fit`. Only they are recommended.
     folds_in : bool
-        Whether `scores` can serve a user that was not in the fit. A class that cannot says False, writes
+        Whether `scores` can serve a user that was not in the fit. A recommender that cannot says False, writes
         `recommend_members`, and raises `ProtocolError` from `scores`.
     """
 
-    folds_in: ClassVar[bool] = True
+    folds_in: bool = True
     known: Bool | None = None
 
     @abstractmethod
@@ -136,17 +136,15 @@ class Recommender(ABC):
         step = max(1, _SCORES_AT_ONCE // len(known))
         for start in range(0, len(lists), step):
             rows = slice(start, min(start + step, len(lists)))
-            scores = score(rows)
-            if len(scores) != rows.stop - rows.start:
-                raise ProtocolError(
-                    f"{type(self).__name__} must score {rows.stop - rows.start} users; got shape {np.shape(scores)}"
-                )
+            scores, shape = score(rows), (rows.stop - rows.start, len(known))
+            if not isinstance(scores, np.ndarray) or scores.shape != shape or scores.dtype.kind not in "fiu":
+                raise ProtocolError(f"scores must be float32 with shape {shape}; got {describe(scores)}")
             lists[rows] = top_k(scores, histories[rows] if exclude_seen else None, known, k, start)
         return lists
 
 
 def check_recommendations(
-    lists: Int32, histories: sparse.csr_array, known: Bool, *, exclude_seen: bool, source: str
+    lists: Int32, histories: sparse.csr_array, known: Bool, k: int, *, exclude_seen: bool, source: str
 ) -> None:
     """Refuse lists that break the contract of `Recommender.recommend`.
 
@@ -155,6 +153,7 @@ def check_recommendations(
     lists : int32, shape (n, k)
     histories : csr_array, shape (n, n_items)
     known : bool, shape (n_items,)
+    k : int
     exclude_seen : bool
     source : str
         Whose lists they are, for the message.
@@ -170,7 +169,9 @@ def check_recommendations(
         check_lists(lists, n, n_items)
     except ProtocolError as error:
         raise ProtocolError(f"{source}: {error}") from None
-    listed, k = lists >= 0, lists.shape[1]
+    if lists.shape[1] != k:
+        raise ProtocolError(f"{source}: lists must be of length {k}, -1 padding what is missing; got {lists.shape[1]}")
+    listed = lists >= 0
     allowed = np.full(n, int(known.sum()))
     broken = {"holds an item without training data, which the model cannot know": (listed & ~known[lists]).any(axis=1)}
     if exclude_seen:

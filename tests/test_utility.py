@@ -1,0 +1,61 @@
+"""Recall and NDCG, by hand and against scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.metrics import ndcg_score
+
+from recmia.errors import ConfigError, DataError, ProtocolError
+from recmia.utility import ndcg, recall
+
+
+def held(*rows: list[int], n_items: int = 8) -> sparse.csr_array:
+    user = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+    return sparse.csr_array((np.ones(len(user), np.float32), (user, np.concatenate(rows))), (len(rows), n_items))
+
+
+def lists(*rows: list[int]) -> np.ndarray:
+    return np.array(rows, np.int32)
+
+
+def test_by_hand() -> None:
+    wanted = held([0, 1, 2, 3], [5], [7])
+    shown = lists([0, 6, 1], [6, 7, 5], [7, -1, -1])
+    np.testing.assert_allclose(recall(shown, wanted, 3), [0.5, 1, 1])
+    np.testing.assert_allclose(recall(shown, wanted, 2), [0.25, 0, 1])
+    ideal = 1 + 1 / np.log2(3) + 1 / 2
+    np.testing.assert_allclose(ndcg(shown, wanted, 3), [1.5 / ideal, 1 / 2, 1])
+    np.testing.assert_allclose(ndcg(shown, wanted, 1), [1, 0, 1])
+
+
+def test_ndcg_is_scikit_learns(rng: np.random.Generator) -> None:
+    scores = rng.random((30, 40))
+    relevant = rng.random((30, 40)) < rng.random((30, 1))
+    relevant[:, 0] = True
+    shown = np.argsort(-scores, axis=1)[:, :15].astype(np.int32)
+    expected = [ndcg_score(one[None], score[None], k=10) for one, score in zip(relevant, scores, strict=True)]
+    np.testing.assert_allclose(ndcg(shown, sparse.csr_array(relevant.astype(np.float32)), 10), expected)
+
+
+def test_padding_is_no_hit_and_order_matters_for_ndcg_alone() -> None:
+    wanted = held([0, 1], [0, 1])
+    shown = lists([0, 4, -1], [4, 0, -1])
+    first, second = ndcg(shown, wanted, 3)
+    assert first > second
+    np.testing.assert_array_equal(recall(shown, wanted, 3), 0.5)
+
+
+def test_a_user_without_held_out_items_is_refused() -> None:
+    wanted = sparse.csr_array(np.array([[1, 0], [0, 0], [0, 1]], np.float32))
+    for measure in (ndcg, recall):
+        with pytest.raises(DataError, match="1 of 3 users have no held-out item, the first is user 1"):
+            measure(lists([0], [0], [1]), wanted, 1)
+
+
+def test_bad_lists() -> None:
+    with pytest.raises(ConfigError, match=r"1\.\.2, .* got 3"):
+        recall(lists([0, 1]), held([1]), 3)
+    with pytest.raises(ProtocolError, match="holds an item twice"):
+        ndcg(lists([1, 1]), held([1]), 2)
