@@ -37,7 +37,7 @@ from recmia.evaluation import (
 from recmia.interactions import Interactions
 from recmia.play import Game, Play
 from recmia.provenance import peak_memory, versions
-from recmia.training import Store, run_tasks
+from recmia.training import Store, in_parallel, run_tasks
 
 FALSE_POSITIVE_RATES = (0.1, 0.01, 0.001)
 IN_MEMORY = "(in memory)"
@@ -114,29 +114,26 @@ class AuditResult:
         chosen = self.scores.filter(
             pl.col("attack").is_in(self.config.pool_attacks), pl.col("knowledge") != "black-box"
         )
-        for key, part in chosen.partition_by(
-            "seed", "knowledge", "regime", "attack", as_dict=True, maintain_order=True
-        ).items():
+        keys = ("seed", "knowledge", "regime", "attack")
+        for part in chosen.partition_by(*keys, maintain_order=True):
             runs = part.partition_by("side", "run", maintain_order=True)
             member, score = (np.stack([run[name].to_numpy() for run in runs]) for name in ("member", "score"))
             found = exposure(member, score)
-            frames.append(
-                pl.DataFrame(
-                    {
-                        "user_id": runs[0]["user_id"],
-                        "auc": found.auc,
-                        "low": found.low,
-                        "high": found.high,
-                        "p_value": found.p_value,
-                        "identifiable": identifiable(found),
-                        "n_in": found.n_in,
-                        "n_out": found.n_out,
-                    }
-                ).select(
-                    *(pl.lit(value).alias(name) for name, value in zip(_EXPOSURE_KEYS, key, strict=True)), pl.all()
-                )
-            )
-        return pl.concat(frames).join(self.users, on=["seed", "user_id"]) if frames else pl.DataFrame()
+            figures = {
+                "auc": found.auc,
+                "low": found.low,
+                "high": found.high,
+                "p_value": found.p_value,
+                "identifiable": identifiable(found),
+                "n_in": found.n_in,
+                "n_out": found.n_out,
+            }
+            frames.append(runs[0].select(*keys, "user_id").hstack(pl.DataFrame(figures)))
+        if not frames:
+            return pl.DataFrame()
+        # A join promises no order of its rows.
+        joined = pl.concat(frames).with_row_index("row").join(self.users, on=["seed", "user_id"])
+        return joined.sort("row").drop("row")
 
     @property
     def verdict(self) -> str:
@@ -167,9 +164,6 @@ class AuditResult:
                         members, scores = zip(*shadow, strict=True)
                         seeds.append(((np.concatenate(members), np.concatenate(scores)), target))
                     yield (level, regime, attack), seeds
-
-
-_EXPOSURE_KEYS = ("seed", "knowledge", "regime", "attack")
 
 
 def audit(
@@ -240,7 +234,7 @@ def audit(
     processes = min(jobs, len(games))
     work = (joblib.delayed(_play)(game, game.needed(store), jobs // processes) for game in games)
     report("attacking")
-    for play in joblib.Parallel(n_jobs=processes, return_as="generator")(work):
+    for play in in_parallel(work, processes, ordered=True):
         plays.append(play)
         report(f"attacking: seed {play.seed} done", 1)
     seconds["attack"] = time.perf_counter() - started

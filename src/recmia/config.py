@@ -91,7 +91,9 @@ class AuditConfig(RecommenderSettings):
         needed = {name: POOL_ATTACKS[name].min_shadows + 2 for name in self.pool_attacks}
         short = [f"{name} needs {count}" for name, count in needed.items() if count > self.shadows]
         if short:
-            raise ValueError(f"too few shadow models: {', '.join(short)}; raise shadows, or name other attacks")
+            raise ValueError(
+                f"too few shadow models: {', '.join(short)}; got {self.shadows}; raise shadows, or name other attacks"
+            )
         return self
 
     @property

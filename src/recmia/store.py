@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import tempfile
 import tomllib
-import zipfile
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -45,13 +45,18 @@ class ArrayStore(MutableMapping[str, dict[str, npt.NDArray[Any]]]):
     def __getitem__(self, key: str) -> dict[str, npt.NDArray[Any]]:
         path = self._path(key)
         try:
-            with np.load(path, allow_pickle=False) as file:
+            entry = path.read_bytes()
+        except FileNotFoundError:
+            raise KeyError(key) from None
+        except OSError as error:
+            raise ConfigError(f"cannot read the store {self.folder}: {error.strerror}; name another") from None
+        try:
+            with np.load(io.BytesIO(entry), allow_pickle=False) as file:
                 arrays = dict(file)
             if str(arrays.pop("key")) != key:
                 raise ValueError("stored under another key")
-        except FileNotFoundError:
-            raise KeyError(key) from None
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        # A wrong byte can make numpy and zipfile raise nearly anything.
+        except Exception:
             self.damaged.append(key)
             path.unlink(missing_ok=True)
             raise KeyError(key) from None
@@ -73,7 +78,10 @@ class ArrayStore(MutableMapping[str, dict[str, npt.NDArray[Any]]]):
             raise ConfigError(f"cannot write to the store {self.folder}: {error.strerror}; name another") from None
 
     def __delitem__(self, key: str) -> None:
-        self._path(key).unlink()
+        try:
+            self._path(key).unlink()
+        except FileNotFoundError:
+            raise KeyError(key) from None
 
     def __iter__(self) -> Iterator[str]:
         return (path.stem for path in sorted(self.folder.glob("*/*.npz")))

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -20,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
+from recmia.errors import ConfigError
 from recmia.game import Regime, Side, serve
 from recmia.recommenders import RecommenderSettings, make_recommender, used_settings
 from recmia.seeding import rng_for
@@ -129,6 +131,11 @@ def run_tasks(
     -------
     int
         How many models had to be trained.
+
+    Raises
+    ------
+    ConfigError
+        If a worker process is killed. Errors in a task come as they are.
     """
     missing: dict[str, list[Task]] = {}
     for task in tasks:
@@ -140,11 +147,28 @@ def run_tasks(
     large = max(len(group[0].side.interactions) for group in missing.values()) > _LARGE
     processes = 1 if large else min(jobs, len(missing))
     work = (joblib.delayed(_train_and_serve)(group, max(1, jobs // processes)) for group in missing.values())
-    for count, served in joblib.Parallel(n_jobs=processes, return_as="generator_unordered")(work):
+    for count, served in in_parallel(work, processes, ordered=False):
         for key, arrays in served.items():
             store[key] = arrays
         done(count)
     return len(missing)
+
+
+def in_parallel(calls: Iterable[Any], processes: int, *, ordered: bool) -> Iterator[Any]:
+    """Yield what joblib's delayed calls return, each as soon as it is there (and its turn, if `ordered`).
+
+    Raises
+    ------
+    ConfigError
+        If a worker process is killed, which is what systems do where memory runs out.
+    """
+    try:
+        yield from joblib.Parallel(processes, return_as="generator" if ordered else "generator_unordered")(calls)
+    except BrokenExecutor as error:
+        raise ConfigError(
+            f"one of {processes} worker processes was killed, most likely for want of memory; run again with fewer "
+            "jobs: what is in the store is not computed anew"
+        ) from error
 
 
 def _train_and_serve(tasks: Sequence[Task], threads: int) -> tuple[int, dict[str, dict[str, npt.NDArray[Any]]]]:
