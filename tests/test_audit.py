@@ -15,9 +15,10 @@ from recmia import AuditResult, Interactions
 from recmia.attacks import BASELINES
 from recmia.config import AuditConfig
 from recmia.errors import ConfigError, DataError, TooFewUsersError
-from recmia.evaluation import Metric, auc
+from recmia.evaluation import auc
 
-QUICK: dict[str, Any] = {"l": 8, "k": 10, "seeds": 2, "lfm": {"epochs": 3}, "mlp": {"epochs": 5}}
+QUICK: dict[str, Any] = {"l": 8, "k": 10, "seeds": 2, "shadows": 8, "lfm": {"epochs": 3}, "mlp": {"epochs": 5}}
+LEVELS = ("black-box", "grey-box", "white-box")
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +28,12 @@ def quick(small: Interactions) -> AuditResult:
 
 def test_every_attack_in_every_regime_has_every_metric(quick: AuditResult) -> None:
     names = {(row.regime, row.attack, row.metric) for row in quick.metrics}
-    metrics = ("auc", "tpr@fpr=0.1", "tpr@fpr=0.01", "tpr@fpr=0.001", "balanced_accuracy")
-    assert names == {(r, a, m) for r in ("popular", "fold-in") for a in ("mlp", *BASELINES) for m in metrics}
-    assert all(row.seeds == 2 and row.n_members == row.n_nonmembers == 30 for row in quick.metrics)
+    metrics = ("auc", "tpr@fpr=0.1", "tpr@fpr=0.01", "tpr@fpr=0.001", "balanced_accuracy", "epsilon")
+    attacks = ("mlp", "list-lr", *BASELINES)
+    assert names == {(r, a, m) for r in ("popular", "fold-in") for a in attacks for m in metrics}
+    assert len(names) == len(quick.metrics)
+    assert all((row.seeds, row.targets, row.knowledge) == (2, 1, "grey-box") for row in quick.metrics)
+    assert all(row.n_members == row.n_nonmembers == 30 for row in quick.metrics)
 
 
 def test_data_in_memory_keep_their_texts(small: Interactions) -> None:
@@ -42,6 +46,10 @@ def test_every_figure_has_its_interval(quick: AuditResult) -> None:
         if row.value is None:
             assert "not resolvable" in row.note
             assert row.metric in ("tpr@fpr=0.01", "tpr@fpr=0.001")
+        elif row.metric == "epsilon":
+            assert (row.low, row.high) == (row.value, None), "a lower bound has no upper end"
+            assert 0 <= row.value < 5
+            assert row.note.startswith("95% lower bound; no more than")
         else:
             assert row.low is not None
             assert row.high is not None
@@ -60,6 +68,11 @@ def test_scores_name_the_users(quick: AuditResult, small: Interactions) -> None:
     assert set(one["user_id"].to_list()) == set(small.users.ids.tolist())
     assert one["side"].value_counts()["count"].to_list() == [60, 60]
     assert one["score"].is_finite().all()
+    audited = one.filter(side="target")["user_id"]
+    pool = quick.scores.filter(pl.col("seed") == 0, regime="popular", attack="list-lr").partition_by("side", "run")
+    assert len(pool) == 1 + 8
+    assert all(part["user_id"].equals(audited) for part in pool), "the pool is trained on the audited users"
+    assert quick.users.filter(pl.col("seed") == 0)["user_id"].equals(audited)
 
 
 def test_same_seed_same_scores_with_any_number_of_jobs(quick: AuditResult, small: Interactions) -> None:
@@ -74,9 +87,9 @@ def test_a_later_seed_is_the_same_alone(quick: AuditResult, small: Interactions)
 
 
 def test_adding_a_regime_or_an_attack_changes_no_score(quick: AuditResult, small: Interactions) -> None:
-    wider = {**QUICK, "regimes": ["trained", "fold-in", "popular-random", "popular"], "attacks": ["naive-bayes", "mlp"]}
+    wider = {**QUICK, "regimes": ["trained", "fold-in", "popular-random", "popular"], "attacks": ["naive-bayes", "rmia", "mlp", "list-lr"]}
     more = recmia.audit(small, **wider).scores
-    keys = ["seed", "side", "regime", "attack", "user_id"]
+    keys = ["seed", "knowledge", "side", "run", "regime", "attack", "user_id"]
     both = quick.scores.join(more, on=keys, suffix="_more")
     assert both.height == quick.scores.height
     np.testing.assert_array_equal(both["score"].to_numpy(), both["score_more"].to_numpy())
@@ -92,6 +105,10 @@ def test_adding_a_regime_or_an_attack_changes_no_score(quick: AuditResult, small
         {"lfm": {"feedback": "explicit", "bias": True}},
         {"attacks": []},
         {"member_share": 0.3},
+        {"split": "shared"},
+        {"attacks": ["list-lr-offline", "rmia"], "shadows": 7},
+        {"target": "als", "shadow": "lfm"},
+        {"targets": 3, "attacks": ["distance"], "shadows": 0},
     ],
     ids=str,
 )
@@ -116,7 +133,9 @@ def test_progress_ends_at_the_total(small: Interactions) -> None:
             seen.append((done, total))
 
         recmia.audit(small, jobs=jobs, progress=note, **QUICK)
-        assert seen[-1] == (10, 10)
+        # Two seeds, two regimes, a target and a shadow and eight more; and the attacks of each seed.
+        assert seen[-1] == (42, 42)
+        assert {total for _, total in seen[1:]} == {42}
         assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
@@ -142,6 +161,12 @@ def test_progress_ends_at_the_total(small: Interactions) -> None:
         ({"lfm": {"learning_rate": -1}, "k": 0}, "k: .*; lfm.learning_rate: |lfm.learning_rate: .*; k: "),
         ({"lfm": {"feedback": "both"}}, "feedback: .*'explicit' or 'implicit'"),
         ({"mlp": {"hidden": []}}, "mlp.hidden: .*at least 1"),
+        ({"knowledge": ["greybox"]}, "unknown level of knowledge 'greybox'; did you mean 'grey-box'"),
+        ({"knowledge": []}, "knowledge: .*at least 1"),
+        ({"targets": 0}, "targets: .*greater than or equal to 1"),
+        ({"shadows": 7}, "^too few shadow models: list-lr needs 8; got 7; raise shadows, or name other attacks$"),
+        ({"shadows": 5, "attacks": ["rmia", "list-lr"]}, "rmia needs 6, list-lr needs 8; got 5"),
+        ({"split": "shared", "item_vectors": "public", **QUICK}, "sets no public part aside"),
     ],
     ids=str,
 )
@@ -206,7 +231,7 @@ def test_data_in_memory_of_any_id_type(small: Interactions) -> None:
 @pytest.mark.parametrize("feedback", ["explicit", "implicit"])
 def test_the_papers_case_on_its_data(movielens_folder: Path, feedback: str) -> None:
     """Hu 2023 reports 0.857; the issue asks for 0.95 over 10 seeds. In fold-in the same attack must fall far below."""
-    result = recmia.audit(movielens_folder, seeds=10, jobs=2, lfm={"feedback": feedback})
+    result = recmia.audit(movielens_folder, seeds=10, jobs=2, attacks=("mlp",), lfm={"feedback": feedback})
     areas = {(row.regime, row.attack): row for row in result.metrics if row.metric == "auc"}
 
     def value(regime: str, attack: str) -> float:
@@ -223,36 +248,3 @@ def test_the_papers_case_on_its_data(movielens_folder: Path, feedback: str) -> N
     assert "not what the model remembers" in popular
     assert "sees next to nothing" in fold_in
     assert "no proof of safety" in fold_in
-
-
-def row(regime: str, attack: str, value: float, low: float, high: float) -> Metric:
-    return Metric(regime, "lfm", "lfm", attack, "auc", value, low, high, 5, 10, 10, "")
-
-
-@pytest.mark.parametrize(
-    ("value", "low", "words"),
-    [
-        (0.52, 0.49, "cannot be told from a coin"),
-        (0.58, 0.54, "sees next to nothing"),
-        (0.72, 0.70, "with many errors"),
-        (0.88, 0.85, "mostly"),
-        (0.97, 0.95, "almost always"),
-    ],
-)
-def test_verdict_follows_the_figures(value: float, low: float, words: str) -> None:
-    from recmia.summary import verdict
-
-    rows = [row("fold-in", "mlp", value, low, value + 0.02), row("fold-in", "shared-list", 0.5, 0.5, 0.5)]
-    said = verdict(rows)
-    assert words in said
-    assert "too wide" not in said
-    assert ("no proof of safety" in said) == (value < 0.65)
-    assert ("give members away" in said) == (low > 0.5)
-
-
-def test_a_wide_interval_is_no_finding() -> None:
-    from recmia.summary import verdict
-
-    said = verdict([row("fold-in", "mlp", 0.605, 0.364, 0.847), row("fold-in", "shared-list", 0.5, 0.5, 0.5)])
-    assert "too wide to say that it sees nothing" in said
-    assert "next to nothing" not in said
