@@ -106,17 +106,19 @@ class AuditResult:
     def exposures(self) -> pl.DataFrame:
         """How well each audited user's own membership shows to the attacks with many shadow models.
 
-        Over the targets of a seed and its shadows, these scored by an attack that was fitted without them. Columns
-        seed, knowledge, regime, attack, user_id, auc, low, high, p_value, identifiable, n_in, n_out, history_length,
-        rarity; see `recmia.evaluation.exposure`. Empty where no such attack was run.
+        Over the targets of a seed, all scored by one attack that was fitted without them. Shadows do not count as
+        runs: each would be scored by an attack fitted on the user's other shadows, and scores that share labels in
+        that way name users where nothing leaks. Columns seed, knowledge, regime, attack, user_id, auc, low, high,
+        p_value, identifiable, n_in, n_out, history_length, rarity; see `recmia.evaluation.exposure`. Empty where no
+        such attack was run, or against one target only.
         """
+        if self.config.targets == 1:
+            return pl.DataFrame()
         frames = []
-        chosen = self.scores.filter(
-            pl.col("attack").is_in(self.config.pool_attacks), pl.col("knowledge") != "black-box"
-        )
+        chosen = self.scores.filter(pl.col("attack").is_in(self.config.pool_attacks), side="target")
         keys = ("seed", "knowledge", "regime", "attack")
         for part in chosen.partition_by(*keys, maintain_order=True):
-            runs = part.partition_by("side", "run", maintain_order=True)
+            runs = part.partition_by("run", maintain_order=True)
             member, score = (np.stack([run[name].to_numpy() for run in runs]) for name in ("member", "score"))
             found = exposure(member, score)
             figures = {

@@ -37,7 +37,9 @@ class AuditConfig(RecommenderSettings):
         ("grey-box",), min_length=1, description="What the attacker knows: black-box, grey-box, white-box."
     )
     shadows: int = Field(16, ge=0, description="Shadow models for each attack that needs many (list-lr, rmia).")
-    targets: int = Field(1, ge=1, description="Independent targets a seed: other members, other training.")
+    targets: int = Field(
+        1, ge=1, description="Independent targets a seed (other members, other training); 20 or so show single users."
+    )
     k: int = Field(100, ge=1, description="Length of the recommended lists.")
     exclude_seen: bool = Field(True, description="Leave the history out of personal lists.")
     item_vectors: ItemVectorSource = Field("shadow", description="Data that the attacker's item vectors come from.")

@@ -138,7 +138,8 @@ def write_run(result: AuditResult, folder: Path) -> None:
     result : AuditResult
     folder : Path
         Must not exist. Gets ``config.toml``, ``metrics.json``, ``scores.parquet``, ``users.parquet``,
-        ``exposures.parquet`` (with attacks that have shadow models), ``roc.png``, ``roc.svg`` and ``run.json``.
+        ``exposures.parquet`` (for several targets, and attacks with shadow models), ``roc.png``, ``roc.svg`` and
+        ``run.json``.
 
     Raises
     ------
