@@ -168,7 +168,7 @@ def _train_and_serve(tasks: Sequence[Task], threads: int) -> tuple[int, dict[str
                 )
                 served[task.key] = {"lists": lists}
             if task.item_vectors and task.vectors_key not in served:
-                served[task.vectors_key] = {"item_vectors": model.item_vectors()}
+                served[task.vectors_key] = {"item_vectors": model.item_vectors}
     return len(tasks), served
 
 
