@@ -20,17 +20,19 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
+from recmia.errors import RecmiaError
 from recmia.game import Regime, Side, serve
 from recmia.recommenders import RecommenderSettings, make_recommender, used_settings
 from recmia.seeding import rng_for
 
-# Raised whenever the same task may give other lists than before.
+# Raised whenever the same settings may give other lists or scores than before.
 _REVISION = 1
 # Above so many interactions, models are trained one after the other by all threads, to keep one copy of the data.
 _LARGE = 5_000_000
 
 # What has been computed before: arrays by key. Written to one entry at a time, as soon as it is there.
-Store = MutableMapping[str, dict[str, npt.NDArray[Any]]]
+Arrays = dict[str, npt.NDArray[Any]]
+Store = MutableMapping[str, Arrays]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,10 +69,8 @@ class Task:
     def model_key(self) -> str:
         """Digest of all that the trained model depends on."""
         side = self.side
-        return _digest(
+        return digest(
             {
-                "recmia": version("recmia"),
-                "revision": _REVISION,
                 "recommender": self.recommender,
                 "settings": used_settings(self.recommender, self.settings),
                 "data": side.interactions.fingerprint(),
@@ -82,7 +82,7 @@ class Task:
     @cached_property
     def key(self) -> str:
         """Digest of all that the lists depend on."""
-        return _digest(
+        return digest(
             {
                 "model": self.model_key,
                 "regime": self.regime,
@@ -109,7 +109,7 @@ def run_tasks(
     store: Store,
     jobs: int = 1,
     done: Callable[[int], None] = lambda count: None,
-) -> int:
+) -> dict[str, RecmiaError]:
     """Train and serve what is not yet in the store.
 
     Tasks that share a model train it once.
@@ -127,8 +127,8 @@ def run_tasks(
 
     Returns
     -------
-    int
-        How many models had to be trained.
+    dict of str to RecmiaError
+        What went wrong, by the key of the task. The other tasks are done.
     """
     missing: dict[str, list[Task]] = {}
     for task in tasks:
@@ -136,40 +136,47 @@ def run_tasks(
             missing.setdefault(task.model_key, []).append(task)
     done(len(tasks) - sum(map(len, missing.values())))
     if not missing:
-        return 0
+        return {}
     large = max(len(group[0].side.interactions) for group in missing.values()) > _LARGE
     processes = 1 if large else min(jobs, len(missing))
     work = (joblib.delayed(_train_and_serve)(group, max(1, jobs // processes)) for group in missing.values())
-    for count, served in joblib.Parallel(n_jobs=processes, return_as="generator_unordered")(work):
-        for key, arrays in served.items():
-            store[key] = arrays
-        done(count)
-    return len(missing)
+    failed: dict[str, RecmiaError] = {}
+    for model_key, served in joblib.Parallel(n_jobs=processes, return_as="generator_unordered")(work):
+        if isinstance(served, RecmiaError):
+            failed |= {task.key: served for task in missing[model_key]}
+        else:
+            for key, arrays in served.items():
+                store[key] = arrays
+        done(len(missing[model_key]))
+    return failed
 
 
-def _train_and_serve(tasks: Sequence[Task], threads: int) -> tuple[int, dict[str, dict[str, npt.NDArray[Any]]]]:
-    """Run tasks that share a model: their number, and what they put into the store."""
+def _train_and_serve(tasks: Sequence[Task], threads: int) -> tuple[str, dict[str, Arrays] | RecmiaError]:
+    """Run tasks that share a model: its key, and what they put into the store."""
     first = tasks[0]
-    served: dict[str, dict[str, npt.NDArray[Any]]] = {}
-    # One BLAS thread: sums then come out alike however many workers there are.
-    with threadpool_limits(1, user_api="blas"):
-        model = make_recommender(first.recommender, first.settings, threads=threads)
-        model = model.fit(first.side.training_data(), rng=rng_for(*_seeded(first.path), "fit"))
-        for task in tasks:
-            if task.key not in served:
-                lists = serve(
-                    task.regime,
-                    model,
-                    task.side,
-                    task.k,
-                    exclude_seen=task.exclude_seen,
-                    alpha=task.alpha,
-                    rng=rng_for(*_seeded(task.path), "serve", task.regime),
-                )
-                served[task.key] = {"lists": lists}
-            if task.item_vectors and task.vectors_key not in served:
-                served[task.vectors_key] = {"item_vectors": model.item_vectors}
-    return len(tasks), served
+    served: dict[str, Arrays] = {}
+    try:
+        # One BLAS thread: sums then come out alike however many workers there are.
+        with threadpool_limits(1, user_api="blas"):
+            model = make_recommender(first.recommender, first.settings, threads=threads)
+            model = model.fit(first.side.training_data(), rng=rng_for(*_seeded(first.path), "fit"))
+            for task in tasks:
+                if task.key not in served:
+                    lists = serve(
+                        task.regime,
+                        model,
+                        task.side,
+                        task.k,
+                        exclude_seen=task.exclude_seen,
+                        alpha=task.alpha,
+                        rng=rng_for(*_seeded(task.path), "serve", task.regime),
+                    )
+                    served[task.key] = {"lists": lists}
+                if task.item_vectors and task.vectors_key not in served:
+                    served[task.vectors_key] = {"item_vectors": model.item_vectors}
+    except RecmiaError as error:
+        return first.model_key, error
+    return first.model_key, served
 
 
 def _seeded(path: tuple[str | int, ...]) -> tuple[int, *tuple[str | int, ...]]:
@@ -178,5 +185,7 @@ def _seeded(path: tuple[str | int, ...]) -> tuple[int, *tuple[str | int, ...]]:
     return (seed, *names)
 
 
-def _digest(value: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+def digest(value: dict[str, Any]) -> str:
+    """SHA-256 of plain values and of the version of recmia."""
+    stamped = value | {"recmia": version("recmia"), "revision": _REVISION}
+    return hashlib.sha256(json.dumps(stamped, sort_keys=True).encode()).hexdigest()
