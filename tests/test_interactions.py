@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,8 +72,9 @@ def test_ids_of_other_types_are_refused(ids: Any) -> None:
 
 @pytest.mark.parametrize("name", ["item", "value", "time"])
 def test_columns_of_unequal_length_are_refused(name: str) -> None:
+    arrays: dict[str, Any] = {"user": [1, 2], "item": [3, 4], name: [5]}
     with pytest.raises(DataError, match=f"{name} must have one entry for each of the 2 users"):
-        Interactions.from_arrays(**{"user": [1, 2], "item": [3, 4], **{name: [5]}})
+        Interactions.from_arrays(**arrays)
 
 
 def test_frame_and_back() -> None:
@@ -140,3 +142,11 @@ def test_last_time() -> None:
     latest = data.last_time()
     assert latest is not None
     np.testing.assert_array_equal(latest, [9, 2])
+
+
+def test_texts_go_by_item_id_and_come_back() -> None:
+    data = Interactions.from_arrays([1, 1, 2], [30, 20, 20], texts={20: "drama|war", 99: "nobody's"})
+    assert data.items.text == ("drama|war", "")
+    frame = data.frame()
+    assert frame["text"].cast(pl.String).to_list() == ["drama|war", None, "drama|war"]
+    assert "text" not in Interactions.from_arrays([1], [2]).frame().columns

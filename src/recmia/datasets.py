@@ -222,7 +222,7 @@ def clean(frame: pl.DataFrame, source: str, min_interactions: int) -> tuple[Inte
         frame["item"].to_numpy(),
         frame["rating"].to_numpy() if "rating" in frame.columns else None,
         frame["time"].to_numpy() if "time" in frame.columns else None,
-        texts,
+        texts=texts,
     )
     return interactions, CleaningReport(source, rows_read, frame.height, dropped)
 
@@ -464,11 +464,11 @@ def _read_edition(file: Path, edition: _Edition, columns: Columns) -> tuple[pl.D
 
 
 def _movielens_texts(folder: Path) -> dict[str, str | None]:
-    """What the files beside the ratings say of the items, by id: the genres, then the tags in order of the alphabet."""
+    """What the files beside the ratings say of the items, by id: the genres, then the tags."""
     parts: dict[str, list[str]] = {}
     for item, genres in _genres(folder):
         parts.setdefault(item, []).extend(genres.split("|"))
-    for item, tag in sorted(_tags(folder)):
+    for item, tag in _tags(folder):
         parts.setdefault(item, []).append(tag.replace("|", " "))
     return {item: _terms(terms) for item, terms in parts.items()}
 
@@ -492,15 +492,13 @@ def _tags(folder: Path) -> Iterator[tuple[str, str]]:
             yield fields[1], "::".join(fields[2:-1])
 
 
-def _csv_columns(path: Path, *usual: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Yield these columns of a file, rows that are cut short left out; nothing if the file or a column is missing."""
+def _csv_columns(path: Path, items: tuple[str, ...], words: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Yield two columns of a file, rows that are cut short left out; nothing if the file or a column is missing."""
     rows = csv.reader(io.StringIO(_text(path), newline=""))
     header = [name.strip().lower() for name in next(rows, [])]
-    places = [next((place for place, name in enumerate(header) if name in names), None) for names in usual]
-    if None not in places:
-        for row in rows:
-            if len(row) == len(header):
-                yield tuple(row[place] for place in places if place is not None)
+    item, word = (next((place for place, name in enumerate(header) if name in usual), -1) for usual in (items, words))
+    if item >= 0 and word >= 0:
+        yield from ((row[item], row[word]) for row in rows if len(row) == len(header))
 
 
 def _lines(path: Path) -> list[str]:

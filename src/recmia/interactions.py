@@ -117,6 +117,7 @@ class Interactions:
         item: npt.ArrayLike,
         value: npt.ArrayLike | None = None,
         time: npt.ArrayLike | None = None,
+        *,
         texts: Mapping[Any, str] | None = None,
     ) -> Interactions:
         """Build from columns of outer ids in any order.

@@ -18,6 +18,7 @@ from itertools import pairwise
 from typing import Self
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import sparse
 
@@ -115,26 +116,29 @@ def _nearest(
     """
     length, other_length = (np.sqrt(part.power(2).sum(axis=1)) for part in (rows, others))
     transposed = others.T.tocsr()
+    values, columns, counts = [], [], []
     step = max(1, _PAIRS_AT_ONCE // others.shape[0])
-    parts = []
     for start in range(0, rows.shape[0], step):
-        similar = rows[start : start + step] @ transposed
-        row = start + np.repeat(np.arange(similar.shape[0]), np.diff(similar.indptr))
-        scale = length[row] * other_length[similar.indices] + np.float32(settings.shrinkage)
-        similar.data /= np.maximum(scale, np.finfo(np.float32).tiny)
-        kept = similar.data > 0
-        if skip_self:
-            kept &= similar.indices != row
-        for first, last in pairwise(similar.indptr):
-            part = np.flatnonzero(kept[first:last]) + first
-            if len(part) > settings.neighbours:
-                value = similar.data[part]
-                least = np.partition(value, -settings.neighbours)[-settings.neighbours]
-                level = part[value == least]
-                too_many = (value >= least).sum() - settings.neighbours
-                kept[part[value < least]] = False
-                if too_many:
-                    kept[level[np.argsort(similar.indices[level])[len(level) - too_many :]]] = False
-        ends = np.concatenate([[0], np.cumsum(kept)])[similar.indptr]
-        parts.append(sparse.csr_array((similar.data[kept], similar.indices[kept], ends), similar.shape))
-    return sparse.csr_array(sparse.vstack(parts))
+        dots = rows[start : start + step] @ transposed
+        for row, (first, last) in enumerate(pairwise(dots.indptr), start):
+            column = dots.indices[first:last]
+            scale = length[row] * other_length[column] + np.float32(settings.shrinkage)
+            value = dots.data[first:last] / np.maximum(scale, np.finfo(np.float32).tiny)
+            if skip_self:
+                value[column == row] = 0
+            best = _largest(value, column, settings.neighbours)
+            values.append(value[best])
+            columns.append(column[best])
+            counts.append(len(best))
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    return sparse.csr_array((np.concatenate(values), np.concatenate(columns), ends), (len(counts), others.shape[0]))
+
+
+def _largest(value: Float32, column: Int32, n: int) -> npt.NDArray[np.int64]:
+    """Positions of the n largest values, or of as many as are above 0, ties by lower column."""
+    least = np.partition(value, -n)[-n] if len(value) > n else 0
+    above = np.flatnonzero(value > max(least, 0))
+    if least <= 0:
+        return above
+    level = np.flatnonzero(value == least)
+    return np.concatenate([above, level[np.argsort(column[level])][: n - len(above)]])
