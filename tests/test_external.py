@@ -43,7 +43,7 @@ PERSONAL: dict[str, Make] = {
     "implicit cosine": lambda: FromImplicit(implicit.nearest_neighbours.CosineRecommender(K=40)),
     "implicit BM25": lambda: FromImplicit(implicit.nearest_neighbours.BM25Recommender(K=40)),
     "cornac MF": lambda: FromCornac(cornac.MF(k=4, max_iter=200, learning_rate=0.05)),
-    "cornac BPR": lambda: FromCornac(cornac.BPR(k=8, max_iter=1000, learning_rate=0.1)),
+    "cornac BPR": lambda: FromCornac(cornac.BPR(k=2, max_iter=200, learning_rate=0.05)),
     "cornac EASE": lambda: FromCornac(cornac.EASE(lamb=10)),
     "cornac ItemKNN": lambda: FromCornac(cornac.ItemKNN()),
     "lenskit ItemKNN": lambda: FromLensKit(ItemKNNScorer(feedback="implicit")),
@@ -54,7 +54,7 @@ PERSONAL: dict[str, Make] = {
 }
 IMPERSONAL: dict[str, Make] = {
     "cornac UserKNN": lambda: FromCornac(cornac.UserKNN()),
-    "lenskit SVD": lambda: FromLensKit(FunkSVDScorer(features=4)),
+    "lenskit SVD": lambda: FromLensKit(FunkSVDScorer(features=4, epochs=100, learning_rate=0.02)),
     "lenskit bias": lambda: FromLensKit(BiasScorer()),
     "surprise KNN": lambda: FromSurprise(surprise.KNNBasic()),
 }
