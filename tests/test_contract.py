@@ -11,8 +11,13 @@ from recmia.testing import check_recommender
 
 # What the small table of the check needs; a recommender without an entry is checked with its defaults.
 LFM = {"l": 8, "lfm": {"epochs": 50, "learning_rate": 0.05, "regularisation": 0.05}}
-SMALL: dict[str, dict[str, Any]] = {name: LFM for name in RECOMMENDERS if name.startswith("lfm")} | {"hybrid": LFM}
-SMALL |= {"als": {"l": 2, "als": {"regularisation": 1}}, "bpr": {"l": 8, "bpr": {"learning_rate": 0.1}}}
+SMALL: dict[str, dict[str, Any]] = {name: LFM for name in RECOMMENDERS if name.startswith("lfm")} | {
+    "hybrid": LFM,
+    "als": {"l": 2, "als": {"regularisation": 1}},
+    "bpr": {"l": 8, "bpr": {"learning_rate": 0.1}},
+    "ncf": {"ncf": {"factors": 4, "epochs": 20, "learning_rate": 0.02, "batch_size": 128, "init_std": 0.1}},
+    "lightgcn": {"l": 8, "lightgcn": {"epochs": 20, "batch_size": 256}},
+}
 WITHOUT_TASTE = {"popularity", "random"}
 
 

@@ -11,11 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from recmia.errors import ConfigError, nearest
 from recmia.factorization import SGDSettings
 from recmia.recommenders.base import Recommender
+from recmia.recommenders.graph import LightGCN, LightGCNSettings
 from recmia.recommenders.implicit_feedback import ALS, BPR, ALSSettings, BPRSettings
 from recmia.recommenders.lfm import LFM
 from recmia.recommenders.linear import EASE, EASESettings
 from recmia.recommenders.neighbours import ItemKNN, NeighbourSettings, UserKNN
+from recmia.recommenders.neural import NCF, NCFSettings
 from recmia.recommenders.simple import Content, Hybrid, HybridSettings, Popularity, Random
+from recmia.recommenders.tensors import Device
 
 
 class RecommenderSettings(BaseModel):
@@ -24,6 +27,7 @@ class RecommenderSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     l: int = Field(100, ge=1, description="Latent dimension and length of the vectors.")  # noqa: E741
+    device: Device = Field("auto", description="Where ncf and lightgcn train: cpu, cuda, or auto for a GPU if any.")
     lfm: SGDSettings = SGDSettings()
     als: ALSSettings = ALSSettings()
     bpr: BPRSettings = BPRSettings()
@@ -31,6 +35,8 @@ class RecommenderSettings(BaseModel):
     userknn: NeighbourSettings = NeighbourSettings()
     ease: EASESettings = EASESettings()
     hybrid: HybridSettings = HybridSettings()
+    ncf: NCFSettings = NCFSettings()
+    lightgcn: LightGCNSettings = LightGCNSettings()
 
 
 def _lfm(settings: RecommenderSettings, threads: int, **changed: str | bool) -> LFM:
@@ -54,6 +60,10 @@ RECOMMENDERS: Mapping[str, Callable[[RecommenderSettings, int], Recommender]] = 
         "ease": lambda settings, threads: EASE(settings.ease),
         "content": lambda settings, threads: Content(),
         "hybrid": lambda settings, threads: Hybrid(_lfm(settings, threads), settings.hybrid),
+        "ncf": lambda settings, threads: NCF(settings.ncf, device=settings.device),
+        "lightgcn": lambda settings, threads: LightGCN(
+            settings.lightgcn, l=settings.l, threads=threads, device=settings.device
+        ),
     }
 )
 
