@@ -24,6 +24,7 @@ lint: $(VENV)/dev
 bench: $(VENV)/bench
 	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/audit.py
+	OMP_NUM_THREADS=1 LK_NUM_THREADS=1 $(BIN)/python benchmarks/quality.py
 
 format: $(VENV)/dev
 	$(BIN)/ruff check --fix .
@@ -40,12 +41,12 @@ $(VENV)/demo: $(BIN)/python pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/dev: $(BIN)/python pyproject.toml constraints.txt
-	$(INSTALL) --editable '.[demo,neural,peers,dev]'
+	$(INSTALL) --editable '.[demo,neural,implicit,peers,dev]'
 	touch $@
 
 # LIBMF uses AVX only if it is built with it. Which of the two variables reaches the compiler depends on setuptools.
 AVX := -O3 -march=native -mavx -DUSEAVX -pthread
 $(VENV)/bench: $(VENV)/dev
-	$(INSTALL) --editable '.[demo,neural,peers,dev,bench]'
+	$(INSTALL) --editable '.[demo,neural,implicit,peers,dev,bench]'
 	CFLAGS="$(AVX)" CXXFLAGS="$(AVX)" $(INSTALL) --force-reinstall --no-deps --no-binary libmf --no-cache-dir libmf
 	touch $@

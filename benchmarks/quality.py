@@ -89,7 +89,7 @@ GROUPS: Mapping[str, Mapping[str, Make]] = {
         ),
     },
     "the same by its defaults": {"recmia": ours("ncf")},
-    # cornac's needs dgl, which PyPI no longer has for this PyTorch.
+    # cornac's needs dgl, which is not among the peers.
     f"LightGCN by its defaults, l = {L}": {"recmia": ours("lightgcn")},
 }
 
@@ -169,10 +169,10 @@ def main() -> None:
     train, held_out = split(load("ml-latest-small").interactions)
     figures = [f"{name}, {how}" for how in ("members", "fold-in") for name in ("NDCG@10", "Recall@20")]
     lines = [
-        f"ml-latest-small, {train.n_users} users, {len(train)} interactions to train on, {held_out.nnz} held out. Means "
-        f"of {TURNS} fits with different seeds; seconds are medians, on one core, turn and turn about, after a first fit "
-        "of ours that compiles. 'Ours / peer' is of NDCG@10 for members (1 or more: as good) and of the seconds of the "
-        "fit (1 or less: as fast). Members are served by what was trained for them.",
+        f"ml-latest-small, {train.n_users} users, {len(train)} interactions to train on, {held_out.nnz} held out. "
+        f"Means of {TURNS} fits with different seeds; seconds are medians, on one core, turn and turn about, after a "
+        "first fit of ours that compiles. 'Ours / peer' is of NDCG@10 for members (1 or more: as good) and of the "
+        "seconds of the fit (1 or less: as fast). Members are served by what was trained for them.",
         "",
         f"| algorithm | whose | {' | '.join(figures)} | fit, s | lists, s | ours / peer, NDCG | ours / peer, fit |",
         "|---" * (len(figures) + 6) + "|",

@@ -62,6 +62,15 @@ def test_commands_run_as_written(page: Path, workplace: tuple[Path, dict[str, st
         assert done.returncode == 0, f"{block}\n{done.stderr}"
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if page.parent != ROOT], ids=lambda page: page.name)
+def test_python_runs_as_written(page: Path, workplace: tuple[Path, dict[str, str]]) -> None:
+    folder, environment = workplace
+    for script in blocks(page, "python"):
+        command = [sys.executable, "-c", script]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{script}\n{done.stderr}"
+
+
 def test_make_targets_exist() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = {target for page in PAGES for target in re.findall(r"(?:`|\$ )make ([a-z]+)", page.read_text())}
