@@ -67,7 +67,7 @@ GROUPS: Mapping[str, Mapping[str, Make]] = {
         "lenskit": lambda: FromLensKit(EASEScorer(regularization=100)),
     },
     f"ALS, l = {L}, alpha 1, lambda 10, 15 iterations": {
-        "recmia": ours("als"),
+        "recmia": ours("als", alpha=1, regularisation=10, iterations=15),
         # Its alpha is the whole weight of a seen item, ours is what is added to 1.
         "implicit": lambda: FromImplicit(AlternatingLeastSquares(L, regularization=10, alpha=2, iterations=15)),
         "lenskit": lambda: FromLensKit(
@@ -75,7 +75,7 @@ GROUPS: Mapping[str, Mapping[str, Make]] = {
         ),
     },
     f"BPR, l = {L}, learning rate and lambda 0.01, 100 epochs": {
-        "recmia": ours("bpr"),
+        "recmia": ours("bpr", learning_rate=0.01, regularisation=0.01, epochs=100),
         "implicit": lambda: FromImplicit(BayesianPersonalizedRanking(L)),
         "cornac": lambda: FromCornac(cornac.BPR(k=L, max_iter=100, learning_rate=0.01, lambda_reg=0.01)),
     },

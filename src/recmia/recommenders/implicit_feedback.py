@@ -56,7 +56,7 @@ class ALSSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     alpha: float = Field(
-        40.0, gt=0, description="How much more a seen item weighs than an unseen one, whose weight is 1."
+        1.0, gt=0, description="How much more a seen item weighs than an unseen one, whose weight is 1."
     )
     regularisation: float = Field(10.0, gt=0, description="Lambda, the weight of the squared norms.")
     iterations: int = Field(15, ge=1, description="Times that users and items are solved in turn.")
