@@ -50,6 +50,9 @@ PERSONAL: dict[str, Make] = {
     "lenskit UserKNN": lambda: FromLensKit(UserKNNScorer(feedback="implicit")),
     "lenskit EASE": lambda: FromLensKit(EASEScorer(regularization=10)),
     "lenskit ALS": lambda: FromLensKit(ImplicitMFScorer(features=2, regularization=5, weight=1)),
+    "lenskit trained ALS": lambda: FromLensKit(
+        ImplicitMFScorer(features=2, regularization=5, weight=1, user_embeddings="prefer")
+    ),
     "surprise SVD": lambda: FromSurprise(surprise.SVD(n_factors=4, n_epochs=100, lr_all=0.05)),
 }
 IMPERSONAL: dict[str, Make] = {
@@ -83,7 +86,7 @@ def test_same_seed_same_lists(name: str, part: Interactions) -> None:
     one, same, other = (fitted(name, part, seed).recommend_members(part.csr(), 10) for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, same)
     drawn = {"implicit ALS", "implicit BPR", "implicit LMF", "cornac MF", "cornac BPR"}
-    drawn |= {"lenskit ALS", "lenskit SVD", "surprise SVD"}
+    drawn |= {"lenskit ALS", "lenskit trained ALS", "lenskit SVD", "surprise SVD"}
     assert np.array_equal(one, other) != (name in drawn), "the seed reaches the models that draw, and only them"
 
 

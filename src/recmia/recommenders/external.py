@@ -173,8 +173,8 @@ class FromLensKit(_External):
     Parameters
     ----------
     model : lenskit.pipeline.Component
-        For example ``lenskit.knn.ItemKNNScorer(feedback="implicit")``. A scorer of the ALS family solves members'
-        vectors anew from the history unless it has ``user_embeddings="prefer"``.
+        For example ``lenskit.knn.ItemKNNScorer(feedback="implicit")``. A scorer of the ALS family solves everybody's
+        vector from the history; with ``user_embeddings="prefer"`` it keeps members' trained ones, and does not fold in.
     """
 
     def _train(self, model: Any, interactions: Interactions, histories: sparse.csr_matrix, seed: int) -> Any:
