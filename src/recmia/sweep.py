@@ -50,6 +50,8 @@ class SweepResult:
 def cells(config: AuditConfig, axes: Axes) -> list[tuple[dict[str, Any], AuditConfig]]:
     """The grid: for each combination of values, the values by key and the settings.
 
+    A key that takes several names (``attacks``, ``regimes``) takes them joined by ``+``.
+
     Raises
     ------
     ConfigError
@@ -60,18 +62,27 @@ def cells(config: AuditConfig, axes: Axes) -> list[tuple[dict[str, Any], AuditCo
         raise ConfigError(f"a sweep needs keys with values; got none for {', '.join(empty) or 'any key'}")
     grid = []
     for values in itertools.product(*axes.values()):
-        chosen = dict(zip(axes, values, strict=True))
         settings = config.model_dump(mode="json")
-        for key, value in chosen.items():
+        for key, value in zip(axes, values, strict=True):
             *tables, name = key.split(".")
             table = settings
             for part in tables:
                 if not isinstance(table.get(part), dict):
                     raise ConfigError(f"unknown setting {key!r}: there is no table {part!r}")
                 table = table[part]
-            table[name] = value
-        grid.append((chosen, AuditConfig.parse(settings)))
+            several = isinstance(table.get(name), list) and isinstance(value, str)
+            table[name] = value.split("+") if several else value
+        cell = AuditConfig.parse(settings)
+        grid.append(({key: _shown(cell, key) for key in axes}, cell))
     return grid
+
+
+def _shown(config: AuditConfig, key: str) -> Any:
+    """The value of a key such as ``"lfm.epochs"``, after it was checked; several names as one text."""
+    value: Any = config
+    for part in key.split("."):
+        value = getattr(value, part)
+    return "+".join(map(str, value)) if isinstance(value, tuple) else value
 
 
 def sweep(
@@ -132,22 +143,21 @@ def sweep(
     plays = iter(play_games(playable, store={} if store is None else store, jobs=jobs, report=report))
     frames, errors = [], []
     for (chosen, cell), group in zip(grid, games, strict=True):
-        shown = {key: ",".join(value) if isinstance(value, (list, tuple)) else value for key, value in chosen.items()}
         try:
             if isinstance(group, RecmiaError):
                 raise group
             results = [next(plays) for _ in group]
             source = cell.model_dump_json(include={"dataset", "columns", "min_interactions", "seed"})
             interactions, cleaning = loaded[source]
-            frames.append(_rows(shown, join_plays(cell, results, interactions, cleaning, jobs, {})))
+            frames.append(_rows(chosen, join_plays(cell, results, interactions, cleaning, jobs, {})))
         except RecmiaError as error:
-            errors.append({**shown, "error": str(error)})
+            errors.append({**chosen, "error": str(error)})
     if not frames:
         raise ConfigError(f"every cell of the sweep failed, the first with: {errors[0]['error']}")
     data = next(iter(loaded.values()))
     return SweepResult(
         config=config,
-        axes={key: list(values) for key, values in axes.items()},
+        axes={key: list(dict.fromkeys(chosen[key] for chosen, _ in grid)) for key in axes},
         table=pl.concat(frames, how="vertical_relaxed"),
         errors=errors,
         provenance={
