@@ -138,8 +138,8 @@ def main() -> None:
         tables = {name: curve(name, store) for name in arguments.recommenders.split(",")}
     figure(tables).savefig(FIGURE, dpi=130)
     body = [
-        "Strict `fold-in` on ml-latest-small, all 610 users audited, l = 100, lists of 100, one pool, 8 targets. A cell has the",
-        "AUC with its 95% interval over the targets, and the TPR at FPR 1%.",
+        "Strict `fold-in` on ml-latest-small: all 610 users audited, l = 100, lists of 100, one pool, 8 targets. A",
+        "cell has the AUC with its 95% interval over the targets, and the TPR at FPR 1%.",
         "",
         timed_run(),
         "",
