@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -18,7 +17,7 @@ from recmia import summary
 from recmia.attacks import BASELINES
 from recmia.config import AuditConfig
 from recmia.datasets import CleaningReport, clean, load
-from recmia.errors import ConfigError
+from recmia.errors import ConfigError, RecmiaError
 from recmia.evaluation import (
     Estimate,
     Metric,
@@ -35,9 +34,9 @@ from recmia.evaluation import (
     tpr_at_fpr,
 )
 from recmia.interactions import Interactions
-from recmia.play import Game, Play
+from recmia.play import Game, Play, play_games, work_units
 from recmia.provenance import peak_memory, versions
-from recmia.training import Store, in_parallel, run_tasks
+from recmia.training import Store
 
 FALSE_POSITIVE_RATES = (0.1, 0.01, 0.001)
 IN_MEMORY = "(in memory)"
@@ -218,29 +217,16 @@ def audit(
     if jobs < 1:
         raise ConfigError(f"jobs must be at least 1; got {jobs}")
     report = Reporter(progress)
-    report("loading the data")
+    report("loading the data", 0)
     started = time.perf_counter()
     interactions, cleaning = load_candidates(config, given)
     seconds = {"load": time.perf_counter() - started}
-    store = {} if store is None else store
     games = [Game(config, interactions, seed) for seed in range(config.seed, config.seed + config.seeds)]
-    tasks = [task for game in games for task in game.tasks]
-    report.total = len(tasks) + len(games)
+    report.total = work_units(games)
     started = time.perf_counter()
-    trained = run_tasks(
-        tasks, store=store, jobs=jobs, done=lambda count: report("training recommenders and serving lists", count)
-    )
-    seconds["train and serve"] = time.perf_counter() - started
-    started = time.perf_counter()
-    plays: list[Play] = []
-    processes = min(jobs, len(games))
-    work = (joblib.delayed(_play)(game, game.needed(store), jobs // processes) for game in games)
-    report("attacking")
-    for play in in_parallel(work, processes, ordered=True):
-        plays.append(play)
-        report(f"attacking: seed {play.seed} done", 1)
-    seconds["attack"] = time.perf_counter() - started
-    return join_plays(config, plays, interactions, cleaning, {"jobs": jobs, "trained": trained}, seconds)
+    plays = play_games(games, store={} if store is None else store, jobs=jobs, report=report)
+    seconds["train, serve and attack"] = time.perf_counter() - started
+    return join_plays(config, plays, interactions, cleaning, jobs, seconds)
 
 
 def load_candidates(config: AuditConfig, given: Interactions | None = None) -> tuple[Interactions, CleaningReport]:
@@ -253,13 +239,18 @@ def load_candidates(config: AuditConfig, given: Interactions | None = None) -> t
 
 def join_plays(
     config: AuditConfig,
-    plays: list[Play],
+    results: Sequence[Play | RecmiaError],
     interactions: Interactions,
     cleaning: CleaningReport,
-    run: dict[str, Any],
+    jobs: int,
     seconds: dict[str, float],
 ) -> AuditResult:
-    """Put the seeds of an audit together."""
+    """Put the seeds of an audit together, or raise what went wrong in the first that did."""
+    plays = []
+    for play in results:
+        if isinstance(play, RecmiaError):
+            raise play
+        plays.append(play)
     return AuditResult(
         config=config,
         scores=pl.concat([play.scores for play in plays]),
@@ -276,7 +267,7 @@ def join_plays(
                 "items": interactions.n_items,
                 "fingerprint": interactions.fingerprint(),
             },
-            **run,
+            "jobs": jobs,
             "seconds": {stage: round(spent, 3) for stage, spent in seconds.items()},
             "seconds_total": round(sum(seconds.values()), 3),
             "peak_memory_bytes": max([peak_memory(), *(play.peak_memory for play in plays)]),
@@ -292,15 +283,11 @@ class Reporter:
         self._progress, self._done = progress, 0
         self.total = 1
 
-    def __call__(self, text: str, units: int = 0) -> None:
+    def __call__(self, text: str, units: int) -> None:
         """Tell what is being done, and that more units are."""
         self._done += units
         if self._progress is not None:
             self._progress(text, self._done, self.total)
-
-
-def _play(game: Game, lists: dict[str, dict[str, npt.NDArray[Any]]], threads: int) -> Play:
-    return game.play(lists, threads)
 
 
 def _estimates(seeds: list[tuple[_Labelled, list[_Labelled]]]) -> Iterator[tuple[str, Estimate]]:

@@ -9,10 +9,10 @@ import datetime
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, get_origin
 
 import typer
 from pydantic import BaseModel
@@ -28,6 +28,9 @@ from rich.progress import (
 )
 
 from recmia.errors import ConfigError, RecmiaError
+
+if TYPE_CHECKING:
+    from recmia.store import ArrayStore
 
 app = typer.Typer(
     name="recmia",
@@ -93,29 +96,120 @@ def _audit(**options: Any) -> None:
     settings = store.read_config(file) if file is not None else {}
     given = {key: value for key, value in options.items() if value is not None}
     config = AuditConfig.parse(_overlay(settings, given, AuditConfig))
-    if out is None:
-        stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-        out = Path("runs") / f"{_slug(config.dataset)}-{stamp}"
+    out = _new_folder_name(out, config.dataset)
     store.check_new(out)
-    lists = store.default_store() if kept is None else store.ArrayStore(kept)
+    lists = _store(kept)
     with _progress() as progress:
         result = audit(config=config, jobs=jobs or joblib.cpu_count(), store=lists, progress=progress)
         store.write_run(result, out)
-    console = Console(highlight=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = _FILE_WIDTH
+    console = _console()
     data = result.provenance["data"]
     console.print(f"data: {escape(data['source'])}: {data['rows_kept']:,} interactions of {data['users']:,} users")
     for reason, count in data["dropped"].items():
         console.print(f"  dropped {count:,}: {escape(reason)}")
     for note in data["notes"]:
         console.print(f"  note: {escape(note)}", style="dim", soft_wrap=True)
-    if lists.damaged:
-        damaged, folder = len(set(lists.damaged)), escape(str(lists.folder))
-        console.print(f"  note: damaged entries of {folder}, computed anew: {damaged}", style="dim", soft_wrap=True)
+    _tell_damage(console, lists)
     console.print(summary.table(result.metrics))
     console.print(escape(result.verdict))
     console.print(f"\nwritten to {escape(str(out))} (config, metrics, scores, ROC, provenance)", soft_wrap=True)
+
+
+def _sweep(**options: Any) -> None:
+    """Audit a grid of settings: recmia sweep k=10,50 lfm.epochs=5,20.
+
+    Any setting may be swept; names of a list are joined by + (attacks=mlp+list-lr,distance). Data are loaded, models
+    trained and lists served once for all cells. Killed, the same command goes on where it was.
+    """
+    import tomllib
+
+    axes: dict[str, list[Any]] = {}
+    grid = options.pop("grid")
+    if grid is not None:
+        try:
+            axes |= tomllib.loads(grid.read_text(encoding="utf-8"))
+        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"cannot read the grid {grid}: {error}") from None
+        if not all(isinstance(values, list) for values in axes.values()):
+            raise ConfigError(
+                f'each line of the grid {grid} must be a key with a list of values, such as "k" = [10, 50]'
+            )
+    for word in options.pop("keys") or ():
+        key, equals, values = word.partition("=")
+        if not equals:
+            raise ConfigError(f"a key to sweep must be written KEY=V1,V2,...; got {word!r}")
+        axes[key] = [value for value in values.split(",") if value]
+    _run_sweep(axes, options)
+
+
+def _matrix(**options: Any) -> None:
+    """Attack every target with shadows of every algorithm, to see whether an attack transfers.
+
+    Each recommender is trained once per seed and shared by all pairs. Killed, the same command goes on where it was.
+    """
+    axes = {
+        key: [name.strip() for name in options.pop(f"{key}_names").split(",") if name.strip()]
+        for key in ("target", "shadow")
+    }
+    _run_sweep(axes, options)
+
+
+def _run_sweep(axes: dict[str, list[Any]], options: dict[str, Any]) -> None:
+    import joblib
+
+    from recmia import store, summary
+    from recmia.config import AuditConfig
+    from recmia.sweep import sweep
+
+    file, out, jobs, kept = (options.pop(name) for name in ("config", "out", "jobs", "store"))
+    del options["debug"]  # seen by main
+    settings = store.read_config(file) if file is not None else {}
+    given = {key: value for key, value in options.items() if value is not None}
+    config = AuditConfig.parse(_overlay(settings, given, AuditConfig))
+    out = _new_folder_name(out, config.dataset)
+    store.check_new(out)
+    lists = _store(kept)
+    with _progress() as progress:
+        result = sweep(config, axes, jobs=jobs or joblib.cpu_count(), store=lists, progress=progress)
+        store.write_sweep(result, out)
+    console = _console()
+    _tell_damage(console, lists)
+    for table in summary.grid_tables(result.table, result.axes):
+        console.print(table)
+    if set(result.axes) == {"target", "shadow"}:
+        console.print(escape(summary.transfer(result.table)))
+    for failure in result.errors:
+        cell = ", ".join(f"{key}={failure[key]}" for key in result.axes)
+        console.print(f"[bold red]failed:[/] {escape(cell)}: {escape(failure['error'])}", soft_wrap=True)
+    console.print(f"\nwritten to {escape(str(out))} (table, figure, settings, provenance)", soft_wrap=True)
+    if result.errors:
+        raise typer.Exit(2)
+
+
+def _store(folder: Path | None) -> ArrayStore:
+    from recmia.store import ArrayStore, default_store
+
+    return default_store() if folder is None else ArrayStore(folder)
+
+
+def _tell_damage(console: Console, lists: ArrayStore) -> None:
+    if lists.damaged:
+        damaged, folder = len(set(lists.damaged)), escape(str(lists.folder))
+        console.print(f"  note: damaged entries of {folder}, computed anew: {damaged}", style="dim", soft_wrap=True)
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _FILE_WIDTH
+    return console
+
+
+def _new_folder_name(out: Path | None, dataset: str) -> Path:
+    if out is not None:
+        return out
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / f"{_slug(dataset)}-{stamp}"
 
 
 @app.command()
@@ -158,19 +252,23 @@ def _version(
         raise typer.Exit
 
 
-def _config_options(model: type[BaseModel], prefix: str = "", panel: str = "The audit") -> Iterator[inspect.Parameter]:
+def _config_options(
+    model: type[BaseModel], renamed: Mapping[str, tuple[str, ...]], prefix: str = "", panel: str = "The audit"
+) -> Iterator[inspect.Parameter]:
     """One option for each setting, so that the command line can set all that the file can."""
     for name, field in model.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from _config_options(kind, f"{name}.", f"Settings of [{name}]")
+            yield from _config_options(kind, renamed, f"{name}.", f"Settings of [{name}]")
             continue
         path = f"{prefix}{name}"
         flag = f"--{path.replace('.', '-').replace('_', '-')}"
         default = field.default
         shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
         words = f"{field.description}" + (f" [default: {shown}]" if shown != "" else "")
-        spellings = (f"{flag}/--no-{flag[2:]}",) if kind is bool else (flag, *_ALIASES.get(path, ()))
+        spellings = (
+            (f"{flag}/--no-{flag[2:]}",) if kind is bool else renamed.get(path) or (flag, *_ALIASES.get(path, ()))
+        )
         option = typer.Option(*spellings, help=escape(words), rich_help_panel=panel, show_default=False)
         plain = kind if kind in (int, float, bool) else str
         yield inspect.Parameter(
@@ -195,34 +293,62 @@ def _overlay(settings: dict[str, Any], options: dict[str, Any], model: type[Base
     return merged
 
 
-def _audit_command() -> Callable[..., None]:
-    """Give `_audit` a parameter for every setting of an audit."""
+def _with_settings(
+    command: Callable[..., None],
+    *own: inspect.Parameter,
+    without: Sequence[str] = (),
+    renamed: Mapping[str, tuple[str, ...]] = {},
+) -> None:
+    """Give a command its own parameters, those of every run, and one for every setting of an audit."""
     from recmia.config import AuditConfig
 
-    run = "The run"
-    own = [
+    panel = "The run"
+    run = [
         ("config", Path | None, None, typer.Option("--config", "-c", help="TOML file of settings.",
-                                                   rich_help_panel=run)),
+                                                   rich_help_panel=panel)),
         ("out", Path | None, None, typer.Option("--out", "-o", help="New folder to write (else runs/NAME-TIME).",
-                                                rich_help_panel=run)),
+                                                rich_help_panel=panel)),
         ("jobs", int | None, None, typer.Option("--jobs", "-j", min=1, help="Processes and threads (else one a core).",
-                                                rich_help_panel=run)),
-        ("store", Path | None, None, typer.Option("--store", help="Folder of the lists served so far (else a cache).",
-                                                  rich_help_panel=run)),
+                                                rich_help_panel=panel)),
+        ("store", Path | None, None, typer.Option("--store", help="Folder of what was computed so far (else a cache).",
+                                                  rich_help_panel=panel)),
         ("debug", bool, False, _DEBUG),
     ]  # fmt: skip
-    parameters = [
+    parameters = [*own]
+    parameters += [
         inspect.Parameter(name, _PARAMETER, default=default, annotation=Annotated[kind, option])
-        for name, kind, default, option in own
+        for name, kind, default, option in run
     ]
-    parameters += _config_options(AuditConfig)
-    signature = inspect.Signature(parameters)
-    _audit.__signature__ = signature  # type: ignore[attr-defined]
-    _audit.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return _audit
+    parameters += [one for one in _config_options(AuditConfig, renamed) if one.name not in without]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
 
 
-app.command(name="audit")(_audit_command())
+def _names(of: str, words: str) -> inspect.Parameter:
+    default = "lfm,itemknn,userknn,ease"
+    option = typer.Option(f"--{of}s", help=f"{words} [default: {default}]", show_default=False)
+    return inspect.Parameter(f"{of}_names", _PARAMETER, default=default, annotation=Annotated[str, option])
+
+
+_with_settings(_audit)
+_with_settings(
+    _sweep,
+    inspect.Parameter("keys", _PARAMETER, default=None, annotation=Annotated[
+        list[str] | None, typer.Argument(help="KEY=V1,V2,... for each setting to sweep.", show_default=False)]),
+    inspect.Parameter("grid", _PARAMETER, default=None, annotation=Annotated[
+        Path | None, typer.Option("--grid", help='TOML file with lines such as "lfm.epochs" = [5, 20].')]),
+)  # fmt: skip
+_with_settings(
+    _matrix,
+    _names("target", "Recommenders to audit."),
+    _names("shadow", "Recommenders of the attacker."),
+    without=("target", "shadow"),
+    # Here --targets and --shadows are names.
+    renamed={"targets": ("--n-targets",), "shadows": ("--n-shadows",)},
+)
+app.command(name="audit")(_audit)
+app.command(name="sweep")(_sweep)
+app.command(name="matrix")(_matrix)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The game of one seed: what has to be trained for it, and what the attackers make of the lists.
+"""Games, one a seed: what has to be trained for them, and what the attackers make of the lists.
 
 Every attacker sees observations only. What it may build them from is its level of knowledge:
 
@@ -16,12 +16,15 @@ the black box on halves of the drawn users, so that the audited users are out of
 
 from __future__ import annotations
 
+import io
+import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
+import joblib
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -37,6 +40,7 @@ from recmia.attacks import (
     run_pool_attack,
 )
 from recmia.config import AuditConfig, Knowledge
+from recmia.errors import RecmiaError
 from recmia.factorization import factorize
 from recmia.game import (
     Regime,
@@ -51,8 +55,9 @@ from recmia.game import (
 from recmia.interactions import Int32, Interactions
 from recmia.observation import Observation, ShadowPool
 from recmia.provenance import peak_memory
+from recmia.recommenders import RecommenderSettings, used_settings
 from recmia.seeding import rng_for
-from recmia.training import Task
+from recmia.training import Store, Task, digest, in_parallel, run_tasks
 from recmia.vectors import AttackerView
 
 Lists = Mapping[str, Mapping[str, npt.NDArray[Any]]]
@@ -92,17 +97,23 @@ class Game:
     interactions : Interactions
         Of all candidates.
     seed : int
+    splits : dict
+        Splits that were made before; games that share one do not make it again.
     """
 
-    def __init__(self, config: AuditConfig, interactions: Interactions, seed: int) -> None:
+    def __init__(
+        self, config: AuditConfig, interactions: Interactions, seed: int, splits: dict[Any, Split] | None = None
+    ) -> None:
         self.config, self.seed = config, seed
-        self.split: Split = split_game(
-            interactions,
-            unit=config.split,
-            member_share=config.member_share,
-            public=config.item_vectors == "public",
-            rng=rng_for(seed, "split"),
-        )
+        splits = {} if splits is None else splits
+        public = config.item_vectors == "public"
+        drawn_by = (interactions.fingerprint(), config.split, config.member_share, public, seed)
+        if drawn_by not in splits:
+            rng = rng_for(seed, "split")
+            splits[drawn_by] = split_game(
+                interactions, unit=config.split, member_share=config.member_share, public=public, rng=rng
+            )
+        self.split = splits[drawn_by]
         audited = self.split.target.interactions
         again = range(1, config.targets)
         members = [draw_members(audited.n_users, config.member_share, rng_for(seed, "members", t)) for t in again]
@@ -161,6 +172,21 @@ class Game:
         config = self.config
         return Task(
             name, config, side, regime, config.k, config.exclude_seen, config.alpha, path, item_vectors=item_vectors
+        )
+
+    @cached_property
+    def key(self) -> str:
+        """Digest of all that the scores depend on."""
+        config = self.config
+        tables = {name: used_settings(name, config) for name in (config.target, config.shadow, "lfm")}
+        elsewhere = {*RecommenderSettings.model_fields, "dataset", "columns", "seeds", "seed"}
+        return digest(
+            {
+                "data": self._all.fingerprint(),
+                "seed": self.seed,
+                "recommenders": tables,
+                **config.model_dump(mode="json", exclude=elsewhere),
+            }
         )
 
     def needed(self, store: Lists) -> dict[str, dict[str, npt.NDArray[Any]]]:
@@ -293,6 +319,87 @@ class Game:
                 "rarity": total / np.maximum(lengths, 1),
             }
         )
+
+
+def play_games(
+    games: Sequence[Game], *, store: Store, jobs: int, report: Callable[[str, int], None]
+) -> list[Play | RecmiaError]:
+    """Train and serve all that the games need, each model once, and play them.
+
+    Parameters
+    ----------
+    games : sequence of Game
+    store : mutable mapping
+        What was computed before is taken from there, scores included; the rest is put there as soon as it is done.
+    jobs : int
+        Processes (of the active joblib backend); where there is less to do at once, threads. No result depends on it.
+    report : callable
+        Called with a text and the units of work done since; `work_units` of them in all.
+
+    Returns
+    -------
+    list
+        For each game what it brought, or what went wrong with it.
+    """
+    plays: list[Play | RecmiaError | None] = [_from_store(game, store) for game in games]
+    todo = [number for number, play in enumerate(plays) if play is None]
+    report("taking stock", work_units([game for game, play in zip(games, plays, strict=True) if play is not None]))
+    tasks = [task for number in todo for task in games[number].tasks]
+    failed = run_tasks(
+        tasks, store=store, jobs=jobs, done=lambda count: report("training recommenders and serving lists", count)
+    )
+    ready = []
+    for number in todo:
+        errors = [failed[key] for task in games[number].tasks for key in task.keys if key in failed]
+        if errors:
+            plays[number] = errors[0]
+            report("attacking", 1)
+        else:
+            ready.append(number)
+    processes = max(1, min(jobs, len(ready)))
+    work = (
+        joblib.delayed(_play)(number, games[number], games[number].needed(store), jobs // processes) for number in ready
+    )
+    report("attacking", 0)
+    for number, play in in_parallel(work, processes):
+        plays[number] = play
+        if isinstance(play, Play):
+            store[games[number].key] = _to_arrays(play)
+        report("attacking", 1)
+    return [play for play in plays if play is not None]
+
+
+def work_units(games: Sequence[Game]) -> int:
+    """How much there is to report of games that have not been played."""
+    return sum(len(game.tasks) + 1 for game in games)
+
+
+def _play(
+    number: int, game: Game, lists: dict[str, dict[str, npt.NDArray[Any]]], threads: int
+) -> tuple[int, Play | RecmiaError]:
+    try:
+        return number, game.play(lists, threads)
+    except RecmiaError as error:
+        return number, error
+
+
+def _to_arrays(play: Play) -> dict[str, npt.NDArray[Any]]:
+    arrays = {}
+    for name, frame in (("scores", play.scores), ("users", play.users)):
+        buffer = io.BytesIO()
+        frame.write_parquet(buffer)
+        arrays[name] = np.frombuffer(buffer.getvalue(), np.uint8)
+    about = {"notes": play.notes, "seconds": play.seconds, "peak_memory": play.peak_memory}
+    return arrays | {"about": np.array(json.dumps(about))}
+
+
+def _from_store(game: Game, store: Store) -> Play | None:
+    try:
+        arrays = store[game.key]
+    except KeyError:
+        return None
+    scores, users = (pl.read_parquet(io.BytesIO(arrays[name].tobytes())) for name in ("scores", "users"))
+    return Play(game.seed, scores, users, **json.loads(str(arrays["about"])))
 
 
 def _frame(

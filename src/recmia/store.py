@@ -18,12 +18,14 @@ import numpy as np
 import numpy.typing as npt
 import pooch
 import tomli_w
+from matplotlib.figure import Figure
 
 from recmia.audit import IN_MEMORY, AuditResult
 from recmia.config import AuditConfig
 from recmia.errors import ConfigError
-from recmia.report.figures import roc_figure
+from recmia.report.figures import roc_figure, sweep_figure
 from recmia.summary import section
+from recmia.sweep import SweepResult
 
 
 class ArrayStore(MutableMapping[str, dict[str, npt.NDArray[Any]]]):
@@ -175,10 +177,47 @@ def write_run(result: AuditResult, folder: Path) -> None:
             f"{config.target}, attacked with {config.shadow} shadows, l = {config.l}, k = {config.k}; {source}; "
             f"seeds: {config.seeds}; band: 95% interval",
         )
-        figure.savefig(scratch / "roc.png", dpi=150)
-        # No date and no random ids: the same result gives the same file.
-        with mpl.rc_context({"svg.hashsalt": "recmia", "svg.fonttype": "none"}):
-            figure.savefig(scratch / "roc.svg", metadata={"Date": None})
+        _save(figure, scratch / "roc")
+
+
+def write_sweep(result: SweepResult, folder: Path) -> None:
+    """Write the folder of a sweep: all of it, or nothing.
+
+    Parameters
+    ----------
+    result : SweepResult
+    folder : Path
+        Must not exist. Gets ``config.toml`` (what the cells share), ``table.csv`` and ``table.parquet``, ``sweep.json``
+        (axes, errors, provenance) and, for one or two keys, ``sweep.png`` and ``sweep.svg``.
+
+    Raises
+    ------
+    ConfigError
+        If the folder exists or cannot be made.
+    """
+    with new_folder(folder) as scratch:
+        (scratch / "config.toml").write_text(config_toml(result.config), encoding="utf-8")
+        result.table.write_csv(scratch / "table.csv")
+        result.table.write_parquet(scratch / "table.parquet")
+        _write_json(
+            scratch / "sweep.json", {"axes": result.axes, "errors": result.errors, "provenance": result.provenance}
+        )
+        config = result.config
+        figure = sweep_figure(
+            result.table,
+            result.axes,
+            f"Can members be told from non-members? By {' and '.join(result.axes)}\n"
+            f"{result.provenance['data']['source']}; seeds: {config.seeds}",
+        )
+        if figure is not None:
+            _save(figure, scratch / "sweep")
+
+
+def _save(figure: Figure, stem: Path) -> None:
+    figure.savefig(stem.with_suffix(".png"), dpi=150)
+    # No date and no random ids: the same result gives the same file.
+    with mpl.rc_context({"svg.hashsalt": "recmia", "svg.fonttype": "none"}):
+        figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -75,6 +75,66 @@ def table_text(metrics: Sequence[Metric], width: int = 100) -> str:
     console.print(table(metrics))
     assert isinstance(console.file, io.StringIO)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+
+
+def grid_tables(rows: pl.DataFrame, axes: Mapping[str, Sequence[Any]]) -> list[Table]:
+    """Lay out the AUC over the swept keys: attacks across for one key, the second key across for two, else a list.
+
+    Parameters
+    ----------
+    rows : polars.DataFrame
+        As of `recmia.sweep.SweepResult`.
+    axes : mapping of str to sequence
+        The swept keys and their values.
+    """
+    rows = rows.filter(pl.col("metric") == "auc")
+    levels = rows["knowledge"].n_unique()
+    keys, tables = list(axes), []
+    for (regime, level), part in rows.partition_by("regime", "knowledge", as_dict=True, maintain_order=True).items():
+        name = section(str(level), str(regime), levels)
+        attacks = [one for one in part["attack"].unique(maintain_order=True) if one not in BASELINES]
+        if len(keys) == 2:
+            for attack in attacks:
+                tables.append(_grid_table(f"{name}: {attack}", part.filter(attack=attack), keys[:1], keys[1]))
+        else:
+            chosen = part.filter(pl.col("attack").is_in([*attacks, "popular-overlap"]))
+            tables.append(_grid_table(name, chosen, keys, "attack"))
+    return tables
+
+
+def _grid_table(title: str, rows: pl.DataFrame, down: list[str], across: str) -> Table:
+    out = Table(
+        title=f"AUC, {title}", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1)
+    )
+    columns = rows[across].unique(maintain_order=True).to_list()
+    for key in down:
+        out.add_column(key)
+    for column in columns:
+        out.add_column(Text(f"{'' if across == 'attack' else across + ' '}{column}"), justify="right")
+    for values, part in rows.partition_by(*down, as_dict=True, maintain_order=True).items():
+        found = {row[across]: row for row in part.iter_rows(named=True)}
+        cells = [_figure_of(found[one]) if one in found else "failed" for one in columns]
+        out.add_row(*(Text(str(value)) for value in values), *cells)
+    return out
+
+
+def _figure_of(row: Mapping[str, Any]) -> str:
+    return f"{row['value']:.3f} [{row['low']:.3f}–{row['high']:.3f}]"
+
+
+def transfer(rows: pl.DataFrame) -> str:
+    """Say how attacks fare with shadows of the target's own algorithm, and with others."""
+    sentences = []
+    aucs = rows.filter(pl.col("metric") == "auc", ~pl.col("attack").is_in(list(BASELINES)))
+    for (regime, attack), part in aucs.partition_by("regime", "attack", as_dict=True, maintain_order=True).items():
+        by_pair = [(row["target"] == row["shadow"], row["value"]) for row in part.iter_rows(named=True)]
+        same, other = ([value for alike, value in by_pair if alike is wanted] for wanted in (True, False))
+        if same and other:
+            sentences.append(
+                f"{regime}, {attack}: mean AUC {sum(same) / len(same):.3f} where the shadows use the target's "
+                f"algorithm, {sum(other) / len(other):.3f} where they use another."
+            )
+    return "\n".join(sentences)
 
 
 def verdict(metrics: Sequence[Metric], exposures: pl.DataFrame) -> str:

@@ -21,18 +21,19 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from recmia.errors import ConfigError
+from recmia.errors import ConfigError, RecmiaError
 from recmia.game import Regime, Side, serve
-from recmia.recommenders import RecommenderSettings, make_recommender, used_settings
+from recmia.recommenders import Recommender, RecommenderSettings, make_recommender, used_settings
 from recmia.seeding import rng_for
 
-# Raised whenever the same task may give other lists than before.
+# Raised whenever the same settings may give other lists or scores than before.
 _REVISION = 1
 # Above so many interactions, models are trained one after the other by all threads, to keep one copy of the data.
 _LARGE = 5_000_000
 
 # What has been computed before: arrays by key. Written to one entry at a time, as soon as it is there.
-Store = MutableMapping[str, dict[str, npt.NDArray[Any]]]
+Arrays = dict[str, npt.NDArray[Any]]
+Store = MutableMapping[str, Arrays]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,10 +70,8 @@ class Task:
     def model_key(self) -> str:
         """Digest of all that the trained model depends on."""
         side = self.side
-        return _digest(
+        return digest(
             {
-                "recmia": version("recmia"),
-                "revision": _REVISION,
                 "recommender": self.recommender,
                 "settings": used_settings(self.recommender, self.settings),
                 "data": side.interactions.fingerprint(),
@@ -84,7 +83,7 @@ class Task:
     @cached_property
     def key(self) -> str:
         """Digest of all that the lists depend on."""
-        return _digest(
+        return digest(
             {
                 "model": self.model_key,
                 "regime": self.regime,
@@ -111,7 +110,7 @@ def run_tasks(
     store: Store,
     jobs: int = 1,
     done: Callable[[int], None] = lambda count: None,
-) -> int:
+) -> dict[str, RecmiaError]:
     """Train and serve what is not yet in the store.
 
     Tasks that share a model train it once.
@@ -129,13 +128,13 @@ def run_tasks(
 
     Returns
     -------
-    int
-        How many models had to be trained.
+    dict of str to RecmiaError
+        What went wrong, by the key of `Task.keys` that is now missing. All else is done.
 
     Raises
     ------
     ConfigError
-        If a worker process is killed. Errors in a task come as they are.
+        If a worker process is killed.
     """
     missing: dict[str, list[Task]] = {}
     for task in tasks:
@@ -143,19 +142,23 @@ def run_tasks(
             missing.setdefault(task.model_key, []).append(task)
     done(len(tasks) - sum(map(len, missing.values())))
     if not missing:
-        return 0
+        return {}
     large = max(len(group[0].side.interactions) for group in missing.values()) > _LARGE
     processes = 1 if large else min(jobs, len(missing))
     work = (joblib.delayed(_train_and_serve)(group, max(1, jobs // processes)) for group in missing.values())
-    for count, served in in_parallel(work, processes, ordered=False):
+    failed: dict[str, RecmiaError] = {}
+    for model_key, served in in_parallel(work, processes):
         for key, arrays in served.items():
-            store[key] = arrays
-        done(count)
-    return len(missing)
+            if isinstance(arrays, RecmiaError):
+                failed[key] = arrays
+            else:
+                store[key] = arrays
+        done(len(missing[model_key]))
+    return failed
 
 
-def in_parallel(calls: Iterable[Any], processes: int, *, ordered: bool) -> Iterator[Any]:
-    """Yield what joblib's delayed calls return, each as soon as it is there (and its turn, if `ordered`).
+def in_parallel(calls: Iterable[Any], processes: int) -> Iterator[Any]:
+    """Yield what joblib's delayed calls return, each as soon as it is there.
 
     Raises
     ------
@@ -163,7 +166,7 @@ def in_parallel(calls: Iterable[Any], processes: int, *, ordered: bool) -> Itera
         If a worker process is killed, which is what systems do where memory runs out.
     """
     try:
-        yield from joblib.Parallel(processes, return_as="generator" if ordered else "generator_unordered")(calls)
+        yield from joblib.Parallel(n_jobs=processes, return_as="generator_unordered")(calls)
     except BrokenExecutor as error:
         raise ConfigError(
             f"one of {processes} worker processes was killed, most likely for want of memory; run again with fewer "
@@ -171,29 +174,42 @@ def in_parallel(calls: Iterable[Any], processes: int, *, ordered: bool) -> Itera
         ) from error
 
 
-def _train_and_serve(tasks: Sequence[Task], threads: int) -> tuple[int, dict[str, dict[str, npt.NDArray[Any]]]]:
-    """Run tasks that share a model: their number, and what they put into the store."""
+def _train_and_serve(tasks: Sequence[Task], threads: int) -> tuple[str, dict[str, Arrays | RecmiaError]]:
+    """Run tasks that share a model: its key, and what they put into the store, or why they cannot."""
     first = tasks[0]
-    served: dict[str, dict[str, npt.NDArray[Any]]] = {}
+    served: dict[str, Arrays | RecmiaError] = {}
     # One BLAS thread: sums then come out alike however many workers there are.
     with threadpool_limits(1, user_api="blas"):
-        model = make_recommender(first.recommender, first.settings, threads=threads)
-        model = model.fit(first.side.training_data(), rng=rng_for(*_seeded(first.path), "fit"))
+        try:
+            model = make_recommender(first.recommender, first.settings, threads=threads)
+            model = model.fit(first.side.training_data(), rng=rng_for(*_seeded(first.path), "fit"))
+        except RecmiaError as error:
+            return first.model_key, {key: error for task in tasks for key in task.keys}
         for task in tasks:
-            if task.key not in served:
-                lists = serve(
-                    task.regime,
-                    model,
-                    task.side,
-                    task.k,
-                    exclude_seen=task.exclude_seen,
-                    alpha=task.alpha,
-                    rng=rng_for(*_seeded(task.path), "serve", task.regime),
-                )
-                served[task.key] = {"lists": lists}
-            if task.item_vectors and task.vectors_key not in served:
-                served[task.vectors_key] = {"item_vectors": model.item_vectors()}
-    return len(tasks), served
+            for key in task.keys:
+                if key in served:
+                    continue
+                # What one task asks for in vain may be no concern of the others.
+                try:
+                    served[key] = _ask(model, task, key)
+                except RecmiaError as error:
+                    served[key] = error
+    return first.model_key, served
+
+
+def _ask(model: Recommender, task: Task, key: str) -> Arrays:
+    if key == task.vectors_key:
+        return {"item_vectors": model.item_vectors}
+    lists = serve(
+        task.regime,
+        model,
+        task.side,
+        task.k,
+        exclude_seen=task.exclude_seen,
+        alpha=task.alpha,
+        rng=rng_for(*_seeded(task.path), "serve", task.regime),
+    )
+    return {"lists": lists}
 
 
 def _seeded(path: tuple[str | int, ...]) -> tuple[int, *tuple[str | int, ...]]:
@@ -202,5 +218,7 @@ def _seeded(path: tuple[str | int, ...]) -> tuple[int, *tuple[str | int, ...]]:
     return (seed, *names)
 
 
-def _digest(value: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+def digest(value: dict[str, Any]) -> str:
+    """SHA-256 of plain values and of the version of recmia."""
+    stamped = value | {"recmia": version("recmia"), "revision": _REVISION}
+    return hashlib.sha256(json.dumps(stamped, sort_keys=True).encode()).hexdigest()

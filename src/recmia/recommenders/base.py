@@ -105,6 +105,7 @@ class Recommender(ABC):
         """
         return self.recommend(histories, k, exclude_seen=exclude_seen)
 
+    @property
     def item_vectors(self) -> Float32:
         """The trained item vectors, float32, shape (n_items, l): what a white-box attacker knows.
 

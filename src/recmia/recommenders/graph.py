@@ -52,7 +52,7 @@ class LightGCNSettings(BaseModel):
     regularisation: float = Field(0.001, ge=0, description="Lambda, the weight of the squared layer-0 embeddings.")
     epochs: int = Field(40, ge=1, description="Passes over the interactions.")
     batch_size: int = Field(8192, ge=1, description="Interactions a step.")
-    init_std: float = Field(0.05, gt=0, description="Standard deviation of the layer-0 embeddings' start.")
+    init_std: float = Field(0.1, gt=0, description="Standard deviation of the layer-0 embeddings' start.")
 
 
 class LightGCN(Recommender):

@@ -73,6 +73,7 @@ class LFM(Recommender):
         """The trained p_u of the users of the fit, float32, shape (n_users, l)."""
         return self.factors.user
 
+    @property
     def item_vectors(self) -> Float32:
         """The trained q_i, float32, shape (n_items, l)."""
         return self.factors.item

@@ -17,8 +17,9 @@ together. h_G starts as ones, so that the product starts as matrix factorisation
 
 With S all known items, that is the expectation over the negatives that training samples. S is all of them up to 512;
 beyond, every so many-th of them by popularity, the same for everybody. z is piecewise linear in p, so the objective is
-piecewise convex, with the Hessian of a logistic regression on each piece: it is minimised by Newton steps, damped as
-in Levenberg and Marquardt's method (Nielsen 1999), from the mean of the members' embeddings. Each user is solved apart.
+piecewise convex, with the Hessian of a logistic regression on each piece. Newton steps from the mean of the members'
+embeddings, damped as in Levenberg and Marquardt's method (Nielsen 1999), lead to a minimum of it, which need not be the
+lowest. Each user is solved apart.
 """
 
 from __future__ import annotations
@@ -215,7 +216,7 @@ class _Network:
         return self._forward(p, self._product, self._offset)[0]
 
     def solve(self, history: npt.NDArray[np.integer]) -> Float32:
-        """Minimise the module's fold-in objective for a history, ascending rows of known items."""
+        """Find a minimum of the module's fold-in objective for a history, ascending rows of known items."""
         p, n = self._mean, len(history)
         if n == 0:
             return p

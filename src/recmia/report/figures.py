@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
+from typing import Any
 
 import numpy as np
+import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import special
 
 from recmia.attacks import BASELINES
 from recmia.evaluation import CONFIDENCE, Roc
-from recmia.summary import REGIME_WORDS
+from recmia.summary import REGIME_WORDS, section
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -102,3 +104,97 @@ def _draw(
     axes.grid(alpha=0.25, linewidth=0.6)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
+
+
+def sweep_figure(table: pl.DataFrame, axes: Mapping[str, Sequence[Any]], title: str) -> Figure | None:
+    """Draw the AUC over one swept key as lines, over two as heat maps.
+
+    Parameters
+    ----------
+    table : polars.DataFrame
+        As of `recmia.sweep.SweepResult`.
+    axes : mapping of str to sequence
+        The swept keys and their values.
+    title : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure or None
+        None for three keys or more: a table then says more than a figure.
+    """
+    if len(axes) > 2:
+        return None
+    rows = table.filter(metric="auc")
+    levels = rows["knowledge"].n_unique()
+    rows = rows.with_columns(
+        pl.struct("knowledge", "regime")
+        .map_elements(lambda row: section(row["knowledge"], row["regime"], levels), return_dtype=pl.String)
+        .alias("section")
+    )
+    (down, *across) = axes.items()
+    return _heat_maps(rows, down, across[0], title) if across else _lines(rows, down, title)
+
+
+def _lines(rows: pl.DataFrame, axis: tuple[str, Sequence[Any]], title: str) -> Figure:
+    key, values = axis
+    numeric = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+    place = {value: value if numeric else float(number) for number, value in enumerate(values)}
+    sections = rows["section"].unique(maintain_order=True).to_list()
+    figure = Figure(figsize=(1.5 + 4.5 * len(sections), 4.6), layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    for axes, name in zip(figure.subplots(1, len(sections), squeeze=False)[0], sections, strict=True):
+        colours, styles = cycle(_COLOURS), cycle(("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1))))
+        part = rows.filter(section=name)
+        for attack in part["attack"].unique(maintain_order=True):
+            line = part.filter(attack=attack)
+            x = [place[value] for value in line[key]]
+            if attack in BASELINES:
+                axes.plot(x, line["value"], color="0.45", linewidth=0.9, linestyle=next(styles), label=attack)
+                continue
+            colour = next(colours)
+            axes.plot(x, line["value"], color=colour, marker="o", markersize=4, linewidth=2, label=attack, zorder=3)
+            axes.fill_between(x, line["low"], line["high"], color=colour, alpha=0.2, linewidth=0, zorder=2)
+        axes.axhline(0.5, color="0.6", linestyle=":", linewidth=1)
+        if numeric and min(values) > 0 and max(values) >= 20 * min(values):
+            axes.set_xscale("log")
+        if len(values) <= 12:
+            axes.set_xticks([place[value] for value in values], [str(value) for value in values])
+            axes.minorticks_off()
+        axes.set(ylim=(0.3, 1.02), xlabel=key, ylabel="AUC, 95% interval")
+        axes.set_title(f"{name}: {REGIME_WORDS[name.partition(', ')[0]]}", loc="left", fontsize=10)
+        axes.grid(alpha=0.25, linewidth=0.6)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False,
+                title="thin: needs no model", title_fontsize=8)  # fmt: skip
+    return figure
+
+
+def _heat_maps(
+    rows: pl.DataFrame, down: tuple[str, Sequence[Any]], across: tuple[str, Sequence[Any]], title: str
+) -> Figure:
+    """One map for each section and attack, with the AUC in every cell."""
+    sections = rows["section"].unique(maintain_order=True).to_list()
+    attacks = [name for name in rows["attack"].unique(maintain_order=True) if name not in BASELINES] or ["shared-list"]
+    size = (1.6 + max(3.0, 0.85 * len(across[1])) * len(attacks), 1.2 + max(2.2, 0.6 * len(down[1])) * len(sections))
+    figure = Figure(figsize=size, layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    grid = figure.subplots(len(sections), len(attacks), squeeze=False)
+    for line, name in zip(grid, sections, strict=True):
+        for axes, attack in zip(line, attacks, strict=True):
+            found = {
+                (row[down[0]], row[across[0]]): row["value"]
+                for row in rows.filter(section=name, attack=attack).iter_rows(named=True)
+            }
+            values = np.array([[found.get((y, x), np.nan) for x in across[1]] for y in down[1]], float)
+            drawn = axes.imshow(values, cmap="RdBu_r", vmin=0, vmax=1, aspect="auto")
+            for (y, x), value in np.ndenumerate(values):
+                dark = abs(value - 0.5) > 0.3
+                text = "failed" if np.isnan(value) else f"{value:.2f}"
+                axes.text(x, y, text, ha="center", va="center", fontsize=8, color="white" if dark else "black")
+            axes.set_xticks(range(len(across[1])), [str(value) for value in across[1]], rotation=30, ha="right")
+            axes.set_yticks(range(len(down[1])), [str(value) for value in down[1]])
+            axes.set(xlabel=across[0], ylabel=down[0])
+            axes.set_title(f"{attack}, {name}", loc="left", fontsize=10)
+    figure.colorbar(drawn, ax=grid, label="AUC (0.5: a coin)", shrink=0.8)
+    return figure
