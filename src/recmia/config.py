@@ -36,6 +36,9 @@ class AuditConfig(RecommenderSettings):
     knowledge: tuple[Knowledge, ...] = Field(
         ("grey-box",), min_length=1, description="What the attacker knows: black-box, grey-box, white-box."
     )
+    black_box_data: str = Field(
+        "", description="Data set of the black-box attacker, items known by id (else drawn from public statistics)."
+    )
     shadows: int = Field(16, ge=0, description="Shadow models for each attack that needs many (list-lr, rmia).")
     targets: int = Field(1, ge=1, description="Independent targets a seed: other members, other training.")
     k: int = Field(100, ge=1, description="Length of the recommended lists.")

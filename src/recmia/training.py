@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, MutableMapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -141,7 +142,7 @@ def run_tasks(
     processes = 1 if large else min(jobs, len(missing))
     work = (joblib.delayed(_train_and_serve)(group, max(1, jobs // processes)) for group in missing.values())
     failed: dict[str, RecmiaError] = {}
-    for model_key, served in joblib.Parallel(n_jobs=processes, return_as="generator_unordered")(work):
+    for model_key, served in in_parallel(work, processes):
         if isinstance(served, RecmiaError):
             failed |= {task.key: served for task in missing[model_key]}
         else:
@@ -149,6 +150,14 @@ def run_tasks(
                 store[key] = arrays
         done(len(missing[model_key]))
     return failed
+
+
+def in_parallel(work: Iterable[Any], processes: int) -> Iterator[Any]:
+    """Run joblib's delayed calls and yield what they return, in the order in which they end."""
+    with warnings.catch_warnings():
+        # joblib replaces a process whose memory has grown; nothing is lost.
+        warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given to the executor")
+        yield from joblib.Parallel(n_jobs=processes, return_as="generator_unordered")(work)
 
 
 def _train_and_serve(tasks: Sequence[Task], threads: int) -> tuple[str, dict[str, Arrays] | RecmiaError]:
