@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
+from scipy import sparse
 
 import recmia
 from recmia import AuditResult, Interactions
 from recmia.attacks import BASELINES
 from recmia.config import AuditConfig
 from recmia.errors import ConfigError, DataError, TooFewUsersError
-from recmia.evaluation import Metric, auc
+from recmia.evaluation import auc
+from recmia.interactions import Bool, Float32
+from recmia.play import Game
+from recmia.recommenders import RECOMMENDERS
+from recmia.recommenders.simple import Random
 
-QUICK: dict[str, Any] = {"l": 8, "k": 10, "seeds": 2, "lfm": {"epochs": 3}, "mlp": {"epochs": 5}}
+QUICK: dict[str, Any] = {"l": 8, "k": 10, "seeds": 2, "shadows": 8, "lfm": {"epochs": 3}, "mlp": {"epochs": 5}}
+LEVELS = ("black-box", "grey-box", "white-box")
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +34,12 @@ def quick(small: Interactions) -> AuditResult:
 
 def test_every_attack_in_every_regime_has_every_metric(quick: AuditResult) -> None:
     names = {(row.regime, row.attack, row.metric) for row in quick.metrics}
-    metrics = ("auc", "tpr@fpr=0.1", "tpr@fpr=0.01", "tpr@fpr=0.001", "balanced_accuracy")
-    assert names == {(r, a, m) for r in ("popular", "fold-in") for a in ("mlp", *BASELINES) for m in metrics}
-    assert all(row.seeds == 2 and row.n_members == row.n_nonmembers == 30 for row in quick.metrics)
+    metrics = ("auc", "tpr@fpr=0.1", "tpr@fpr=0.01", "tpr@fpr=0.001", "balanced_accuracy", "epsilon")
+    attacks = ("mlp", "list-lr", *BASELINES)
+    assert names == {(r, a, m) for r in ("popular", "fold-in") for a in attacks for m in metrics}
+    assert len(names) == len(quick.metrics)
+    assert all((row.seeds, row.targets, row.knowledge) == (2, 1, "grey-box") for row in quick.metrics)
+    assert all(row.n_members == row.n_nonmembers == 30 for row in quick.metrics)
 
 
 def test_data_in_memory_keep_their_texts(small: Interactions) -> None:
@@ -42,6 +52,10 @@ def test_every_figure_has_its_interval(quick: AuditResult) -> None:
         if row.value is None:
             assert "not resolvable" in row.note
             assert row.metric in ("tpr@fpr=0.01", "tpr@fpr=0.001")
+        elif row.metric == "epsilon":
+            assert (row.low, row.high) == (row.value, None), "a lower bound has no upper end"
+            assert 0 <= row.value < 5
+            assert row.note.startswith("95% lower bound; no more than")
         else:
             assert row.low is not None
             assert row.high is not None
@@ -60,6 +74,11 @@ def test_scores_name_the_users(quick: AuditResult, small: Interactions) -> None:
     assert set(one["user_id"].to_list()) == set(small.users.ids.tolist())
     assert one["side"].value_counts()["count"].to_list() == [60, 60]
     assert one["score"].is_finite().all()
+    audited = one.filter(side="target")["user_id"]
+    pool = quick.scores.filter(pl.col("seed") == 0, regime="popular", attack="list-lr").partition_by("side", "run")
+    assert len(pool) == 1 + 8
+    assert all(part["user_id"].equals(audited) for part in pool), "the pool is trained on the audited users"
+    assert quick.users.filter(pl.col("seed") == 0)["user_id"].equals(audited)
 
 
 def test_same_seed_same_scores_with_any_number_of_jobs(quick: AuditResult, small: Interactions) -> None:
@@ -74,9 +93,13 @@ def test_a_later_seed_is_the_same_alone(quick: AuditResult, small: Interactions)
 
 
 def test_adding_a_regime_or_an_attack_changes_no_score(quick: AuditResult, small: Interactions) -> None:
-    wider = {**QUICK, "regimes": ["trained", "fold-in", "popular-random", "popular"], "attacks": ["naive-bayes", "mlp"]}
+    wider = {
+        **QUICK,
+        "regimes": ["trained", "fold-in", "popular-random", "popular"],
+        "attacks": ["naive-bayes", "rmia", "mlp", "list-lr"],
+    }
     more = recmia.audit(small, **wider).scores
-    keys = ["seed", "side", "regime", "attack", "user_id"]
+    keys = ["seed", "knowledge", "side", "run", "regime", "attack", "user_id"]
     both = quick.scores.join(more, on=keys, suffix="_more")
     assert both.height == quick.scores.height
     np.testing.assert_array_equal(both["score"].to_numpy(), both["score_more"].to_numpy())
@@ -92,6 +115,10 @@ def test_adding_a_regime_or_an_attack_changes_no_score(quick: AuditResult, small
         {"lfm": {"feedback": "explicit", "bias": True}},
         {"attacks": []},
         {"member_share": 0.3},
+        {"split": "shared"},
+        {"attacks": ["list-lr-offline", "rmia"], "shadows": 7},
+        {"target": "als", "shadow": "lfm"},
+        {"targets": 3, "attacks": ["distance"], "shadows": 0},
     ],
     ids=str,
 )
@@ -116,7 +143,9 @@ def test_progress_ends_at_the_total(small: Interactions) -> None:
             seen.append((done, total))
 
         recmia.audit(small, jobs=jobs, progress=note, **QUICK)
-        assert seen[-1] == (10, 10)
+        # Two seeds, two regimes, a target and a shadow and eight more; and the attacks of each seed.
+        assert seen[-1] == (42, 42)
+        assert {total for _, total in seen[1:]} == {42}
         assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
@@ -142,6 +171,12 @@ def test_progress_ends_at_the_total(small: Interactions) -> None:
         ({"lfm": {"learning_rate": -1}, "k": 0}, "k: .*; lfm.learning_rate: |lfm.learning_rate: .*; k: "),
         ({"lfm": {"feedback": "both"}}, "feedback: .*'explicit' or 'implicit'"),
         ({"mlp": {"hidden": []}}, "mlp.hidden: .*at least 1"),
+        ({"knowledge": ["greybox"]}, "unknown level of knowledge 'greybox'; did you mean 'grey-box'"),
+        ({"knowledge": []}, "knowledge: .*at least 1"),
+        ({"targets": 0}, "targets: .*greater than or equal to 1"),
+        ({"shadows": 7}, "^too few shadow models: list-lr needs 8; got 7; raise shadows, or name other attacks$"),
+        ({"shadows": 5, "attacks": ["rmia", "list-lr"]}, "rmia needs 6, list-lr needs 8; got 5"),
+        ({"split": "shared", "item_vectors": "public", **QUICK}, "sets no public part aside"),
     ],
     ids=str,
 )
@@ -203,10 +238,199 @@ def test_data_in_memory_of_any_id_type(small: Interactions) -> None:
     assert str(result.scores["user_id"][0]).startswith("user ")
 
 
+@pytest.fixture(scope="module")
+def levels(small: Interactions) -> AuditResult:
+    return recmia.audit(small, **QUICK | {"seeds": 1, "knowledge": LEVELS, "targets": 2})
+
+
+def test_levels_of_knowledge_stand_side_by_side(levels: AuditResult) -> None:
+    rows = {(row.knowledge, row.regime, row.attack) for row in levels.metrics}
+    attacks = ("mlp", "list-lr", *BASELINES)
+    assert rows == {(level, r, a) for level in LEVELS for r in ("popular", "fold-in") for a in attacks}
+    for level in LEVELS:
+        assert f"fold-in, {level} (all served by the same path)" in levels.verdict
+        assert f"popular, {level}" in str(levels)
+    # Drawn users are nobody; all others have their ids.
+    nameless = levels.scores.filter(pl.col("user_id").is_null())
+    assert set(nameless["side"]) == {"shadow"}
+    assert set(nameless["knowledge"]) == {"black-box"}
+    assert levels.scores.filter(side="shadow", knowledge="black-box")["user_id"].is_null().all()
+    # What the level changes is the attacker: the targets and who they are stay.
+    truth = levels.scores.filter(side="target", attack="history-length", regime="fold-in")
+    black, grey, white = (truth.filter(knowledge=level).select("run", "user_id", "member") for level in LEVELS)
+    assert_frame_equal(black, grey)
+    assert_frame_equal(black, white)
+
+
+def test_a_level_is_the_same_alone(levels: AuditResult, small: Interactions) -> None:
+    for level in LEVELS:
+        alone = recmia.audit(small, **QUICK | {"seeds": 1, "knowledge": (level,), "targets": 2}).scores
+        assert_frame_equal(alone, levels.scores.filter(knowledge=level), check_exact=True)
+
+
+def test_levels_and_pools_are_the_same_with_any_number_of_jobs(levels: AuditResult, small: Interactions) -> None:
+    again = recmia.audit(small, jobs=2, **QUICK | {"seeds": 1, "knowledge": LEVELS, "targets": 2})
+    assert_frame_equal(again.scores, levels.scores, check_exact=True)
+    assert_frame_equal(again.exposures, levels.exposures, check_exact=True)
+    assert again.metrics == levels.metrics
+
+
+def game(small: Interactions, **settings: Any) -> Game:
+    return Game(AuditConfig.parse(QUICK | settings), small, 0)
+
+
+def test_black_box_shadows_never_hold_an_audited_user(small: Interactions) -> None:
+    played = game(small, knowledge=LEVELS)
+    audited = played.split.target.interactions
+    theirs = audited.csr().toarray()
+    for side in played.pools["black-box"]:
+        own = side.interactions.n_users - audited.n_users
+        assert own == played.split.shadow.interactions.n_users
+        assert side.member[:own].sum() == own // 2
+        assert not side.member[own:].any(), "the audited users come last, and are out of training"
+        np.testing.assert_array_equal(side.interactions.csr().toarray()[own:], theirs)
+    # Nor are the drawn users anybody's copies.
+    everyone = {tuple(np.flatnonzero(row)) for row in small.csr().toarray()}
+    drawn = played.shadows["black-box"].interactions.csr().toarray()
+    assert not everyone & {tuple(np.flatnonzero(row)) for row in drawn}
+    for level in ("grey-box", "white-box"):
+        assert all(side.interactions is audited for side in played.pools[level])
+
+
+@pytest.mark.parametrize("split", ["users", "interactions", "shared"])
+def test_targets_and_shadows_draw_their_members_apart(small: Interactions, split: str) -> None:
+    played = game(small, split=split, targets=6, shadows=40)
+    draws = np.stack([side.member for side in (*played.targets, *played.pools["grey-box"])])
+    assert len(np.unique(draws, axis=0)) == 46, "no target is among the shadows"
+    # Labels of different draws agree on half of the users, but for the pairs of complementary shadows.
+    n = draws.shape[1]
+    agreement = (draws[:6, None] == draws[None, 6:]).mean(axis=2)
+    assert abs(agreement - 0.5).max() < 5 * 0.5 / np.sqrt(n)
+    assert abs(agreement.mean() - 0.5) < 5 * 0.5 / np.sqrt(n * agreement.size / 2)
+
+
+def test_several_targets(small: Interactions) -> None:
+    several = recmia.audit(small, **QUICK | {"targets": 3})
+    one = recmia.audit(small, **QUICK)
+    assert all(row.targets == 3 for row in several.metrics)
+    shared = several.scores.filter((pl.col("side") == "shadow") | (pl.col("run") == 0))
+    assert_frame_equal(shared, one.scores, check_exact=True)
+    area = next(row for row in several.metrics if (row.regime, row.attack, row.metric) == ("fold-in", "mlp", "auc"))
+    runs = several.scores.filter(side="target", regime="fold-in", attack="mlp").partition_by("seed", "run")
+    assert len(runs) == 6
+    assert area.value == pytest.approx(
+        np.mean([auc(run["member"].to_numpy(), run["score"].to_numpy()).value or 0.0 for run in runs])
+    )
+    assert len(several.rocs["grey-box", "fold-in", "mlp"]) == 6
+
+
+def test_more_shadows_extend_the_pool(small: Interactions) -> None:
+    few, many = (game(small, shadows=shadows, knowledge=LEVELS).tasks for shadows in (8, 16))
+    assert {task.key for task in few} < {task.key for task in many}
+    store: dict[str, Any] = {}
+    settings = QUICK | {"seeds": 1, "regimes": ("fold-in",)}
+    assert recmia.audit(small, store=store, **settings).provenance["trained"] == 1 + 1 + 8
+    assert recmia.audit(small, store=store, **settings | {"shadows": 16}).provenance["trained"] == 8
+    assert recmia.audit(small, store=store, **settings | {"shadows": 12}).provenance["trained"] == 0
+
+
+@pytest.mark.parametrize("name", ["itemknn", "popularity"])
+def test_no_white_box_without_item_vectors(small: Interactions, name: str) -> None:
+    with pytest.raises(ConfigError, match=r"has no item vectors for a white-box attacker .* black-box or grey-box"):
+        recmia.audit(small, **QUICK | {"knowledge": ("white-box",), "target": name})
+
+
+def test_a_recommender_that_forgets_its_users_shows_nothing() -> None:
+    """The negative control: the most popular items that a user has not seen do not depend on the user's membership.
+
+    No attack may do better than a coin, and single users may be named in error only: one user in a hundred here.
+    """
+    control = {"target": "popularity", "shadow": "popularity", "regimes": ("fold-in",), "targets": 24, "seeds": 4}
+    attacks = ("naive-bayes", "distance", "list-lr", "list-lr-ranks", "rmia")
+    result = recmia.audit("synthetic:200x300x9000", **QUICK | control | {"attacks": attacks})
+    for row in result.metrics:
+        if row.metric == "auc":
+            assert row.low is not None
+            assert row.high is not None
+            assert row.low <= 0.5 <= row.high, row
+            assert row.high - row.low < 0.2
+        if row.metric == "epsilon":
+            assert (row.value or 0.0) < 0.3, row
+    for part in result.exposures.partition_by("attack"):
+        assert part["identifiable"].mean() <= 0.01, part["attack"][0]  # type: ignore[operator]
+        for level in (0.05, 0.01):
+            share = (part["p_value"] <= level).mean()
+            # Users of a target share its draw: three times the spread of independent ones.
+            assert share < level + 3 * 3 * np.sqrt(level * (1 - level) / len(part)), part["attack"][0]
+
+
+def test_shadows_are_no_runs_of_a_single_user(levels: AuditResult) -> None:
+    exposures = levels.exposures
+    assert ((exposures["n_in"] + exposures["n_out"]) == 2).all()
+    keys = ["seed", "knowledge", "regime", "attack"]
+    assert exposures.group_by(keys).len()["len"].to_list() == [60] * 6
+    assert exposures.columns[:5] == [*keys, "user_id"]
+    for part in exposures.partition_by(keys):
+        assert part["user_id"].equals(levels.users["user_id"])
+    joined = exposures.join(levels.users, on=["seed", "user_id"], suffix="_of_user")
+    assert joined["history_length"].equals(joined["history_length_of_user"])
+
+
+def test_exposures_need_several_targets(quick: AuditResult) -> None:
+    assert quick.exposures.is_empty()
+    assert "single users" not in quick.verdict
+
+
+def test_rarity_and_length_of_the_audited(quick: AuditResult, small: Interactions) -> None:
+    shares = small.item_counts() / small.n_users
+    lengths = np.bincount(small.user)
+    for seed, user, length, rarity in quick.users.head(5).iter_rows():
+        row = int(np.flatnonzero(small.users.ids == user)[0])
+        assert (seed, length) == (0, lengths[row])
+        assert rarity == pytest.approx(-np.log(shares[small.item[small.user == row]]).mean())
+
+
+class Indiscreet(Random):
+    """Random items; but who was in training is always shown the same item first, unless it was already seen."""
+
+    def fit(self, interactions: Interactions, *, rng: np.random.Generator) -> Self:
+        self._trained = {row.tobytes() for row in self._rows(interactions.csr())}
+        return super().fit(interactions, rng=rng)
+
+    def scores(self, histories: sparse.csr_array) -> Float32:
+        scores = super().scores(histories)
+        trained: Bool = np.array([row.tobytes() in self._trained for row in self._rows(histories)])
+        scores[trained] += 2 * np.linspace(0, 1, scores.shape[1], dtype=np.float32)
+        return scores
+
+    @staticmethod
+    def _rows(histories: sparse.csr_array) -> list[Any]:
+        return np.split(histories.indices, histories.indptr[1:-1])
+
+
+def test_a_planted_leak_is_found_and_its_users_are_named(small: Interactions, monkeypatch: pytest.MonkeyPatch) -> None:
+    indiscreet = MappingProxyType({**RECOMMENDERS, "indiscreet": lambda settings, threads: Indiscreet()})
+    for module in ("recmia.config", "recmia.recommenders.registry"):
+        monkeypatch.setattr(f"{module}.RECOMMENDERS", indiscreet)
+    leak = {"target": "indiscreet", "shadow": "indiscreet", "regimes": ("fold-in",), "targets": 24, "seeds": 1}
+    result = recmia.audit(small, **QUICK | leak)
+    area, epsilon = (
+        next(row for row in result.metrics if (row.attack, row.metric) == ("list-lr", metric))
+        for metric in ("auc", "epsilon")
+    )
+    assert area.low is not None
+    assert area.low > 0.95
+    assert epsilon.value is not None
+    assert epsilon.value > 3
+    assert result.exposures["identifiable"].mean() > 0.9  # type: ignore[operator]
+    assert "the lists give members away" in result.verdict
+    assert "can be told in from out, each alone" in result.verdict
+
+
 @pytest.mark.parametrize("feedback", ["explicit", "implicit"])
 def test_the_papers_case_on_its_data(movielens_folder: Path, feedback: str) -> None:
     """Hu 2023 reports 0.857; the issue asks for 0.95 over 10 seeds. In fold-in the same attack must fall far below."""
-    result = recmia.audit(movielens_folder, seeds=10, jobs=2, lfm={"feedback": feedback})
+    result = recmia.audit(movielens_folder, seeds=10, jobs=2, attacks=("mlp",), lfm={"feedback": feedback})
     areas = {(row.regime, row.attack): row for row in result.metrics if row.metric == "auc"}
 
     def value(regime: str, attack: str) -> float:
@@ -223,36 +447,3 @@ def test_the_papers_case_on_its_data(movielens_folder: Path, feedback: str) -> N
     assert "not what the model remembers" in popular
     assert "sees next to nothing" in fold_in
     assert "no proof of safety" in fold_in
-
-
-def row(regime: str, attack: str, value: float, low: float, high: float) -> Metric:
-    return Metric(regime, "lfm", "lfm", attack, "auc", value, low, high, 5, 10, 10, "")
-
-
-@pytest.mark.parametrize(
-    ("value", "low", "words"),
-    [
-        (0.52, 0.49, "cannot be told from a coin"),
-        (0.58, 0.54, "sees next to nothing"),
-        (0.72, 0.70, "with many errors"),
-        (0.88, 0.85, "mostly"),
-        (0.97, 0.95, "almost always"),
-    ],
-)
-def test_verdict_follows_the_figures(value: float, low: float, words: str) -> None:
-    from recmia.summary import verdict
-
-    rows = [row("fold-in", "mlp", value, low, value + 0.02), row("fold-in", "shared-list", 0.5, 0.5, 0.5)]
-    said = verdict(rows)
-    assert words in said
-    assert "too wide" not in said
-    assert ("no proof of safety" in said) == (value < 0.65)
-    assert ("give members away" in said) == (low > 0.5)
-
-
-def test_a_wide_interval_is_no_finding() -> None:
-    from recmia.summary import verdict
-
-    said = verdict([row("fold-in", "mlp", 0.605, 0.364, 0.847), row("fold-in", "shared-list", 0.5, 0.5, 0.5)])
-    assert "too wide to say that it sees nothing" in said
-    assert "next to nothing" not in said

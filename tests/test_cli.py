@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from recmia.config import AuditConfig
 
-QUICK = ["-d", "synthetic:120x200x6000", "-l", "8", "-k", "10", "--seeds", "1", "--lfm-epochs", "2"]
+QUICK = ["-d", "synthetic:120x200x6000", "-l", "8", "-k", "10", "--seeds", "1", "--lfm-epochs", "2", "--shadows", "8"]
 PROGRAM = [sys.executable, "-c", "from recmia.cli import main; main()"]
 
 
@@ -48,13 +48,15 @@ def test_audit_prints_the_table_and_writes_the_folder(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     for words in (
         "mlp",
+        "list-lr",
         "shared-list",
         "AUC",
         "not resolvable with 30 non-members",
+        "95% lower bound; no more than",
         "needs no model at all",
         "synthetic",
     ):
-        assert words in done.stdout
+        assert words in " ".join(done.stdout.split())
     assert "written to run" in done.stdout
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
@@ -93,6 +95,10 @@ def test_without_out_the_folder_is_named_by_time(tmp_path: Path) -> None:
         (["audit", "--regimes", "foldin"], "did you mean 'fold-in'"),
         (["audit", "--attack", "mlpp"], "did you mean 'mlp'"),
         (["audit", "--target", "lmf"], "did you mean 'lfm'"),
+        (["audit", "--knowledge", "whitebox"], "did you mean 'white-box'"),
+        (["audit", "--shadows", "6"], "list-lr needs 8; got 6"),
+        (["audit", *QUICK, "--knowledge", "white-box", "--target", "itemknn"], "ItemKNN has no item vectors"),
+        (["audit", *QUICK, "--store", "ratings.csv"], "cannot read the store ratings.csv: Not a directory"),
         (["audit", "-l", "0"], "l: Input should be greater than or equal to 1"),
         (["audit", *QUICK, "-k", "100000"], "k, the list length, must lie in 1.."),
         (["audit", "--config", "missing.toml"], "cannot read the configuration missing.toml"),
@@ -140,7 +146,7 @@ def test_interrupt_leaves_nothing(tmp_path: Path, jobs: str) -> None:
     finally:
         running.kill()
     assert running.returncode == 130
-    assert "interrupted; nothing was written" in errors
+    assert "interrupted; no results were written, and what was trained is kept" in errors
     assert "Traceback" not in errors
     assert list(tmp_path.iterdir()) == []
 

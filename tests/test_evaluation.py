@@ -322,7 +322,8 @@ def test_epsilon_threshold_is_the_best_of_all(users: tuple[Any, Any]) -> None:
         called = score >= threshold
         return epsilon(int(called[member].sum()), n_members, int(called[~member].sum()), n_nonmembers)
 
-    assert bound(choose_epsilon_threshold(member, score)) == max(bound(threshold) for threshold in [np.inf, *score])
+    chosen = choose_epsilon_threshold(member, score, n_members=n_members, n_nonmembers=n_nonmembers)
+    assert bound(chosen) == max(bound(threshold) for threshold in [np.inf, *score])
 
 
 def test_epsilon_threshold_finds_the_few_who_leak() -> None:
@@ -330,13 +331,24 @@ def test_epsilon_threshold_finds_the_few_who_leak() -> None:
     rng = np.random.default_rng(0)
     member = np.arange(1000) < 500
     score = rng.normal(size=1000) + 0.8 * member + 20 * (member & (np.arange(1000) % 5 == 0))
-    threshold = choose_epsilon_threshold(member, score)
+    threshold = choose_epsilon_threshold(member, score, n_members=500, n_nonmembers=500)
     assert score[~member].max() < threshold < 20
     assert np.mean(score[~member] > choose_threshold(member, score)) > 0.1
 
 
 def test_epsilon_threshold_of_constant_scores() -> None:
-    assert choose_epsilon_threshold(np.array([True, False, True]), np.zeros(3)) == np.inf
+    member = np.array([True, False, True])
+    assert choose_epsilon_threshold(member, np.zeros(3), n_members=2, n_nonmembers=1) == np.inf
+
+
+def test_epsilon_threshold_depends_on_how_many_it_is_for() -> None:
+    """A rare and certain sign shows nothing among few users, and most among many: the threshold must know."""
+    member = np.arange(2000) < 1000
+    # One member in twenty is certain; beyond them, three members in four lie above one non-member in four.
+    score = np.where(np.arange(2000) % 1000 < np.where(member, 750, 250), 1.0, 0.0)
+    score[:50] = 2.0
+    few, many = (choose_epsilon_threshold(member, score, n_members=n, n_nonmembers=n) for n in (20, 1000))
+    assert (few, many) == (0.5, 1.5)
 
 
 @pytest.mark.parametrize(

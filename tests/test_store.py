@@ -18,13 +18,16 @@ from recmia.config import AuditConfig
 from recmia.errors import ConfigError
 from recmia.store import config_toml, new_folder, read_config, write_run
 
-FILES = ["config.toml", "metrics.json", "roc.png", "roc.svg", "run.json", "scores.parquet"]
+FILES = [
+    "config.toml", "exposures.parquet", "metrics.json", "roc.png", "roc.svg", "run.json", "scores.parquet",
+    "users.parquet",
+]  # fmt: skip
 DATASET = "synthetic:120x200x6000"
 
 
 @pytest.fixture(scope="module")
 def result() -> AuditResult:
-    return recmia.audit(DATASET, l=8, k=10, seeds=2, lfm={"epochs": 3}, mlp={"epochs": 5})
+    return recmia.audit(DATASET, l=8, k=10, seeds=2, shadows=8, targets=2, lfm={"epochs": 3}, mlp={"epochs": 5})
 
 
 def test_a_run_folder_is_complete(result: AuditResult, tmp_path: Path) -> None:
@@ -34,17 +37,22 @@ def test_a_run_folder_is_complete(result: AuditResult, tmp_path: Path) -> None:
     assert [path.name for path in folder.parent.iterdir()] == ["run"]
 
     rows = json.loads((folder / "metrics.json").read_text())
-    keys = {"regime", "target", "shadow", "attack", "metric", "value", "low", "high", "seeds", "n_members"}
-    assert keys | {"n_nonmembers", "note"} == set(rows[0])
+    keys = {"knowledge", "regime", "target", "shadow", "attack", "metric", "value", "low", "high", "seeds", "targets"}
+    assert keys | {"n_members", "n_nonmembers", "note"} == set(rows[0])
     assert len(rows) == len(result.metrics)
     scores = pl.read_parquet(folder / "scores.parquet")
-    assert scores.columns == ["seed", "side", "regime", "attack", "user_id", "member", "score"]
-    assert_frame_equal(scores, result.scores, check_exact=True)
+    columns = ["seed", "knowledge", "side", "run", "regime", "attack", "user_id", "member", "score"]
+    assert scores.columns == columns
+    for name in ("scores", "users", "exposures"):
+        assert_frame_equal(pl.read_parquet(folder / f"{name}.parquet"), getattr(result, name), check_exact=True)
+    assert result.users.columns == ["seed", "user_id", "history_length", "rarity"]
 
     run = json.loads((folder / "run.json").read_text())
     assert run["versions"]["recmia"] == recmia.__version__
     assert len(run["data"]["fingerprint"]) == 64
-    assert set(run["seconds"]) == {"load", "vectors", "train", "lists", "attack"}
+    assert set(run["seconds"]) == {"load", "train and serve", "attack"}
+    # Two seeds of two targets, a shadow and eight more.
+    assert run["trained"] == 2 * (2 + 1 + 8)
     assert run["peak_memory_bytes"] > 10**7
 
     assert (folder / "roc.png").read_bytes().startswith(b"\x89PNG")
@@ -58,7 +66,7 @@ def test_the_folder_repeats_itself(result: AuditResult, tmp_path: Path) -> None:
     config = AuditConfig.parse(read_config(tmp_path / "one" / "config.toml"))
     assert config == result.config
     write_run(recmia.audit(config=config), tmp_path / "two")
-    for name in ("config.toml", "metrics.json", "scores.parquet", "roc.svg"):
+    for name in set(FILES) - {"run.json", "roc.png"}:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
 
 
@@ -76,6 +84,7 @@ def test_the_config_is_complete() -> None:
 
 def test_data_in_memory_are_named_as_such(small: Interactions, tmp_path: Path) -> None:
     write_run(recmia.audit(small, l=4, k=5, seeds=1, lfm={"epochs": 1}, attacks=[]), tmp_path / "run")
+    assert not (tmp_path / "run" / "exposures.parquet").exists(), "no attack has shadow models"
     assert (tmp_path / "run" / "config.toml").read_text().startswith("# The data were (in memory)")
 
 

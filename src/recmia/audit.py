@@ -106,37 +106,36 @@ class AuditResult:
     def exposures(self) -> pl.DataFrame:
         """How well each audited user's own membership shows to the attacks with many shadow models.
 
-        Over the targets of a seed and its shadows, these scored by an attack that was fitted without them. Columns
-        seed, knowledge, regime, attack, user_id, auc, low, high, p_value, identifiable, n_in, n_out, history_length,
-        rarity; see `recmia.evaluation.exposure`. Empty where no such attack was run.
+        Over the targets of a seed, all scored by one attack that was fitted without them. Shadows do not count as
+        runs: each would be scored by an attack fitted on the user's other shadows, and scores that share labels in
+        that way name users where nothing leaks. Columns seed, knowledge, regime, attack, user_id, auc, low, high,
+        p_value, identifiable, n_in, n_out, history_length, rarity; see `recmia.evaluation.exposure`. Empty where no
+        such attack was run, or against one target only.
         """
+        if self.config.targets == 1:
+            return pl.DataFrame()
         frames = []
-        chosen = self.scores.filter(
-            pl.col("attack").is_in(self.config.pool_attacks), pl.col("knowledge") != "black-box"
-        )
-        for key, part in chosen.partition_by(
-            "seed", "knowledge", "regime", "attack", as_dict=True, maintain_order=True
-        ).items():
-            runs = part.partition_by("side", "run", maintain_order=True)
+        chosen = self.scores.filter(pl.col("attack").is_in(self.config.pool_attacks), side="target")
+        keys = ("seed", "knowledge", "regime", "attack")
+        for part in chosen.partition_by(*keys, maintain_order=True):
+            runs = part.partition_by("run", maintain_order=True)
             member, score = (np.stack([run[name].to_numpy() for run in runs]) for name in ("member", "score"))
             found = exposure(member, score)
-            frames.append(
-                pl.DataFrame(
-                    {
-                        "user_id": runs[0]["user_id"],
-                        "auc": found.auc,
-                        "low": found.low,
-                        "high": found.high,
-                        "p_value": found.p_value,
-                        "identifiable": identifiable(found),
-                        "n_in": found.n_in,
-                        "n_out": found.n_out,
-                    }
-                ).select(
-                    *(pl.lit(value).alias(name) for name, value in zip(_EXPOSURE_KEYS, key, strict=True)), pl.all()
-                )
-            )
-        return pl.concat(frames).join(self.users, on=["seed", "user_id"]) if frames else pl.DataFrame()
+            figures = {
+                "auc": found.auc,
+                "low": found.low,
+                "high": found.high,
+                "p_value": found.p_value,
+                "identifiable": identifiable(found),
+                "n_in": found.n_in,
+                "n_out": found.n_out,
+            }
+            frames.append(runs[0].select(*keys, "user_id").hstack(pl.DataFrame(figures)))
+        if not frames:
+            return pl.DataFrame()
+        # A join promises no order of its rows.
+        joined = pl.concat(frames).with_row_index("row").join(self.users, on=["seed", "user_id"])
+        return joined.sort("row").drop("row")
 
     @property
     def verdict(self) -> str:
@@ -167,9 +166,6 @@ class AuditResult:
                         members, scores = zip(*shadow, strict=True)
                         seeds.append(((np.concatenate(members), np.concatenate(scores)), target))
                     yield (level, regime, attack), seeds
-
-
-_EXPOSURE_KEYS = ("seed", "knowledge", "regime", "attack")
 
 
 def audit(

@@ -110,9 +110,8 @@ def _audit(**options: Any) -> None:
     for note in data["notes"]:
         console.print(f"  note: {escape(note)}", style="dim", soft_wrap=True)
     if lists.damaged:
-        console.print(
-            f"  note: {len(lists.damaged)} damaged entries of {lists.folder} were computed anew", soft_wrap=True
-        )
+        damaged, folder = len(set(lists.damaged)), escape(str(lists.folder))
+        console.print(f"  note: damaged entries of {folder}, computed anew: {damaged}", style="dim", soft_wrap=True)
     console.print(summary.table(result.metrics))
     console.print(escape(result.verdict))
     console.print(f"\nwritten to {escape(str(out))} (config, metrics, scores, ROC, provenance)", soft_wrap=True)

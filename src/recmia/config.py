@@ -40,7 +40,9 @@ class AuditConfig(RecommenderSettings):
         "", description="Data set of the black-box attacker, items known by id (else drawn from public statistics)."
     )
     shadows: int = Field(16, ge=0, description="Shadow models for each attack that needs many (list-lr, rmia).")
-    targets: int = Field(1, ge=1, description="Independent targets a seed: other members, other training.")
+    targets: int = Field(
+        1, ge=1, description="Independent targets a seed (other members, other training); 20 or so show single users."
+    )
     k: int = Field(100, ge=1, description="Length of the recommended lists.")
     exclude_seen: bool = Field(True, description="Leave the history out of personal lists.")
     item_vectors: ItemVectorSource = Field("shadow", description="Data that the attacker's item vectors come from.")
@@ -94,7 +96,9 @@ class AuditConfig(RecommenderSettings):
         needed = {name: POOL_ATTACKS[name].min_shadows + 2 for name in self.pool_attacks}
         short = [f"{name} needs {count}" for name, count in needed.items() if count > self.shadows]
         if short:
-            raise ValueError(f"too few shadow models: {', '.join(short)}; raise shadows, or name other attacks")
+            raise ValueError(
+                f"too few shadow models: {', '.join(short)}; got {self.shadows}; raise shadows, or name other attacks"
+            )
         return self
 
     @property

@@ -350,14 +350,16 @@ def exposure(member: Bool, score: Float64) -> Exposure:
     With `n_in` and `n_out` runs, the AUC is the Mann-Whitney statistic U / (n_in n_out) of the places. Its interval is
     Newcombe's (2006, method 5), made for small samples. The p-value is that of the exact Mann-Whitney test with ties
     counted against the user, so that it is valid for any ties. It holds if the user's membership was drawn for each run
-    alike and independently, or is a random half of the runs.
+    alike and independently, or is a random half of the runs; and if one attack scored all runs and was fitted on none.
+    Runs that are scored in turn by an attack fitted on the others share their labels: where nothing leaked, one user
+    in six then had a p-value below 0.05 (list-lr, 16 shadows).
 
     Parameters
     ----------
     member : bool, shape (R, n)
         Who is in training, for R runs over the same n users. At least two members and two non-members a run.
     score : float64, shape (R, n)
-        Of an attack that has not seen the run's labels.
+        Of one attack that has seen the labels of none of the runs.
 
     Returns
     -------

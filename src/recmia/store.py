@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import tempfile
 import tomllib
-import zipfile
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -47,13 +47,18 @@ class ArrayStore(MutableMapping[str, dict[str, npt.NDArray[Any]]]):
     def __getitem__(self, key: str) -> dict[str, npt.NDArray[Any]]:
         path = self._path(key)
         try:
-            with np.load(path, allow_pickle=False) as file:
+            entry = path.read_bytes()
+        except FileNotFoundError:
+            raise KeyError(key) from None
+        except OSError as error:
+            raise ConfigError(f"cannot read the store {self.folder}: {error.strerror}; name another") from None
+        try:
+            with np.load(io.BytesIO(entry), allow_pickle=False) as file:
                 arrays = dict(file)
             if str(arrays.pop("key")) != key:
                 raise ValueError("stored under another key")
-        except FileNotFoundError:
-            raise KeyError(key) from None
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        # A wrong byte can make numpy and zipfile raise nearly anything.
+        except Exception:
             self.damaged.append(key)
             path.unlink(missing_ok=True)
             raise KeyError(key) from None
@@ -75,7 +80,10 @@ class ArrayStore(MutableMapping[str, dict[str, npt.NDArray[Any]]]):
             raise ConfigError(f"cannot write to the store {self.folder}: {error.strerror}; name another") from None
 
     def __delitem__(self, key: str) -> None:
-        self._path(key).unlink()
+        try:
+            self._path(key).unlink()
+        except FileNotFoundError:
+            raise KeyError(key) from None
 
     def __iter__(self) -> Iterator[str]:
         return (path.stem for path in sorted(self.folder.glob("*/*.npz")))
@@ -132,7 +140,8 @@ def write_run(result: AuditResult, folder: Path) -> None:
     result : AuditResult
     folder : Path
         Must not exist. Gets ``config.toml``, ``metrics.json``, ``scores.parquet``, ``users.parquet``,
-        ``exposures.parquet`` (with attacks that have shadow models), ``roc.png``, ``roc.svg`` and ``run.json``.
+        ``exposures.parquet`` (for several targets, and attacks with shadow models), ``roc.png``, ``roc.svg`` and
+        ``run.json``.
 
     Raises
     ------

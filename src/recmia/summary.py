@@ -193,9 +193,9 @@ def _exposed(exposures: pl.DataFrame) -> list[str]:
     users = chosen.filter(regime=regime, knowledge=level, attack=attack)
     named = users.filter(pl.col("identifiable")).sort("low", "auc", "rarity", descending=True, maintain_order=True)
     runs = int(users["n_in"][0] + users["n_out"][0])
-    words = f"single users ({regime}, {attack}, one seed, {runs} models): "
+    words = f"single users ({regime}, {attack}, one seed, {runs} targets): "
     if named.is_empty():
-        return [words + "none can be named with a 5% share of errors; more shadows or targets would show more."]
+        return [words + "none can be named with a 5% share of errors; more targets would show more."]
     most = "; ".join(f"{row['user_id']} ({_reason(row, users)})" for row in named.head(_NAMED).iter_rows(named=True))
     return [
         f"{words}{len(named)} of {len(users)} can be told in from out, each alone, with a 5% share of errors. "

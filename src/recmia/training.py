@@ -11,6 +11,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -21,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from recmia.errors import RecmiaError
+from recmia.errors import ConfigError, RecmiaError
 from recmia.game import Regime, Side, serve
 from recmia.recommenders import RecommenderSettings, make_recommender, used_settings
 from recmia.seeding import rng_for
@@ -130,6 +131,11 @@ def run_tasks(
     -------
     dict of str to RecmiaError
         What went wrong, by the key of the task. The other tasks are done.
+
+    Raises
+    ------
+    ConfigError
+        If a worker process is killed.
     """
     missing: dict[str, list[Task]] = {}
     for task in tasks:
@@ -153,11 +159,23 @@ def run_tasks(
 
 
 def in_parallel(work: Iterable[Any], processes: int) -> Iterator[Any]:
-    """Run joblib's delayed calls and yield what they return, in the order in which they end."""
+    """Run joblib's delayed calls and yield what they return, in the order in which they end.
+
+    Raises
+    ------
+    ConfigError
+        If a worker process is killed, which is what systems do where memory runs out.
+    """
     with warnings.catch_warnings():
         # joblib replaces a process whose memory has grown; nothing is lost.
         warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given to the executor")
-        yield from joblib.Parallel(n_jobs=processes, return_as="generator_unordered")(work)
+        try:
+            yield from joblib.Parallel(n_jobs=processes, return_as="generator_unordered")(work)
+        except BrokenExecutor as error:
+            raise ConfigError(
+                f"one of {processes} worker processes was killed, most likely for want of memory; run again with fewer "
+                "jobs: what is in the store is not computed anew"
+            ) from error
 
 
 def _train_and_serve(tasks: Sequence[Task], threads: int) -> tuple[str, dict[str, Arrays] | RecmiaError]:
