@@ -28,7 +28,7 @@ from recmia.recommenders.base import top_k
 from recmia.recommenders.graph import LightGCN, LightGCNSettings
 from recmia.recommenders.neural import NCF, NCFSettings
 
-# Those that the defaults were not chosen on.
+# The defaults were chosen on the splits of seeds 1 and 2; LightGCN's init_std also with a look at that of 3.
 SEEDS = (3, 4, 5)
 HELD_OUT = 0.2
 PEER_NCF = NCFSettings(factors=16, learning_rate=0.001, regularisation=0, epochs=20, batch_size=256)

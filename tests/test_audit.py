@@ -32,6 +32,11 @@ def test_every_attack_in_every_regime_has_every_metric(quick: AuditResult) -> No
     assert all(row.seeds == 2 and row.n_members == row.n_nonmembers == 30 for row in quick.metrics)
 
 
+def test_data_in_memory_keep_their_texts(small: Interactions) -> None:
+    result = recmia.audit(small, **QUICK | {"seeds": 1, "regimes": ("fold-in",), "target": "content"})
+    assert {row.regime for row in result.metrics} == {"fold-in"}
+
+
 def test_every_figure_has_its_interval(quick: AuditResult) -> None:
     for row in quick.metrics:
         if row.value is None:
