@@ -328,10 +328,48 @@ def test_more_shadows_extend_the_pool(small: Interactions) -> None:
     few, many = (game(small, shadows=shadows, knowledge=LEVELS).tasks for shadows in (8, 16))
     assert {task.key for task in few} < {task.key for task in many}
     store: dict[str, Any] = {}
-    settings = QUICK | {"seeds": 1, "regimes": ("fold-in",)}
-    assert recmia.audit(small, store=store, **settings).provenance["trained"] == 1 + 1 + 8
-    assert recmia.audit(small, store=store, **settings | {"shadows": 16}).provenance["trained"] == 8
-    assert recmia.audit(small, store=store, **settings | {"shadows": 12}).provenance["trained"] == 0
+    grown = [0]
+    for shadows in (8, 16, 12):
+        recmia.audit(small, store=store, **QUICK | {"seeds": 1, "regimes": ("fold-in",), "shadows": shadows})
+        grown.append(len(store))
+    # Lists of a target and a shadow and the pool, and the scores of the game.
+    assert np.diff(grown).tolist() == [1 + 1 + 8 + 1, 8 + 1, 1]
+
+
+def test_what_is_asked_in_vain_is_no_concern_of_others(small: Interactions) -> None:
+    """ItemKNN has no item vectors: white-box fails, and what was served on the way is there for the grey box."""
+    store: dict[str, Any] = {}
+    settings = QUICK | {"seeds": 1, "target": "itemknn"}
+    with pytest.raises(ConfigError, match="no item vectors"):
+        recmia.audit(small, store=store, **settings | {"knowledge": ("grey-box", "white-box")})
+    before = dict(store)
+    recmia.audit(small, store=store, **settings)
+    assert len(store) == len(before) + 1, "the scores alone were missing"
+
+
+def test_a_game_is_not_played_twice(small: Interactions, quick: AuditResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    store: dict[str, Any] = {}
+    first = recmia.audit(small, store=store, **QUICK)
+    monkeypatch.setattr(Game, "play", None)
+    again = recmia.audit(small, store=store, **QUICK)
+    for result in (first, again):
+        assert_frame_equal(result.scores, quick.scores, check_exact=True)
+        assert_frame_equal(result.users, quick.users, check_exact=True)
+    changes: list[dict[str, Any]] = [
+        {"attacks": ("mlp",)}, {"mlp": {"epochs": 6}}, {"rank_weights": "linear"}, {"item_vectors": "all"},
+        {"knowledge": ("black-box",)}, {"regimes": ("fold-in",)}, {"seed": 5}, {"split": "shared"}, {"k": 9}, {"l": 9},
+        {"lfm": {"epochs": 4}}, {"targets": 2}, {"shadows": 9}, {"min_interactions": 30}, {"member_share": 0.4},
+        {"shadow": "als"}, {"target": "als"}, {"exclude_seen": False}, {"alpha": 0.2},
+    ]  # fmt: skip
+    played = {game(small).key}
+    for changed in changes:
+        data = small if "min_interactions" not in changed else small.restrict(np.arange(60))
+        config = AuditConfig.parse(QUICK | changed)
+        key = Game(config, data, config.seed).key
+        assert key not in played, changed
+        played.add(key)
+    # What the scores of a seed do not depend on.
+    assert game(small, seeds=7, bpr={"epochs": 3}, dataset="elsewhere").key == game(small).key
 
 
 @pytest.mark.parametrize("name", ["itemknn", "popularity"])

@@ -18,7 +18,7 @@ from recmia.attacks.likelihood import POOL_ATTACKS, RMIA, Counts, ListLR, Offlin
 from recmia.errors import NotFittedError, ProtocolError, TooFewShadowsError
 from recmia.factorization import SGDSettings
 from recmia.observation import ShadowPool
-from recmia.recommenders.lfm import train_pool
+from recmia.recommenders import LFM
 from tests.test_attacks import area
 
 EVERY = pytest.mark.parametrize("name", POOL_ATTACKS)
@@ -219,12 +219,11 @@ def lfm_pools(small: Interactions) -> Any:
         rng = np.random.default_rng(seed)
         truth = rng.random((6, small.n_users)) < 0.5
         member = np.concatenate([pairs(16, small.n_users, rng), truth])
-        lists = np.stack(
-            train_pool(
-                small, SGDSettings(), lambda _, model: model.recommend(histories, 20), l=16,
-                members=[np.flatnonzero(users) for users in member], rngs=rng.spawn(len(member)),
-            )
-        )  # fmt: skip
+        models = [
+            LFM(SGDSettings(), l=16).fit(small.restrict(np.flatnonzero(users)), rng=own)
+            for users, own in zip(member, rng.spawn(len(member)), strict=True)
+        ]
+        lists = np.stack([model.recommend(histories, 20) for model in models])
         pools.append((ShadowPool(lists[:16], member[:16], small.n_items), lists[16:], truth))
     return pools
 

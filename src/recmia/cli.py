@@ -109,9 +109,7 @@ def _audit(**options: Any) -> None:
         console.print(f"  dropped {count:,}: {escape(reason)}")
     for note in data["notes"]:
         console.print(f"  note: {escape(note)}", style="dim", soft_wrap=True)
-    if lists.damaged:
-        damaged, folder = len(set(lists.damaged)), escape(str(lists.folder))
-        console.print(f"  note: damaged entries of {folder}, computed anew: {damaged}", style="dim", soft_wrap=True)
+    _tell_damage(console, lists)
     console.print(summary.table(result.metrics))
     console.print(escape(result.verdict))
     console.print(f"\nwritten to {escape(str(out))} (config, metrics, scores, ROC, provenance)", soft_wrap=True)
@@ -196,10 +194,8 @@ def _store(folder: Path | None) -> ArrayStore:
 
 def _tell_damage(console: Console, lists: ArrayStore) -> None:
     if lists.damaged:
-        console.print(
-            f"  note: {len(lists.damaged)} damaged entries of {escape(str(lists.folder))} were computed anew",
-            soft_wrap=True,
-        )
+        damaged, folder = len(set(lists.damaged)), escape(str(lists.folder))
+        console.print(f"  note: damaged entries of {folder}, computed anew: {damaged}", style="dim", soft_wrap=True)
 
 
 def _console() -> Console:

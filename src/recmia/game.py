@@ -156,23 +156,22 @@ def draw_members(n: int, share: float, rng: np.random.Generator) -> Bool:
     return member
 
 
-def draw_shadow_members(n: int, share: float, S: int, rngs: Sequence[np.random.Generator]) -> Bool:
-    """Draw the members of S shadow models: bool, shape (S, n).
+def draw_shadow_members(n: int, rngs: Sequence[np.random.Generator]) -> Bool:
+    """Draw the members of shadow models: bool, shape (S, n).
 
-    Halves come in complementary pairs, 2s and 2s + 1: every user is then in as many models as out of. Another share is
-    drawn for each model by itself.
+    Shadows 2s and 2s + 1 get complementary halves, so that every user is in as many models as out.
 
     Parameters
     ----------
     n : int
-    share : float
-    S : int
-    rngs : sequence of numpy.random.Generator
-        One for each shadow, so that more shadows leave the first ones as they are.
+        Users.
+    rngs : sequence of S numpy.random.Generator
+        One for each shadow, so that more shadows leave the first ones as they are. S is even.
     """
-    member = np.stack([draw_members(n, share, rng) for rng in rngs[:S]]) if S else np.empty((0, n), np.bool_)
-    if share == 0.5:
-        member[1::2] = ~member[: len(member) - len(member) % 2 : 2]
+    if not rngs:
+        return np.zeros((0, n), np.bool_)
+    member = np.stack([draw_members(n, 0.5, rng) for rng in rngs])
+    member[1::2] = ~member[::2]
     return member
 
 

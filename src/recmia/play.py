@@ -145,7 +145,7 @@ class Game:
         config, audited = self.config, self.split.target.interactions
         trained_on = audited if level != "black-box" else self.shadows[level].interactions
         rngs = [rng_for(self.seed, "pool", s, "members") for s in range(config.shadows)]
-        member = draw_shadow_members(trained_on.n_users, config.member_share, config.shadows, rngs)
+        member = draw_shadow_members(trained_on.n_users, rngs)
         if level != "black-box":
             return [Side(audited, row) for row in member]
         both, never = join_users(trained_on, audited), np.zeros(audited.n_users, np.bool_)
@@ -361,7 +361,7 @@ def play_games(
     )
     ready = []
     for number in todo:
-        errors = [failed[task.key] for task in games[number].tasks if task.key in failed]
+        errors = [failed[key] for task in games[number].tasks for key in task.keys if key in failed]
         if errors:
             plays[number] = errors[0]
             report("attacking", 1)

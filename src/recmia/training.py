@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits
 
 from recmia.errors import ConfigError, RecmiaError
 from recmia.game import Regime, Side, serve
-from recmia.recommenders import RecommenderSettings, make_recommender, used_settings
+from recmia.recommenders import Recommender, RecommenderSettings, make_recommender, used_settings
 from recmia.seeding import rng_for
 
 # Raised whenever the same settings may give other lists or scores than before.
@@ -130,7 +130,7 @@ def run_tasks(
     Returns
     -------
     dict of str to RecmiaError
-        What went wrong, by the key of the task. The other tasks are done.
+        What went wrong, by the key of `Task.keys` that is now missing. All else is done.
 
     Raises
     ------
@@ -149,17 +149,17 @@ def run_tasks(
     work = (joblib.delayed(_train_and_serve)(group, max(1, jobs // processes)) for group in missing.values())
     failed: dict[str, RecmiaError] = {}
     for model_key, served in in_parallel(work, processes):
-        if isinstance(served, RecmiaError):
-            failed |= {task.key: served for task in missing[model_key]}
-        else:
-            for key, arrays in served.items():
+        for key, arrays in served.items():
+            if isinstance(arrays, RecmiaError):
+                failed[key] = arrays
+            else:
                 store[key] = arrays
         done(len(missing[model_key]))
     return failed
 
 
-def in_parallel(work: Iterable[Any], processes: int) -> Iterator[Any]:
-    """Run joblib's delayed calls and yield what they return, in the order in which they end.
+def in_parallel(calls: Iterable[Any], processes: int) -> Iterator[Any]:
+    """Yield what joblib's delayed calls return, each as soon as it is there.
 
     Raises
     ------
@@ -170,7 +170,7 @@ def in_parallel(work: Iterable[Any], processes: int) -> Iterator[Any]:
         # joblib replaces a process whose memory has grown; nothing is lost.
         warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given to the executor")
         try:
-            yield from joblib.Parallel(n_jobs=processes, return_as="generator_unordered")(work)
+            yield from joblib.Parallel(n_jobs=processes, return_as="generator_unordered")(calls)
         except BrokenExecutor as error:
             raise ConfigError(
                 f"one of {processes} worker processes was killed, most likely for want of memory; run again with fewer "
@@ -178,32 +178,42 @@ def in_parallel(work: Iterable[Any], processes: int) -> Iterator[Any]:
             ) from error
 
 
-def _train_and_serve(tasks: Sequence[Task], threads: int) -> tuple[str, dict[str, Arrays] | RecmiaError]:
-    """Run tasks that share a model: its key, and what they put into the store."""
+def _train_and_serve(tasks: Sequence[Task], threads: int) -> tuple[str, dict[str, Arrays | RecmiaError]]:
+    """Run tasks that share a model: its key, and what they put into the store, or why they cannot."""
     first = tasks[0]
-    served: dict[str, Arrays] = {}
-    try:
-        # One BLAS thread: sums then come out alike however many workers there are.
-        with threadpool_limits(1, user_api="blas"):
+    served: dict[str, Arrays | RecmiaError] = {}
+    # One BLAS thread: sums then come out alike however many workers there are.
+    with threadpool_limits(1, user_api="blas"):
+        try:
             model = make_recommender(first.recommender, first.settings, threads=threads)
             model = model.fit(first.side.training_data(), rng=rng_for(*_seeded(first.path), "fit"))
-            for task in tasks:
-                if task.key not in served:
-                    lists = serve(
-                        task.regime,
-                        model,
-                        task.side,
-                        task.k,
-                        exclude_seen=task.exclude_seen,
-                        alpha=task.alpha,
-                        rng=rng_for(*_seeded(task.path), "serve", task.regime),
-                    )
-                    served[task.key] = {"lists": lists}
-                if task.item_vectors and task.vectors_key not in served:
-                    served[task.vectors_key] = {"item_vectors": model.item_vectors}
-    except RecmiaError as error:
-        return first.model_key, error
+        except RecmiaError as error:
+            return first.model_key, {key: error for task in tasks for key in task.keys}
+        for task in tasks:
+            for key in task.keys:
+                if key in served:
+                    continue
+                # What one task asks for in vain may be no concern of the others.
+                try:
+                    served[key] = _ask(model, task, key)
+                except RecmiaError as error:
+                    served[key] = error
     return first.model_key, served
+
+
+def _ask(model: Recommender, task: Task, key: str) -> Arrays:
+    if key == task.vectors_key:
+        return {"item_vectors": model.item_vectors}
+    lists = serve(
+        task.regime,
+        model,
+        task.side,
+        task.k,
+        exclude_seen=task.exclude_seen,
+        alpha=task.alpha,
+        rng=rng_for(*_seeded(task.path), "serve", task.regime),
+    )
+    return {"lists": lists}
 
 
 def _seeded(path: tuple[str | int, ...]) -> tuple[int, *tuple[str | int, ...]]:
