@@ -44,10 +44,12 @@ from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 from recmia.factorization import Factors, SGDSettings, factorize
+from recmia.game import Side
 from recmia.interactions import Interactions
+from recmia.recommenders import RecommenderSettings
 from recmia.recommenders.base import top_k_by_vectors
-from recmia.recommenders.lfm import train_pool
 from recmia.synthetic import SHAPES, synthesize
+from recmia.training import Task, run_tasks
 
 L = 100
 
@@ -356,20 +358,19 @@ def lists(data: Interactions, turns: int) -> Iterator[str]:
             )
 
 
+def run_pool(tasks: list[Task], workers: int) -> None:
+    run_tasks(tasks, store={}, jobs=workers)
+
+
 def pool(name: str, data: Interactions, n_models: int) -> Iterator[str]:
     rng = np.random.default_rng(0)
-    members = [np.flatnonzero(rng.random(data.n_users) < 0.5) for _ in range(n_models)]
-    histories = data.csr()
-
-    def train(workers: int) -> None:
-        rngs = [np.random.default_rng(s) for s in range(n_models)]
-        train_pool(
-            data, SGDSettings(epochs=30), lambda s, model: model.recommend(histories, 100),
-            l=L, members=members, rngs=rngs, workers=workers,
-        )  # fmt: skip
-
+    settings = RecommenderSettings(lfm=SGDSettings(epochs=30), l=L)
+    tasks = [
+        Task("lfm", settings, Side(data, rng.random(data.n_users) < 0.5), "fold-in", 100, True, 0.1, (0, "pool", s))
+        for s in range(n_models)
+    ]
     for workers in (1, 2):
-        seconds, extra = timed(partial(train, workers))
+        seconds, extra = timed(partial(run_pool, tasks, workers))
         yield f"| {name} | {n_models} | {workers} | {seconds:.1f} | {extra:.0f} |"
 
 

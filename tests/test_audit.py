@@ -116,7 +116,7 @@ def test_adding_a_regime_or_an_attack_changes_no_score(quick: AuditResult, small
         {"attacks": []},
         {"member_share": 0.3},
         {"split": "shared"},
-        {"attacks": ["list-lr-offline", "rmia"], "shadows": 7},
+        {"attacks": ["list-lr-offline", "rmia"], "shadows": 6},
         {"target": "als", "shadow": "lfm", "knowledge": ["white-box", "grey-box"]},
         {"targets": 3, "attacks": ["distance"], "shadows": 0},
     ],
@@ -174,8 +174,8 @@ def test_progress_ends_at_the_total(small: Interactions) -> None:
         ({"knowledge": ["greybox"]}, "unknown level of knowledge 'greybox'; did you mean 'grey-box'"),
         ({"knowledge": []}, "knowledge: .*at least 1"),
         ({"targets": 0}, "targets: .*greater than or equal to 1"),
-        ({"shadows": 7}, "^too few shadow models: list-lr needs 8; got 7; raise shadows, or name other attacks$"),
-        ({"shadows": 5, "attacks": ["rmia", "list-lr"]}, "rmia needs 6, list-lr needs 8; got 5"),
+        ({"shadows": 6}, "^too few shadow models: list-lr needs 8; got 6; raise shadows, or name other attacks$"),
+        ({"shadows": 4, "attacks": ["rmia", "list-lr"]}, "rmia needs 6, list-lr needs 8; got 4"),
         ({"split": "shared", "item_vectors": "public", **QUICK}, "sets no public part aside"),
     ],
     ids=str,
@@ -358,7 +358,7 @@ def test_a_game_is_not_played_twice(small: Interactions, quick: AuditResult, mon
     changes: list[dict[str, Any]] = [
         {"attacks": ("mlp",)}, {"mlp": {"epochs": 6}}, {"rank_weights": "linear"}, {"item_vectors": "all"},
         {"knowledge": ("black-box",)}, {"regimes": ("fold-in",)}, {"seed": 5}, {"split": "shared"}, {"k": 9}, {"l": 9},
-        {"lfm": {"epochs": 4}}, {"targets": 2}, {"shadows": 9}, {"min_interactions": 30}, {"member_share": 0.4},
+        {"lfm": {"epochs": 4}}, {"targets": 2}, {"shadows": 10}, {"min_interactions": 30}, {"member_share": 0.4},
         {"shadow": "als"}, {"target": "als"}, {"exclude_seen": False}, {"alpha": 0.2},
     ]  # fmt: skip
     played = {game(small).key}

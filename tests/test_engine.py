@@ -15,7 +15,7 @@ from recmia.errors import ConfigError, DataError, DivergedError, ProtocolError
 from recmia.factorization import Factors, SGDSettings, _Grid, _train_blocks, factorize
 from recmia.interactions import IdMap, Interactions
 from recmia.recommenders.base import top_k, top_k_by_vectors
-from recmia.recommenders.lfm import LFM, train_pool
+from recmia.recommenders.lfm import LFM
 from recmia.synthetic import synthesize
 
 Float64 = npt.NDArray[np.float64]
@@ -86,13 +86,6 @@ def test_same_bits_for_any_number_of_threads(data: Interactions, kind: dict[str,
     assert equal(one, two)
     assert equal(one, nine)
     assert not equal(one, factorize(data, how, l=33, rng=np.random.default_rng(2), threads=2))
-
-
-@pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_some_users_are_as_their_copy(data: Interactions, kind: dict[str, Any]) -> None:
-    users, how = np.arange(0, data.n_users, 2), SGDSettings(epochs=2, **kind)
-    view = factorize(data, how, l=5, rng=np.random.default_rng(1), users=users)
-    assert equal(view, factorize(data.restrict(users), how, l=5, rng=np.random.default_rng(1)))
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -166,7 +159,7 @@ def negatives_counted(data: Interactions, n_negatives: int) -> npt.NDArray[np.in
     With p_u the u-th unit vector, every q all ones, no regularisation and a tiny learning rate, a positive has error
     0 and a negative (u, j) takes the learning rate off q_j[u] alone.
     """
-    grid, rng, rate = _Grid.of(data, None, 32, n_negatives), np.random.default_rng(8), np.float32(1e-5)
+    grid, rng, rate = _Grid.of(data, 32, n_negatives), np.random.default_rng(8), np.float32(1e-5)
     known_items = np.flatnonzero(grid.known).astype(np.int32)
     counts = np.empty((EPOCHS_COUNTED, data.n_users, data.n_items), np.int64)
     for epoch in range(EPOCHS_COUNTED):
@@ -218,7 +211,7 @@ def test_negatives_are_uniform_over_unseen_known_items(n_negatives: int) -> None
 
 
 def test_blocks_of_a_stratum_share_nothing_and_cover_all(data: Interactions) -> None:
-    grid = _Grid.of(data, None, 128, 1)
+    grid = _Grid.of(data, 128, 1)
     visits, user_cuts, strata = grid.shuffle(np.random.default_rng(0))
     bands = len(grid.item_cuts) - 1
     assert sorted(visits) == list(range(data.n_users))
@@ -268,50 +261,18 @@ def test_refusals(data: Interactions) -> None:
         fit(threads=0)
     with pytest.raises(ValueError, match="epochs"):
         SGDSettings(epochs=0)
-    for users in ([], [3, 2], [1, 1], [-1, 2], [0, 300]):
-        with pytest.raises(DataError, match=r"ascending rows in 0\.\.299"):
-            fit(users=np.array(users, np.int64))
 
 
 def test_users_without_an_interaction(data: Interactions) -> None:
     padded = Interactions(data.user, data.item, data.value, None, IdMap(np.arange(302)), data.items)
-    with pytest.raises(DataError, match="none of the 2 users has an interaction"):
-        factorize(padded, SGDSettings(), l=4, rng=np.random.default_rng(0), users=np.array([300, 301]))
-    factors = factorize(padded, SGDSettings(epochs=1), l=4, rng=np.random.default_rng(0), users=np.arange(290, 302))
-    assert factors.user.shape == (12, 4)
+    factors = factorize(padded, SGDSettings(epochs=1), l=4, rng=np.random.default_rng(0))
+    assert factors.user.shape == (302, 4)
 
 
 def test_two_to_the_31_interactions_are_refused() -> None:
     many, values = np.broadcast_to(np.int32(0), 2**31), np.broadcast_to(np.float32(1), 2**31)  # takes no memory
     with pytest.raises(DataError, match="2147483648 interactions are more than"):
         Interactions(many, many, values, None, IdMap(np.arange(1)), IdMap(np.arange(1)))
-
-
-def test_pool_is_the_same_for_any_number_of_workers(data: Interactions) -> None:
-    rng = np.random.default_rng(6)
-    members = [np.flatnonzero(rng.random(data.n_users) < 0.5) for _ in range(5)]
-
-    def lists(workers: int) -> list[npt.NDArray[np.int32]]:
-        return train_pool(
-            data, SGDSettings(epochs=2), lambda s, model: model.recommend(data.csr(), 10), l=12, members=members,
-            rngs=[np.random.default_rng(s) for s in range(5)], workers=workers,
-        )  # fmt: skip
-
-    one, two, seven = lists(1), lists(2), lists(7)
-    np.testing.assert_array_equal(one, two)
-    np.testing.assert_array_equal(one, seven)
-    alone = LFM(SGDSettings(epochs=2), l=12).fit(data.restrict(members[3]), rng=np.random.default_rng(3))
-    np.testing.assert_array_equal(one[3], alone.recommend(data.csr(), 10))
-    with pytest.raises(ConfigError, match="5 models, 0 generators and 1 workers"):
-        train_pool(data, SGDSettings(), lambda s, model: s, l=2, members=members, rngs=[])
-
-
-def test_pool_passes_errors_on(data: Interactions) -> None:
-    with pytest.raises(DivergedError):
-        train_pool(
-            data, SGDSettings(learning_rate=50), lambda s, model: s, l=2, members=[np.arange(20)] * 2,
-            rngs=[np.random.default_rng(s) for s in range(2)], workers=2,
-        )  # fmt: skip
 
 
 def ranked(scores: npt.NDArray[np.float32], allowed: npt.NDArray[np.bool_], k: int) -> npt.NDArray[np.int32]:

@@ -118,36 +118,29 @@ def test_split_shared(small: Interactions, rng: np.random.Generator) -> None:
         split_game(small.restrict(np.arange(19)), unit="shared", rng=rng)
 
 
-def shadow_members(n: int, share: float, S: int) -> Any:
-    return draw_shadow_members(n, share, S, [rng_for(0, "shadow members", s) for s in range(S)])
+def shadow_members(n: int, S: int) -> Any:
+    return draw_shadow_members(n, [rng_for(0, "shadow members", s) for s in range(S)])
 
 
 def test_halves_come_in_complementary_pairs() -> None:
     for n in (60, 61):
-        member = shadow_members(n, 0.5, 10)
+        member = shadow_members(n, 10)
         assert member.shape == (10, n)
         np.testing.assert_array_equal(member[1::2], ~member[::2])
         assert (member.sum(axis=0) == 5).all()
         assert set(member.sum(axis=1).tolist()) <= {n // 2, n - n // 2}
         assert len(np.unique(member, axis=0)) == 10
     # Different pairs know nothing of each other.
-    first = shadow_members(1000, 0.5, 20)[::2]
+    first = shadow_members(1000, 20)[::2]
     agreement = (first[:, None] == first[None]).mean(axis=2)[np.triu_indices(10, 1)]
     assert abs(agreement - 0.5).max() < 5 * 0.5 / np.sqrt(1000)
 
 
-@pytest.mark.parametrize("share", [0.5, 0.3])
-def test_more_shadows_leave_the_first_as_they_are(share: float) -> None:
-    many = shadow_members(60, share, 16)
-    for few in range(17):
-        np.testing.assert_array_equal(shadow_members(60, share, few), many[:few])
-    assert (many.sum(axis=1) == round(60 * share)).all()
-    assert (many[0] == draw_members(60, share, rng_for(0, "shadow members", 0))).all()
-
-
-def test_another_share_is_drawn_for_each_shadow() -> None:
-    member = shadow_members(60, 0.3, 10)
-    assert not (member[1::2] == ~member[::2]).all(axis=1).any()
+def test_more_shadows_leave_the_first_as_they_are() -> None:
+    many = shadow_members(60, 16)
+    for few in range(0, 17, 2):
+        np.testing.assert_array_equal(shadow_members(60, few), many[:few])
+    np.testing.assert_array_equal(many[0], draw_members(60, 0.5, rng_for(0, "shadow members", 0)))
 
 
 def test_a_synthetic_population_follows_public_statistics(small: Interactions) -> None:

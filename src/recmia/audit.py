@@ -33,6 +33,7 @@ from recmia.evaluation import (
     roc,
     tpr_at_fpr,
 )
+from recmia.game import with_items_of
 from recmia.interactions import Interactions
 from recmia.play import Game, Play, play_games, work_units
 from recmia.provenance import peak_memory, versions
@@ -221,7 +222,8 @@ def audit(
     started = time.perf_counter()
     interactions, cleaning = load_candidates(config, given)
     seconds = {"load": time.perf_counter() - started}
-    games = [Game(config, interactions, seed) for seed in range(config.seed, config.seed + config.seeds)]
+    black_box = load_black_box(config, interactions)
+    games = [Game(config, interactions, seed, black_box) for seed in range(config.seed, config.seed + config.seeds)]
     report.total = work_units(games)
     started = time.perf_counter()
     plays = play_games(games, store={} if store is None else store, jobs=jobs, report=report)
@@ -235,6 +237,15 @@ def load_candidates(config: AuditConfig, given: Interactions | None = None) -> t
         return clean(given.frame(), IN_MEMORY, config.min_interactions)
     data = load(config.dataset, columns=config.columns, min_interactions=config.min_interactions, seed=config.seed)
     return data.interactions, data.report
+
+
+def load_black_box(config: AuditConfig, audited: Interactions) -> Interactions | None:
+    """Load the data of a black-box attacker, if there is one with data, over the items of the audited data."""
+    if "black-box" not in config.knowledge or not config.black_box_data:
+        return None
+    return with_items_of(
+        load(config.black_box_data, min_interactions=config.min_interactions).interactions, audited.items
+    )
 
 
 def join_plays(

@@ -36,7 +36,12 @@ class AuditConfig(RecommenderSettings):
     knowledge: tuple[Knowledge, ...] = Field(
         ("grey-box",), min_length=1, description="What the attacker knows: black-box, grey-box, white-box."
     )
-    shadows: int = Field(16, ge=0, description="Shadow models for each attack that needs many (list-lr, rmia).")
+    black_box_data: str = Field(
+        "", description="Data set of the black-box attacker, items known by id (else drawn from public statistics)."
+    )
+    shadows: int = Field(
+        16, ge=0, multiple_of=2, description="Shadow models, each on half of the users, for list-lr and rmia."
+    )
     targets: int = Field(
         1, ge=1, description="Independent targets a seed (other members, other training); 20 or so show single users."
     )

@@ -123,7 +123,6 @@ def factorize(
     l: int,  # noqa: E741
     rng: np.random.Generator,
     threads: int = 1,
-    users: npt.NDArray[np.integer] | None = None,
 ) -> Factors:
     """Factorise interactions into vectors of length `l`.
 
@@ -138,22 +137,17 @@ def factorize(
     threads : int
         How many threads train, at least 1; no more than the grid's bands (8 or more) find work. The result does not
         depend on it.
-    users : int, shape (m,), optional
-        Train on these users alone (ascending rows without repeats): the same as on ``interactions.restrict(users)``,
-        without the copy.
 
     Returns
     -------
     Factors
-        Of the m users, if `users` is given.
 
     Raises
     ------
     ConfigError
         If ``l < 1`` or ``threads < 1``.
     DataError
-        If explicit feedback is asked of data without ratings, or `users` is empty, unsorted, out of range or without
-        an interaction.
+        If explicit feedback is asked of data without ratings.
     DivergedError
         If a factor stops being finite.
     """
@@ -168,7 +162,7 @@ def factorize(
             "name the rating column, or train with feedback = 'implicit'"
         )
     width, n_negatives = -(-l // _LANES) * _LANES, 0 if explicit else settings.n_negatives
-    grid = _Grid.of(interactions, users, width, n_negatives)
+    grid = _Grid.of(interactions, width, n_negatives)
     n_users, n_items = len(grid.load), interactions.n_items
     P, Q = _start(n_users, l, width, settings.init_std, rng), _start(n_items, l, width, settings.init_std, rng)
     Q[~grid.known] = 0
@@ -262,22 +256,12 @@ class _Grid:
     mean: float
 
     @classmethod
-    def of(
-        cls, interactions: Interactions, users: npt.NDArray[np.integer] | None, width: int, n_negatives: int
-    ) -> _Grid:
-        """Cut the interactions of these users (None: of all)."""
-        if users is None:
-            users = np.arange(interactions.n_users)
-        elif len(users) == 0 or users[0] < 0 or users[-1] >= interactions.n_users or (np.diff(users) <= 0).any():
-            raise DataError(
-                f"users must be ascending rows in 0..{interactions.n_users - 1}, without repeats and at least one; "
-                f"got {len(users)} rows"
-            )
-        first = np.searchsorted(interactions.user, np.asarray(users, np.int32), side="left")
-        last = np.searchsorted(interactions.user, np.asarray(users, np.int32), side="right")
+    def of(cls, interactions: Interactions, width: int, n_negatives: int) -> _Grid:
+        """Cut the interactions."""
+        users = np.arange(interactions.n_users, dtype=np.int32)
+        first = np.searchsorted(interactions.user, users, side="left")
+        last = np.searchsorted(interactions.user, users, side="right")
         load = last - first
-        if load.sum() == 0:
-            raise DataError(f"none of the {len(users)} users has an interaction")
         counts, mean = _count_items(first, last, interactions.item, interactions.value, interactions.n_items)
         known = counts > 0
         bands = int(np.clip(interactions.n_items * width * 4 // _BAND_BYTES, _FEWEST_BANDS, _MOST_BANDS))

@@ -15,7 +15,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from recmia.errors import ConfigError, ProtocolError, RecmiaError, TooFewUsersError, nearest
+from recmia.errors import ConfigError, DataError, ProtocolError, RecmiaError, TooFewUsersError, nearest
 from recmia.interactions import Bool, IdMap, Int32, Interactions
 from recmia.observation import describe
 from recmia.recommenders.base import Recommender, check_recommendations
@@ -156,23 +156,22 @@ def draw_members(n: int, share: float, rng: np.random.Generator) -> Bool:
     return member
 
 
-def draw_shadow_members(n: int, share: float, S: int, rngs: Sequence[np.random.Generator]) -> Bool:
-    """Draw the members of S shadow models: bool, shape (S, n).
+def draw_shadow_members(n: int, rngs: Sequence[np.random.Generator]) -> Bool:
+    """Draw the members of shadow models: bool, shape (S, n).
 
-    Halves come in complementary pairs, 2s and 2s + 1: every user is then in as many models as out of. Another share is
-    drawn for each model by itself.
+    Shadows 2s and 2s + 1 get complementary halves, so that every user is in as many models as out.
 
     Parameters
     ----------
     n : int
-    share : float
-    S : int
-    rngs : sequence of numpy.random.Generator
-        One for each shadow, so that more shadows leave the first ones as they are.
+        Users.
+    rngs : sequence of S numpy.random.Generator
+        One for each shadow, so that more shadows leave the first ones as they are. S is even.
     """
-    member = np.stack([draw_members(n, share, rng) for rng in rngs[:S]]) if S else np.empty((0, n), np.bool_)
-    if share == 0.5:
-        member[1::2] = ~member[: len(member) - len(member) % 2 : 2]
+    if not rngs:
+        return np.zeros((0, n), np.bool_)
+    member = np.stack([draw_members(n, 0.5, rng) for rng in rngs])
+    member[1::2] = ~member[::2]
     return member
 
 
@@ -332,6 +331,37 @@ def synthetic_population(public: Interactions, n_users: int, *, rng: np.random.G
         IdMap(np.arange(n_users)),
         public.items,
         public.rated,
+    )
+
+
+def with_items_of(other: Interactions, items: IdMap) -> Interactions:
+    """Take another data set as one over these items, which are known by their ids; what is unknown is left out.
+
+    Raises
+    ------
+    DataError
+        If no item is known, or the ids are of another kind.
+    """
+    if items.ids.dtype.kind != other.items.ids.dtype.kind:
+        raise DataError(
+            f"the item ids of the two data sets are of different kinds: {items.ids.dtype} and {other.items.ids.dtype}"
+        )
+    order = np.argsort(items.ids)
+    place = np.minimum(np.searchsorted(items.ids, other.items.ids, sorter=order), len(items) - 1)
+    row = np.where(items.ids[order[place]] == other.items.ids, order[place], -1).astype(np.int32)
+    kept = np.flatnonzero(row[other.item] >= 0)
+    if not len(kept):
+        raise DataError("the two data sets have no item id in common")
+    kept = kept[np.lexsort((row[other.item[kept]], other.user[kept]))]
+    users, user = np.unique(other.user[kept], return_inverse=True)
+    return Interactions(
+        user.astype(np.int32),
+        row[other.item[kept]],
+        other.value[kept],
+        None if other.time is None else other.time[kept],
+        other.users.take(users),
+        items,
+        other.rated,
     )
 
 

@@ -97,12 +97,19 @@ class Game:
     interactions : Interactions
         Of all candidates.
     seed : int
+    black_box : Interactions, optional
+        Of the black-box attacker, over the same items; else its users are drawn.
     splits : dict
         Splits that were made before; games that share one do not make it again.
     """
 
     def __init__(
-        self, config: AuditConfig, interactions: Interactions, seed: int, splits: dict[Any, Split] | None = None
+        self,
+        config: AuditConfig,
+        interactions: Interactions,
+        seed: int,
+        black_box: Interactions | None = None,
+        splits: dict[Any, Split] | None = None,
     ) -> None:
         self.config, self.seed = config, seed
         splits = {} if splits is None else splits
@@ -118,24 +125,27 @@ class Game:
         again = range(1, config.targets)
         members = [draw_members(audited.n_users, config.member_share, rng_for(seed, "members", t)) for t in again]
         self.targets = [self.split.target, *(Side(audited, member) for member in members)]
-        self.shadows: dict[Knowledge, Side] = {level: self._shadow_side(level) for level in config.knowledge}
+        self.shadows: dict[Knowledge, Side] = {level: self._shadow_side(level, black_box) for level in config.knowledge}
         self.pools: dict[Knowledge, list[Side]] = {}
         if config.pool_attacks:
             self.pools = {level: self._pool_sides(level) for level in config.knowledge}
         self._all = interactions
 
-    def _shadow_side(self, level: Knowledge) -> Side:
+    def _shadow_side(self, level: Knowledge, black_box: Interactions | None) -> Side:
         if level != "black-box":
             return self.split.shadow
-        n = self.split.shadow.interactions.n_users
-        drawn = synthetic_population(self.split.shadow.interactions, n, rng=rng_for(self.seed, "black-box"))
-        return Side(drawn, draw_members(n, self.config.member_share, rng_for(self.seed, "black-box", "members")))
+        known = self.split.shadow.interactions
+        data = black_box
+        if data is None:
+            data = synthetic_population(known, known.n_users, rng=rng_for(self.seed, "black-box"))
+        member = draw_members(data.n_users, self.config.member_share, rng_for(self.seed, "black-box", "members"))
+        return Side(data, member)
 
     def _pool_sides(self, level: Knowledge) -> list[Side]:
         config, audited = self.config, self.split.target.interactions
         trained_on = audited if level != "black-box" else self.shadows[level].interactions
         rngs = [rng_for(self.seed, "pool", s, "members") for s in range(config.shadows)]
-        member = draw_shadow_members(trained_on.n_users, config.member_share, config.shadows, rngs)
+        member = draw_shadow_members(trained_on.n_users, rngs)
         if level != "black-box":
             return [Side(audited, row) for row in member]
         both, never = join_users(trained_on, audited), np.zeros(audited.n_users, np.bool_)
@@ -179,10 +189,11 @@ class Game:
         """Digest of all that the scores depend on."""
         config = self.config
         tables = {name: used_settings(name, config) for name in (config.target, config.shadow, "lfm")}
-        elsewhere = {*RecommenderSettings.model_fields, "dataset", "columns", "seeds", "seed"}
+        elsewhere = {*RecommenderSettings.model_fields, "dataset", "black_box_data", "columns", "seeds", "seed"}
         return digest(
             {
                 "data": self._all.fingerprint(),
+                "shadows": {level: side.interactions.fingerprint() for level, side in self.shadows.items()},
                 "seed": self.seed,
                 "recommenders": tables,
                 **config.model_dump(mode="json", exclude=elsewhere),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
+import warnings
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
@@ -166,15 +167,18 @@ def in_parallel(calls: Iterable[Any], processes: int) -> Iterator[Any]:
     ConfigError
         If a worker process is killed, which is what systems do where memory runs out.
     """
-    try:
-        yield from joblib.Parallel(
-            n_jobs=processes, return_as="generator_unordered", initializer=_leave_interrupts_to_the_parent
-        )(calls)
-    except BrokenExecutor as error:
-        raise ConfigError(
-            f"one of {processes} worker processes was killed, most likely for want of memory; run again with fewer "
-            "jobs: what is in the store is not computed anew"
-        ) from error
+    with warnings.catch_warnings():
+        # joblib replaces a process whose memory has grown; nothing is lost.
+        warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given to the executor")
+        try:
+            yield from joblib.Parallel(
+                n_jobs=processes, return_as="generator_unordered", initializer=_leave_interrupts_to_the_parent
+            )(calls)
+        except BrokenExecutor as error:
+            raise ConfigError(
+                f"one of {processes} worker processes was killed, most likely for want of memory; run again with fewer "
+                "jobs: what is in the store is not computed anew"
+            ) from error
 
 
 def _leave_interrupts_to_the_parent() -> None:

@@ -51,16 +51,16 @@ class PoolAttack(ABC):
         What tables call it.
     min_shadows : int
         Fewest shadow models that `fit` accepts.
+    online : bool
+        Whether `fit` needs users that were in training in some shadows and out of it in others.
     offline : bool, shape (n,)
         After `fit`: users that were in training in every shadow, or in none.
-    shadow_scores : float64, shape (S, n), optional
-        After `fit`: out-of-fold scores of the shadows, from an attack that has them anyway.
     """
 
     name: str
     min_shadows: ClassVar[int]
+    online: bool = True
     offline: Bool
-    shadow_scores: Float64 | None = None
 
     @abstractmethod
     def fit(self, pool: ShadowPool, *, rng: np.random.Generator) -> Self:
@@ -70,6 +70,8 @@ class PoolAttack(ABC):
         ------
         TooFewShadowsError
             For fewer shadow models than `min_shadows`.
+        ProtocolError
+            If the attack is `online` and all users are `offline`.
         """
 
     @abstractmethod
@@ -88,7 +90,7 @@ class PoolAttack(ABC):
         """
 
     def check_pool(self, pool: ShadowPool) -> None:
-        """Refuse a pool that is too small, and note who can only be scored offline."""
+        """Refuse a pool that the attack cannot learn from, and note who can only be scored offline."""
         if len(pool) < self.min_shadows:
             raise TooFewShadowsError(
                 f"the attack {self.name} needs at least {self.min_shadows} shadow models; got {len(pool)}",
@@ -96,6 +98,11 @@ class PoolAttack(ABC):
             )
         n_in = pool.member.sum(axis=0)
         self.offline = (n_in == 0) | (n_in == len(pool))
+        if self.online and self.offline.all():
+            raise ProtocolError(
+                f"the attack {self.name} learns from users that are in training in some shadows and out of it in "
+                f"others, and none of the {pool.n_users} users is; list-lr-offline and rmia do without"
+            )
 
 
 def cross_scores(make: Callable[[], PoolAttack], pool: ShadowPool, *, rng: np.random.Generator) -> Float64:
@@ -115,9 +122,21 @@ def cross_scores(make: Callable[[], PoolAttack], pool: ShadowPool, *, rng: np.ra
     Returns
     -------
     float64, shape (S, n)
+
+    Raises
+    ------
+    ProtocolError
+        If S is odd, or a user is not in training in equally many shadows of each pair.
+    TooFewShadowsError
+        If what is left without one fold is too small for the attack.
     """
-    pairs = (len(pool) + 1) // 2
-    fold = np.arange(len(pool)) // 2 % min(_POOL_FOLDS, pairs)
+    if len(pool) % 2 or (pool.member[::2].astype(int) + pool.member[1::2] != pool.member[:2].sum(axis=0)).any():
+        raise ProtocolError(
+            "shadows 2i and 2i + 1 must be trained on complementary halves of the users (but for users that are in all "
+            f"shadows, or in none), or scores of held-out shadows betray their labels by counts; these {len(pool)} "
+            "shadows are not such pairs"
+        )
+    fold = np.arange(len(pool)) // 2 % min(_POOL_FOLDS, len(pool) // 2)
     scores = np.empty(pool.member.shape)
     for number, own in enumerate(rng.spawn(int(fold.max()) + 1)):
         attack = make().fit(pool.take(np.flatnonzero(fold != number)), rng=own)
@@ -149,9 +168,9 @@ def run_pool_attack(
     Raises
     ------
     TooFewShadowsError
-        If there are fewer than two pairs beyond the fewest that the attack accepts.
+        If there is no pair beyond the fewest shadows that the attack accepts.
     ProtocolError
-        If an attack returns scores of the wrong shape or not finite.
+        As `cross_scores`, and if an attack returns scores of the wrong shape or not finite.
     """
     fit_rng, cross_rng = rng.spawn(2)
     attack = make()
@@ -162,8 +181,7 @@ def run_pool_attack(
             estimate=attack.min_shadows + 2,
         )
     attack.fit(pool, rng=fit_rng)
-    held_out = attack.shadow_scores
-    shadow_scores = cross_scores(make, pool, rng=cross_rng) if held_out is None else held_out
+    shadow_scores = cross_scores(make, pool, rng=cross_rng)
     target_scores = attack.score(lists)
     for scores, shape in ((shadow_scores, pool.member.shape), (target_scores, lists.shape[:2])):
         if scores.shape != shape:

@@ -32,9 +32,10 @@ import numba
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
+from threadpoolctl import threadpool_limits
 
 from recmia.attacks.base import Bool, Float64, PoolAttack, cross_scores
-from recmia.errors import NotFittedError
+from recmia.errors import NotFittedError, ProtocolError
 from recmia.observation import ShadowPool
 
 Int32 = npt.NDArray[np.int32]
@@ -109,6 +110,18 @@ class _Linear:
 
     def score(self, lists: Int32) -> Float64:
         """Score R lists of each user, int32, shape (R, n, k): float64, shape (R, n)."""
+        # The loops below check no bounds.
+        n, k = len(self.ends) - 1, len(self.h)
+        if lists.ndim != 3 or lists.shape[1:] != (n, k) or lists.dtype != np.int32:
+            raise ProtocolError(
+                f"lists to score must be int32[R, {n}, {k}], the users and the list length of the shadow pool; "
+                f"got {lists.dtype}{list(lists.shape)}"
+            )
+        if lists.size and not -1 <= lists.min() <= lists.max() < self.n_items:
+            raise ProtocolError(
+                f"lists to score hold items in {lists.min()}..{lists.max()}; allowed are the items of the shadow pool, "
+                f"0..{self.n_items - 1}, and -1 as padding"
+            )
         sums = _sum_weights(
             np.ascontiguousarray(lists.transpose(1, 0, 2)), self.h, self.ends, self.item, self.weight, self.default,
             self.n_items,
@@ -123,8 +136,12 @@ class Surprise(PoolAttack):
 
     .. math:: p_{out}(i) = \frac{c_{out}(i) + 1/2}{n_{out} + 1}
 
-    is how often the lists made without u hold item i. Each OUT list is judged by the other OUT lists; to every other
-    list, p_out is scaled to as many. In and out of training, the surprise of u's lists is taken for Gaussian,
+    is how often the lists that judge it, all made without u, hold item i. (Where lists end early, the sum over a list
+    is divided by the mean length of u's shadow lists.) Each OUT list is judged by the other OUT lists. Every other list
+    is judged by all OUT lists but one, and its surprise is the mean over which one is left out: so the expected
+    surprise of an OUT list is that of a list by another model trained without u, with however few shadows.
+
+    In and out of training, the surprise of u's lists is taken for Gaussian,
     :math:`t \sim N(m_u \pm d_u / 2, \sigma^2)`, with one variance for all users. A handful of lists says little about
     d_u, so it is estimated by its posterior mean in a population of users, :math:`d_u \sim N(d, \tau^2)` (empirical
     Bayes, by moments):
@@ -132,13 +149,16 @@ class Surprise(PoolAttack):
     .. math:: s_u = \frac{d_u}{\sigma^2} (t - m_u), \qquad
               d_u = d + \frac{\tau^2}{\tau^2 + \sigma^2 (1/n_{in} + 1/n_{out})} (\hat d_u - d).
 
-    A user with OUT lists only has d_u = d. One with IN lists only is judged by these, and the score changes its sign.
+    A user with OUT lists only has d_u = d. One with fewer than two OUT lists is judged by all of its lists, with IN and
+    OUT exchanged: d is then what the others' OUT lists are found to be to their IN lists, and the score changes its
+    sign. Which way that points depends on the recommender: among users of an LFM, those in training are the more
+    surprising to either kind of lists.
 
     Parameters
     ----------
     online : bool
         Whether IN lists are used. Without them, all users have the same d_u, and the score is the surprise beyond
-        u's usual one.
+        u's usual one, whatever the lists that judge it.
     """
 
     min_shadows: ClassVar[int] = 4
@@ -147,25 +167,23 @@ class Surprise(PoolAttack):
         self.name = "list-lr-surprise" if online else "list-lr-offline"
         self.online = online
         self._linear: _Linear | None = None
-        self.usual = np.empty(0)
+        self.gap, self.usual = 1.0, np.empty(0)
 
     def fit(self, pool: ShadowPool, *, rng: np.random.Generator) -> Self:
         """Count the lists without each user, and learn what membership does to the surprise."""
         self.check_pool(pool)
-        always = pool.member.all(axis=0)
+        always = (~pool.member).sum(axis=0) < 2
         into = pool.member & ~always
         tally = _Tally.of(pool, into, np.ones(pool.lists.shape[2]))
         n_out, n_in = tally.shadows
         listed = np.maximum((pool.lists >= 0).sum(axis=2).mean(axis=0), 1)
-        # One OUT list fewer, as when an OUT list is judged by the others.
-        judges = np.maximum(n_out - 1, 1)
-        rate = tally.total[0] * tally.spread(judges / n_out)
-        common = tally.spread(np.log(judges + 1))
+        count, all_out = tally.total[0], tally.spread(n_out)
+        with_it, without = np.log(count + 0.5), np.log(np.maximum(count - 1, 0) + 0.5)
         own, other = (
-            _Linear(tally.ends, tally.item, (common - np.log(count + 0.5)) / tally.spread(listed),
-                    (np.log(judges + 1) - np.log(0.5)) / listed, np.zeros_like(n_out), np.ones(pool.lists.shape[2]),
+            _Linear(tally.ends, tally.item, (np.log(all_out) - log_count) / tally.spread(listed),
+                    (np.log(n_out) - np.log(0.5)) / listed, np.zeros_like(n_out), np.ones(pool.lists.shape[2]),
                     pool.n_items)
-            for count in (np.maximum(tally.total[0] - 1, 0), rate)
+            for log_count in (without, with_it + count / all_out * (without - with_it))
         )  # fmt: skip
         surprise = np.where(into, other.score(pool.lists), own.score(pool.lists))
         mean_out = np.where(into, 0, surprise).sum(axis=0) / n_out
@@ -181,9 +199,15 @@ class Surprise(PoolAttack):
             told = max(float(found.var() - noise[both].mean()), 0.0)
             gap = np.full_like(n_out, found.mean())
             gap[both] += told / (told + noise[both]) * (found - found.mean())
-            middle = np.where(both, (mean_in + mean_out) / 2, mean_out + gap / 2)
-        self.usual = ((surprise - mean_out) / np.sqrt(variance))[~into]
-        slope = gap / (variance if self.online else np.sqrt(variance)) * np.where(always, -1.0, 1.0)
+            self.gap = float(found.mean())
+            if always.any():
+                turned = ShadowPool(pool.lists[:, both], ~pool.member[:, both], pool.n_items)
+                gap[always] = -Surprise().fit(turned, rng=rng).gap
+            middle = np.where(both, (mean_in + mean_out) / 2, mean_out + np.where(always, -gap, gap) / 2)
+        # Against the mean of the other OUT lists, as a target's list is against lists that do not include it.
+        beyond = (surprise - mean_out) * n_out / (n_out - 1) / np.sqrt(variance)
+        self.usual = beyond[~into & ~always]
+        slope = gap / (variance if self.online else np.sqrt(variance))
         self._linear = _Linear(
             tally.ends, tally.item, other.weight * tally.spread(slope), other.default * slope, -middle * slope,
             other.h, pool.n_items,
@@ -229,7 +253,7 @@ class Counts(_ItemWeights):
     """
 
     name = "list-lr-counts"
-    min_shadows: ClassVar[int] = 2
+    min_shadows: ClassVar[int] = 4
 
     def _weigh(self, pool: ShadowPool) -> _Linear:
         tally = _Tally.of(pool, pool.member, np.ones(pool.lists.shape[2]))
@@ -242,7 +266,8 @@ class Counts(_ItemWeights):
 class Ranks(_ItemWeights):
     r"""A Gaussian for each user and item on :math:`x = 1 / \log_2(1 + rank)`, 0 where the item is not listed.
 
-    Means in and out are drawn to their common mean by a = 2 pseudo-shadows; the variance is common to both.
+    Means in and out are drawn to their common mean by a = 2 pseudo-shadows; the variance is that of all lists, and
+    0.01.
     """
 
     name = "list-lr-ranks"
@@ -271,19 +296,21 @@ class Ridge(_ItemWeights):
         S, n, k = pool.lists.shape
         tally = _Tally.of(pool, pool.member, np.ones(k))
         weight, constant = np.empty(len(tally.item)), np.empty(len(tally.item))
-        for u in range(n):
-            part = slice(tally.ends[u], tally.ends[u + 1])
-            shown = pool.lists[:, u]
-            ends = np.concatenate([[0], np.cumsum((shown >= 0).sum(axis=1))])
-            presence = sparse.csr_array((np.ones(ends[-1]), shown[shown >= 0], ends), shape=(S, pool.n_items))
-            X = presence[:, tally.item[part]].toarray()
-            mean = X.mean(axis=0)
-            X -= mean
-            kernel = X @ X.T
-            y = np.where(pool.member[:, u], 1.0, -1.0)
-            dual = np.linalg.solve(kernel + max(float(np.trace(kernel)) / S, 1e-9) * np.eye(S), y - y.mean())
-            weight[part] = X.T @ dual
-            constant[part] = -mean * weight[part]
+        # What BLAS splits among threads has other last bits.
+        with threadpool_limits(1, user_api="blas"):
+            for u in range(n):
+                part = slice(tally.ends[u], tally.ends[u + 1])
+                shown = pool.lists[:, u]
+                ends = np.concatenate([[0], np.cumsum((shown >= 0).sum(axis=1))])
+                presence = sparse.csr_array((np.ones(ends[-1]), shown[shown >= 0], ends), shape=(S, pool.n_items))
+                X = presence[:, tally.item[part]].toarray()
+                mean = X.mean(axis=0)
+                X -= mean
+                kernel = X @ X.T
+                y = np.where(pool.member[:, u], 1.0, -1.0)
+                dual = np.linalg.solve(kernel + max(float(np.trace(kernel)) / S, 1e-9) * np.eye(S), y - y.mean())
+                weight[part] = X.T @ dual
+                constant[part] = -mean * weight[part]
         return _linear(tally, weight, constant, np.ones(k), pool.n_items)
 
 
@@ -292,7 +319,8 @@ class ListLR(PoolAttack):
 
     How much each is to be trusted depends on the recommender and on the number of shadows. So pairs of shadows are held
     out in turn, scored by the three as fitted on the rest, and a logistic regression on these scores learns the
-    weights, the same for all users. The score is its log odds: above 0, membership is the better bet.
+    weights, the same for all users. The score is its log odds: above 0, membership is the better bet. Users with IN or
+    OUT lists only have no say in the weights.
     """
 
     name = "list-lr"
@@ -308,23 +336,24 @@ class ListLR(PoolAttack):
         from sklearn.linear_model import LogisticRegression
 
         self.check_pool(pool)
-        held_out = np.stack([cross_scores(part, pool, rng=rng) for part in self.parts])
+        own = ~self.offline
+        held_out = np.stack([cross_scores(part, pool, rng=rng)[:, own] for part in self.parts])
         scale = np.maximum(held_out.std(axis=(1, 2)), 1e-12)
         features = held_out.reshape(len(held_out), -1).T / scale
-        model = LogisticRegression().fit(features, pool.member.ravel())
+        # What BLAS splits among threads has other last bits.
+        with threadpool_limits(1):
+            model = LogisticRegression().fit(features, pool.member[:, own].ravel())
         self._slope, self._intercept = model.coef_[0] / scale, float(model.intercept_[0])
         self._fitted = [part().fit(pool, rng=rng) for part in self.parts]
-        self.shadow_scores = self._join(held_out)
         return self
 
     def score(self, lists: Int32) -> Float64:
         """See `PoolAttack.score`."""
         if not self._fitted:
             raise NotFittedError(f"the attack {self.name} was asked for scores before fit")
-        return self._join(np.stack([part.score(lists) for part in self._fitted]))
-
-    def _join(self, scores: Float64) -> Float64:
-        return np.asarray(np.tensordot(self._slope, scores, axes=1) + self._intercept, np.float64)
+        scores = np.stack([part.score(lists) for part in self._fitted])
+        # Not a matrix product: that rounds differently with the place of a user among the others.
+        return np.asarray((self._slope[:, None, None] * scores).sum(axis=0) + self._intercept, np.float64)
 
 
 class RMIA(PoolAttack):
@@ -338,6 +367,7 @@ class RMIA(PoolAttack):
     """
 
     name = "rmia"
+    online = False
     min_shadows: ClassVar[int] = 4
 
     def __init__(self) -> None:
@@ -348,6 +378,11 @@ class RMIA(PoolAttack):
         """Find the ratios of the users out of training."""
         self.check_pool(pool)
         self._population = np.sort(self._offline.fit(pool, rng=rng).usual)
+        if not len(self._population):
+            raise ProtocolError(
+                f"the attack {self.name} compares with users out of training, and all {pool.n_users} users are in "
+                "training in nearly every shadow; train shadows on random halves of the users"
+            )
         return self
 
     def score(self, lists: Int32) -> Float64:
@@ -385,7 +420,8 @@ def _fitted(linear: _Linear | None, name: str) -> _Linear:
 
 def _linear(tally: _Tally, weight: Float64, constant: Float64, h: Float64, n_items: int) -> _Linear:
     """Join weights of entries, and constants that are summed over a user's entries; other items weigh nothing."""
-    offset = np.diff(np.concatenate([[0.0], np.cumsum(constant)])[tally.ends])
+    user = np.repeat(np.arange(len(tally.ends) - 1), np.diff(tally.ends))
+    offset = np.bincount(user, constant, len(tally.ends) - 1).astype(np.float64)
     return _Linear(tally.ends, tally.item, weight, np.zeros_like(offset), offset, h, n_items)
 
 

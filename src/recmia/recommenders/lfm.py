@@ -15,7 +15,6 @@ where :math:`Q^\top Q` is computed once, and each sample brings its own :math:`\
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self, TypeVar
 
@@ -23,9 +22,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
-from threadpoolctl import threadpool_limits
 
-from recmia.errors import ConfigError, NotFittedError
+from recmia.errors import NotFittedError
 from recmia.factorization import FASTMATH, Factors, SGDSettings, factorize
 from recmia.interactions import Bool, Float32, Int32, Int64, Interactions
 from recmia.recommenders.base import Recommender, top_k_by_vectors
@@ -78,15 +76,9 @@ class LFM(Recommender):
         """The trained q_i, float32, shape (n_items, l)."""
         return self.factors.item
 
-    def fit(
-        self,
-        interactions: Interactions,
-        *,
-        rng: np.random.Generator,
-        users: npt.NDArray[np.integer] | None = None,
-    ) -> Self:
-        """Train on these interactions; row u of `factors.user` is their user u, or ``users[u]`` if these are given."""
-        self._factors = factorize(interactions, self.settings, l=self.l, rng=rng, threads=self.threads, users=users)
+    def fit(self, interactions: Interactions, *, rng: np.random.Generator) -> Self:
+        """Train on these interactions; see `recmia.factorization`."""
+        self._factors = factorize(interactions, self.settings, l=self.l, rng=rng, threads=self.threads)
         self.known = self._factors.known
         return self
 
@@ -136,58 +128,6 @@ class LFM(Recommender):
             for _ in pool.map(solve, range(0, len(vectors), _USERS_AT_ONCE)):
                 pass
         return np.ascontiguousarray(vectors[:, : self.l])
-
-
-def train_pool(
-    interactions: Interactions,
-    settings: SGDSettings,
-    use: Callable[[int, LFM], Result],
-    *,
-    l: int,  # noqa: E741
-    members: Sequence[npt.NDArray[np.integer]],
-    rngs: Sequence[np.random.Generator],
-    workers: int = 1,
-) -> list[Result]:
-    """Train many LFMs on parts of the users, several at once over one shared copy of the interactions.
-
-    Parameters
-    ----------
-    interactions : Interactions
-    settings : SGDSettings
-    use : callable
-        ``use(s, model)`` takes what is wanted of model s, for example its lists, and is called in the worker; the
-        model is then dropped, so that only `workers` of them are in memory.
-    l : int
-    members : sequence of S int arrays
-        The users of each model, ascending rows without repeats.
-    rngs : sequence of S numpy.random.Generator
-        One for each model, so that no model depends on another.
-    workers : int
-        Threads, each training one model at a time; the result does not depend on it.
-
-    Returns
-    -------
-    list
-        The S results of `use`.
-
-    Raises
-    ------
-    ConfigError
-        If there are not as many generators as models, or ``workers < 1``.
-    DataError, DivergedError
-        As `factorize`.
-    """
-    if len(members) != len(rngs) or workers < 1:
-        raise ConfigError(
-            f"a pool needs a generator for each model and at least one worker; got {len(members)} models, "
-            f"{len(rngs)} generators and {workers} workers"
-        )
-
-    def train(s: int) -> Result:
-        return use(s, LFM(settings, l=l).fit(interactions, rng=rngs[s], users=members[s]))
-
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(train, range(len(members))))
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FASTMATH)
