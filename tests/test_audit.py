@@ -117,7 +117,7 @@ def test_adding_a_regime_or_an_attack_changes_no_score(quick: AuditResult, small
         {"member_share": 0.3},
         {"split": "shared"},
         {"attacks": ["list-lr-offline", "rmia"], "shadows": 6},
-        {"target": "als", "shadow": "lfm"},
+        {"target": "als", "shadow": "lfm", "knowledge": ["white-box", "grey-box"]},
         {"targets": 3, "attacks": ["distance"], "shadows": 0},
     ],
     ids=str,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -149,6 +150,78 @@ def test_interrupt_leaves_nothing(tmp_path: Path, jobs: str) -> None:
     assert "interrupted; no results were written, and what was trained is kept" in errors
     assert "Traceback" not in errors
     assert list(tmp_path.iterdir()) == []
+
+
+def stored(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.glob("*/*.npz")}
+
+
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_audit_goes_on_where_it_was(tmp_path: Path, stop: signal.Signals) -> None:
+    arguments = ["audit", *QUICK, "--regimes", "fold-in", "--lfm-epochs", "600", "--attack", "list-lr", "--jobs", "2"]
+    running = subprocess.Popen(
+        [*PROGRAM, *arguments, "--store", "store", "-o", "killed"],
+        cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        limit = time.monotonic() + 90
+        while len(stored(tmp_path / "store")) < 4:
+            assert running.poll() is None, "the run must still be under way"
+            assert time.monotonic() < limit
+            time.sleep(0.02)
+        # All of its processes, as a terminal or a system that shuts down does it.
+        os.killpg(running.pid, stop)
+        _, errors = running.communicate(timeout=30)
+    finally:
+        running.kill()
+    assert running.returncode == (130 if stop == signal.SIGINT else -stop)
+    assert "Traceback" not in errors
+    if stop == signal.SIGINT:
+        assert errors.strip().splitlines() == [
+            "interrupted; no results were written, and what was trained is kept: the same command goes on"
+        ]
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+    before = stored(tmp_path / "store")
+    done = recmia(*arguments, "--store", "store", "-o", "again", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "damaged" not in done.stdout
+    after = stored(tmp_path / "store")
+    assert len(after) == 1 + 1 + 8 + 1 > len(before), "the lists of each model, and the scores"
+    assert {path: after[path] for path in before} == before, "what was done is left as it is"
+    undisturbed = recmia(*arguments, "--store", "other", "-o", "undisturbed", cwd=tmp_path)
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    for name in ("scores.parquet", "metrics.json", "roc.svg"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
+
+
+def test_damaged_entries_are_computed_anew_and_told(tmp_path: Path) -> None:
+    outputs = []
+    for run in ("first", "second", "third"):
+        done = recmia("audit", *QUICK, "--store", "[store]", "-o", run, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        outputs.append(done.stdout.replace(f"written to {run} ", ""))
+        # Scores stand for the lists that they were made of: without them, every entry is looked at.
+        paths = sorted(stored(tmp_path / "[store]"), key=lambda path: path.stat().st_mtime_ns)
+        assert len(paths) == 21
+        paths[-1].write_bytes(b"")
+        paths[3].write_bytes(paths[3].read_bytes()[:-100])
+    note = "  note: damaged entries of [store], computed anew: 2\n"
+    assert note not in outputs[0]
+    assert outputs[1] == outputs[2]
+    assert outputs[1].replace(note, "") == outputs[0]
+    assert note in outputs[1]
+    for run in ("second", "third"):
+        assert (tmp_path / run / "scores.parquet").read_bytes() == (tmp_path / "first" / "scores.parquet").read_bytes()
+
+
+def test_ids_that_look_like_markup_are_printed_as_they_are(tmp_path: Path) -> None:
+    """Every user leaks in the regime popular, so some are named."""
+    rows = [f"[bold]{user}[/bold],{(7 * user + item * item) % 97}" for user in range(60) for item in range(40)]
+    (tmp_path / "log.csv").write_text("user,item\n" + "\n".join(rows) + "\n")
+    arguments = ["audit", "-d", "log.csv", "-l", "4", "-k", "5", "--seeds", "1", "--lfm-epochs", "2", "--shadows", "8"]
+    done = recmia(*arguments, "--regimes", "popular", "--targets", "20", "-o", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"The\s+most\s+exposed:\s+\[bold\]\d+\[/bold\]", done.stdout), done.stdout
 
 
 def test_data_prints_the_cleaning_report(tmp_path: Path) -> None:

@@ -11,7 +11,16 @@ from scipy import sparse
 from recmia import Interactions
 from recmia.errors import ConfigError, ProtocolError, TooFewUsersError
 from recmia.factorization import SGDSettings
-from recmia.game import Side, Split, serve, split_game
+from recmia.game import (
+    Side,
+    Split,
+    draw_members,
+    draw_shadow_members,
+    join_users,
+    serve,
+    split_game,
+    synthetic_population,
+)
 from recmia.recommenders import LFM, Recommender
 from recmia.seeding import rng_for
 
@@ -93,6 +102,114 @@ def test_records_too_few_to_part(rng: np.random.Generator) -> None:
     data = Interactions.from_arrays(np.repeat(np.arange(30), 2), np.tile([0, 1], 30))
     with pytest.raises(ConfigError, match=r"user 0 has 2; raise min_interactions"):
         split_game(data, unit="interactions", rng=rng)
+
+
+def test_split_shared(small: Interactions, rng: np.random.Generator) -> None:
+    split = split_game(small, unit="shared", rng=rng)
+    assert split.public is None
+    assert split.shadow.interactions is split.target.interactions is small
+    agreement = (split.shadow.member == split.target.member).mean()
+    assert abs(agreement - 0.5) < 5 * 0.5 / np.sqrt(small.n_users), "the members of each side are drawn apart"
+    with pytest.raises(ConfigError, match="sets no public part aside; take item_vectors = 'shadow'"):
+        split_game(small, unit="shared", public=True, rng=rng)
+    # Both sides use all users, so half as many will do.
+    split_game(small.restrict(np.arange(20)), unit="shared", rng=rng)
+    with pytest.raises(TooFewUsersError, match="20 are needed"):
+        split_game(small.restrict(np.arange(19)), unit="shared", rng=rng)
+
+
+def shadow_members(n: int, share: float, S: int) -> Any:
+    return draw_shadow_members(n, share, S, [rng_for(0, "shadow members", s) for s in range(S)])
+
+
+def test_halves_come_in_complementary_pairs() -> None:
+    for n in (60, 61):
+        member = shadow_members(n, 0.5, 10)
+        assert member.shape == (10, n)
+        np.testing.assert_array_equal(member[1::2], ~member[::2])
+        assert (member.sum(axis=0) == 5).all()
+        assert set(member.sum(axis=1).tolist()) <= {n // 2, n - n // 2}
+        assert len(np.unique(member, axis=0)) == 10
+    # Different pairs know nothing of each other.
+    first = shadow_members(1000, 0.5, 20)[::2]
+    agreement = (first[:, None] == first[None]).mean(axis=2)[np.triu_indices(10, 1)]
+    assert abs(agreement - 0.5).max() < 5 * 0.5 / np.sqrt(1000)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.3])
+def test_more_shadows_leave_the_first_as_they_are(share: float) -> None:
+    many = shadow_members(60, share, 16)
+    for few in range(17):
+        np.testing.assert_array_equal(shadow_members(60, share, few), many[:few])
+    assert (many.sum(axis=1) == round(60 * share)).all()
+    assert (many[0] == draw_members(60, share, rng_for(0, "shadow members", 0))).all()
+
+
+def test_another_share_is_drawn_for_each_shadow() -> None:
+    member = shadow_members(60, 0.3, 10)
+    assert not (member[1::2] == ~member[::2]).all(axis=1).any()
+
+
+def test_a_synthetic_population_follows_public_statistics(small: Interactions) -> None:
+    drawn = synthetic_population(small, 3000, rng=np.random.default_rng(0))
+    assert (drawn.n_users, drawn.items is small.items, drawn.rated) == (3000, True, True)
+    assert drawn.users.ids.tolist() == list(range(3000))
+    # Interactions themselves refuse repeats and rows out of range; no item comes out of nowhere.
+    assert set(np.unique(drawn.item)) <= set(np.unique(small.item))
+    length, public = np.bincount(drawn.user, minlength=3000), np.bincount(small.user)
+    assert set(length.tolist()) <= set(public.tolist())
+    assert abs(length.mean() - public.mean()) < 5 * public.std() / np.sqrt(3000)
+    # Popular items come more often, in proportion but for what a history can hold once.
+    share, truth = drawn.item_counts() / len(drawn), small.item_counts() / len(small)
+    assert np.corrcoef(share, truth)[0, 1] > 0.97
+    rare = truth < np.median(truth)
+    assert abs(share[rare].sum() / truth[rare].sum() - 1) < 0.25
+    assert abs(drawn.value.mean() - small.value.mean()) < 5 * small.value.std() / np.sqrt(len(drawn))
+    assert drawn.time is not None
+    assert small.time is not None
+    assert set(drawn.time[:50].tolist()) <= set(small.time.tolist())
+
+
+def test_short_histories_are_drawn_in_proportion() -> None:
+    """One item each: the shares are those of the popularity, by a test that a draw by rank would fail."""
+    counts = np.array([64, 16, 4, 1])
+    item = np.repeat(np.arange(4), counts)
+    public = Interactions.from_arrays(np.arange(len(item)), item)
+    drawn = synthetic_population(public, 20_000, rng=np.random.default_rng(1))
+    expected = counts / counts.sum()
+    spread = np.sqrt(expected * (1 - expected) / 20_000)
+    assert (abs(drawn.item_counts() / 20_000 - expected) < 5 * spread).all()
+    assert (drawn.rated, drawn.time) == (False, None)
+
+
+def test_what_was_liked_together_is_lost() -> None:
+    """Two groups with a taste each; drawn users mix them. Long histories end where there is nothing left."""
+    user, item = np.repeat(np.arange(100), 10), np.arange(1000) % 10
+    public = Interactions.from_arrays(user, item + 10 * (user % 2))
+    drawn = synthetic_population(public, 200, rng=np.random.default_rng(2)).csr().toarray() > 0
+    assert (drawn.sum(axis=1) == 10).all()
+    assert (drawn[:, :10].any(axis=1) & drawn[:, 10:].any(axis=1)).mean() > 0.99
+    everything = Interactions.from_arrays(np.repeat(np.arange(3), 4), np.tile(np.arange(4), 3))
+    assert (synthetic_population(everything, 5, rng=np.random.default_rng(0)).csr().toarray() > 0).all()
+
+
+def test_a_synthetic_population_repeats_itself(small: Interactions) -> None:
+    one, again, other = (synthetic_population(small, 40, rng=np.random.default_rng(seed)) for seed in (0, 0, 1))
+    assert one.fingerprint() == again.fingerprint() != other.fingerprint()
+
+
+def test_join_users(small: Interactions) -> None:
+    parts = [small.restrict(np.arange(3, 9)), small.restrict(np.arange(50, 54))]
+    both = join_users(*parts)
+    assert both.items is small.items
+    assert both.users.ids.tolist() == list(range(10))
+    np.testing.assert_array_equal(both.csr().toarray(), np.vstack([part.csr().toarray() for part in parts]))
+    assert both.time is not None
+    times = [part.time for part in parts if part.time is not None]
+    np.testing.assert_array_equal(both.time, np.concatenate(times))
+    plain = Interactions(small.user, small.item, small.value, None, small.users, small.items, rated=False)
+    for mixed in (join_users(small, plain), join_users(plain, small)):
+        assert (mixed.time, mixed.rated, mixed.n_users) == (None, False, 240)
 
 
 class Recorder(Recommender):

@@ -55,8 +55,8 @@ class ArrayStore(MutableMapping[str, dict[str, npt.NDArray[Any]]]):
         try:
             with np.load(io.BytesIO(entry), allow_pickle=False) as file:
                 arrays = dict(file)
-            if str(arrays.pop("key")) != key:
-                raise ValueError("stored under another key")
+            if arrays.pop("key").tolist() != [key, *arrays]:
+                raise ValueError("stored under another key, or not all of it is there")
         # A wrong byte can make numpy and zipfile raise nearly anything.
         except Exception:
             self.damaged.append(key)
@@ -70,7 +70,7 @@ class ArrayStore(MutableMapping[str, dict[str, npt.NDArray[Any]]]):
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as scratch:
                 try:
-                    np.savez(scratch, **{"key": np.array(key), **arrays})  # type: ignore[arg-type]
+                    np.savez(scratch, **{"key": np.array([key, *arrays]), **arrays})  # type: ignore[arg-type]
                     scratch.close()
                     Path(scratch.name).replace(path)
                 except BaseException:

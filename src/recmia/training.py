@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
 import warnings
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from concurrent.futures import BrokenExecutor
@@ -170,12 +171,19 @@ def in_parallel(calls: Iterable[Any], processes: int) -> Iterator[Any]:
         # joblib replaces a process whose memory has grown; nothing is lost.
         warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given to the executor")
         try:
-            yield from joblib.Parallel(n_jobs=processes, return_as="generator_unordered")(calls)
+            yield from joblib.Parallel(
+                n_jobs=processes, return_as="generator_unordered", initializer=_leave_interrupts_to_the_parent
+            )(calls)
         except BrokenExecutor as error:
             raise ConfigError(
                 f"one of {processes} worker processes was killed, most likely for want of memory; run again with fewer "
                 "jobs: what is in the store is not computed anew"
             ) from error
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    # A terminal interrupts all processes at once; the parent ends its workers, which else print where they were.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _train_and_serve(tasks: Sequence[Task], threads: int) -> tuple[str, dict[str, Arrays | RecmiaError]]:
