@@ -11,17 +11,17 @@ import hashlib
 import json
 from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import version
 from typing import Any
 
-import joblib
 import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from recmia.errors import RecmiaError
 from recmia.game import Regime, Side, serve
+from recmia.parallel import run_calls
 from recmia.recommenders import RecommenderSettings, make_recommender, used_settings
 from recmia.seeding import rng_for
 
@@ -121,7 +121,8 @@ def run_tasks(
         Gets ``lists`` (int32, shape (n, k)) under `Task.key` and, where asked for, ``item_vectors`` (float32, shape
         (n_items, l)) under `Task.vectors_key`.
     jobs : int
-        Processes (of the active joblib backend), or threads where the data are large; no list depends on it.
+        Processes, or threads where the data are large; no list depends on it. In a block of `recmia.parallel.cluster`,
+        the cluster decides.
     done : callable
         Called with the number of tasks done since the last call, those that were in the store first.
 
@@ -138,10 +139,15 @@ def run_tasks(
     if not missing:
         return {}
     large = max(len(group[0].side.interactions) for group in missing.values()) > _LARGE
-    processes = 1 if large else min(jobs, len(missing))
-    work = (joblib.delayed(_train_and_serve)(group, max(1, jobs // processes)) for group in missing.values())
     failed: dict[str, RecmiaError] = {}
-    for model_key, served in joblib.Parallel(n_jobs=processes, return_as="generator_unordered")(work):
+    results = run_calls(
+        _train_and_serve,
+        missing.values(),
+        jobs=jobs,
+        processes=1 if large else min(jobs, len(missing)),
+        shared=(group[0].side.interactions for group in missing.values()),
+    )
+    for model_key, served in results:
         if isinstance(served, RecmiaError):
             failed |= {task.key: served for task in missing[model_key]}
         else:
@@ -185,7 +191,13 @@ def _seeded(path: tuple[str | int, ...]) -> tuple[int, *tuple[str | int, ...]]:
     return (seed, *names)
 
 
+@cache
+def _version() -> str:
+    # Looked up on disk.
+    return version("recmia")
+
+
 def digest(value: dict[str, Any]) -> str:
     """SHA-256 of plain values and of the version of recmia."""
-    stamped = value | {"recmia": version("recmia"), "revision": _REVISION}
+    stamped = value | {"recmia": _version(), "revision": _REVISION}
     return hashlib.sha256(json.dumps(stamped, sort_keys=True).encode()).hexdigest()
