@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from recmia.errors import ConfigError, MissingExtraError
 from recmia.parallel import cluster
 from recmia.sweep import SweepResult, sweep
 
-pytest.importorskip("distributed", reason="needs recmia[cluster]")
+distributed: Any = pytest.importorskip("distributed", reason="needs recmia[cluster]")
 
 AXES = {"k": [5, 10], "lfm.epochs": [2, 4]}
 SETTINGS = {
@@ -66,8 +67,6 @@ def local(small: Interactions) -> SweepResult:
 def test_a_worker_that_is_killed_changes_nothing(
     dask_cluster: Cluster, small: Interactions, local: SweepResult
 ) -> None:
-    from distributed import Client
-
     killed: list[int] = []
 
     def kill(text: str, done: int, total: int) -> None:
@@ -75,7 +74,8 @@ def test_a_worker_that_is_killed_changes_nothing(
             dask_cluster.workers[0].kill()
             killed.append(done)
 
-    with Client(dask_cluster.address, set_as_default=False) as client:
+    client: Any = distributed.Client(dask_cluster.address, set_as_default=False)
+    with client:
         client.wait_for_workers(2, timeout=60)
     with cluster(dask_cluster.address) as at_once:
         assert at_once == 2

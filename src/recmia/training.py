@@ -11,8 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
-from importlib.metadata import version
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from threadpoolctl import threadpool_limits
 from recmia.errors import RecmiaError
 from recmia.game import Regime, Side, serve
 from recmia.parallel import run_calls
+from recmia.provenance import versions
 from recmia.recommenders import RecommenderSettings, make_recommender, used_settings
 from recmia.seeding import rng_for
 
@@ -147,26 +147,28 @@ def run_tasks(
         processes=1 if large else min(jobs, len(missing)),
         shared=(group[0].side.interactions for group in missing.values()),
     )
-    for model_key, served in results:
-        if isinstance(served, RecmiaError):
-            failed |= {task.key: served for task in missing[model_key]}
-        else:
-            for key, arrays in served.items():
-                store[key] = arrays
+    for model_key, served, errors in results:
+        failed |= errors
+        for key, arrays in served.items():
+            store[key] = arrays
         done(len(missing[model_key]))
     return failed
 
 
-def _train_and_serve(tasks: Sequence[Task], threads: int) -> tuple[str, dict[str, Arrays] | RecmiaError]:
-    """Run tasks that share a model: its key, and what they put into the store."""
+def _train_and_serve(tasks: Sequence[Task], threads: int) -> tuple[str, dict[str, Arrays], dict[str, RecmiaError]]:
+    """Run tasks that share a model: its key, what they put into the store, and what went wrong by key of the task."""
     first = tasks[0]
     served: dict[str, Arrays] = {}
-    try:
-        # One BLAS thread: sums then come out alike however many workers there are.
-        with threadpool_limits(1, user_api="blas"):
+    errors: dict[str, RecmiaError] = {}
+    # One BLAS thread: sums then come out alike however many workers there are.
+    with threadpool_limits(1, user_api="blas"):
+        try:
             model = make_recommender(first.recommender, first.settings, threads=threads)
             model = model.fit(first.side.training_data(), rng=rng_for(*_seeded(first.path), "fit"))
-            for task in tasks:
+        except RecmiaError as error:
+            return first.model_key, {}, {task.key: error for task in tasks}
+        for task in tasks:
+            try:
                 if task.key not in served:
                     lists = serve(
                         task.regime,
@@ -180,9 +182,9 @@ def _train_and_serve(tasks: Sequence[Task], threads: int) -> tuple[str, dict[str
                     served[task.key] = {"lists": lists}
                 if task.item_vectors and task.vectors_key not in served:
                     served[task.vectors_key] = {"item_vectors": model.item_vectors}
-    except RecmiaError as error:
-        return first.model_key, error
-    return first.model_key, served
+            except RecmiaError as error:
+                errors[task.key] = error
+    return first.model_key, served, errors
 
 
 def _seeded(path: tuple[str | int, ...]) -> tuple[int, *tuple[str | int, ...]]:
@@ -191,13 +193,7 @@ def _seeded(path: tuple[str | int, ...]) -> tuple[int, *tuple[str | int, ...]]:
     return (seed, *names)
 
 
-@cache
-def _version() -> str:
-    # Looked up on disk.
-    return version("recmia")
-
-
 def digest(value: dict[str, Any]) -> str:
     """SHA-256 of plain values and of the version of recmia."""
-    stamped = value | {"recmia": _version(), "revision": _REVISION}
+    stamped = value | {"recmia": versions()["recmia"], "revision": _REVISION}
     return hashlib.sha256(json.dumps(stamped, sort_keys=True).encode()).hexdigest()
