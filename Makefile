@@ -41,12 +41,12 @@ $(VENV)/demo: $(BIN)/python pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/dev: $(BIN)/python pyproject.toml constraints.txt
-	$(INSTALL) --editable '.[demo,neural,implicit,peers,dev]'
+	$(INSTALL) --editable '.[demo,neural,implicit,peers,cluster,dev]'
 	touch $@
 
 # LIBMF uses AVX only if it is built with it. Which of the two variables reaches the compiler depends on setuptools.
 AVX := -O3 -march=native -mavx -DUSEAVX -pthread
 $(VENV)/bench: $(VENV)/dev
-	$(INSTALL) --editable '.[demo,neural,implicit,peers,dev,bench]'
+	$(INSTALL) --editable '.[demo,neural,implicit,peers,cluster,dev,bench]'
 	CFLAGS="$(AVX)" CXXFLAGS="$(AVX)" $(INSTALL) --force-reinstall --no-deps --no-binary libmf --no-cache-dir libmf
 	touch $@

@@ -239,3 +239,16 @@ def test_version(tmp_path: Path) -> None:
     from recmia import __version__
 
     assert recmia("--version", cwd=tmp_path).stdout == f"recmia {__version__}\n"
+
+
+def test_reproduce_prints_the_paper_beside_ours(tmp_path: Path) -> None:
+    quick = ["--panels", "fig1", "--seeds", "1", "-d", "synthetic:120x200x6000", "--store", "store", "-o", "figures"]
+    done = recmia("reproduce", "hu2023", *quick, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "0.857" in done.stdout
+    assert (tmp_path / "figures" / "fig1.png").is_file()
+    for arguments, words in ((["hu2024"], "unknown paper 'hu2024'"), (["hu2023", "--panels", "fig9"], "unknown panel")):
+        failed = recmia("reproduce", *arguments, "-o", "other", cwd=tmp_path)
+        assert failed.returncode == 2
+        assert words in failed.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"figures", "store"}

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from recmia import Interactions
-from recmia.errors import ConfigError, DivergedError, RecmiaError
+from recmia.errors import ConfigError, DivergedError
 from recmia.game import Side, serve, split_game
 from recmia.interactions import IdMap
 from recmia.recommenders import LFM, RecommenderSettings, make_recommender
 from recmia.seeding import rng_for
-from recmia.training import Task, in_parallel, run_tasks
+from recmia.training import Task, run_tasks
 
 SETTINGS = RecommenderSettings.model_validate({"l": 8, "lfm": {"epochs": 3}})
 
@@ -212,21 +212,3 @@ def test_a_bug_is_no_result(task: Task, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(LFM, "fit", broken)
     with pytest.raises(ZeroDivisionError):
         run_tasks([task], store={})
-
-
-def die() -> None:
-    import os
-    import signal
-
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_a_killed_worker_is_told() -> None:
-    import joblib
-
-    with pytest.raises(
-        ConfigError, match=r"one of 2 worker processes was killed, .* run again with fewer jobs"
-    ) as told:
-        list(in_parallel((joblib.delayed(die)() for _ in range(4)), 2))
-    assert isinstance(told.value, RecmiaError)
-    assert sorted(in_parallel((joblib.delayed(abs)(-n) for n in range(4)), 2)) == [0, 1, 2, 3], "and the next run works"

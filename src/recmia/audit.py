@@ -72,11 +72,14 @@ class AuditResult:
 
     @cached_property
     def metrics(self) -> tuple[Metric, ...]:
-        """AUC, TPR at fixed FPR, balanced accuracy and epsilon of each attack at each level in each regime."""
+        """AUC, TPR at fixed FPR, balanced accuracy and epsilon of each attack at each level in each regime.
+
+        The last two need `AuditConfig.thresholds`.
+        """
         rows: list[Metric] = []
         for (level, regime, attack), seeds in self._runs():
             member = seeds[0][1][0][0]
-            for name, estimate in _estimates(seeds):
+            for name, estimate in _estimates(seeds, self.config.thresholds):
                 rows.append(
                     Metric(
                         knowledge=level,
@@ -153,7 +156,7 @@ class AuditResult:
         for level in config.knowledge:
             for regime in config.regimes:
                 for attack in (*config.attacks, *BASELINES):
-                    shadows = range(config.shadows if attack in config.pool_attacks else 1)
+                    shadows = range(config.shadows if attack in config.pool_attacks else int(config.thresholds))
                     seeds = []
                     for seed in range(config.seed, config.seed + config.seeds):
                         shadow, target = (
@@ -163,9 +166,12 @@ class AuditResult:
                             ]
                             for side, runs in (("shadow", shadows), ("target", range(config.targets)))
                         )
-                        members, scores = zip(*shadow, strict=True)
+                        members, scores = zip(*shadow, strict=True) if shadow else ([_NOBODY], [_NOBODY])
                         seeds.append(((np.concatenate(members), np.concatenate(scores)), target))
                     yield (level, regime, attack), seeds
+
+
+_NOBODY = np.empty(0)
 
 
 def audit(
@@ -301,7 +307,7 @@ class Reporter:
             self._progress(text, self._done, self.total)
 
 
-def _estimates(seeds: list[tuple[_Labelled, list[_Labelled]]]) -> Iterator[tuple[str, Estimate]]:
+def _estimates(seeds: list[tuple[_Labelled, list[_Labelled]]], thresholds: bool) -> Iterator[tuple[str, Estimate]]:
     """Means over the targets of a seed, and then over seeds, which alone are independent of each other."""
 
     def mean(estimate: Callable[[_Labelled, float], Estimate], settings: list[float]) -> Estimate:
@@ -314,6 +320,8 @@ def _estimates(seeds: list[tuple[_Labelled, list[_Labelled]]]) -> Iterator[tuple
     yield "auc", mean(lambda target, _: auc(*target), [0.0] * len(seeds))
     for rate in FALSE_POSITIVE_RATES:
         yield f"tpr@fpr={rate:g}", mean(lambda target, rate: tpr_at_fpr(*target, rate), [rate] * len(seeds))
+    if not thresholds:
+        return
     yield (
         "balanced_accuracy",
         mean(

@@ -31,6 +31,7 @@ from recmia.errors import ConfigError, RecmiaError
 
 if TYPE_CHECKING:
     from recmia.store import ArrayStore
+    from recmia.sweep import SweepResult
 
 app = typer.Typer(
     name="recmia",
@@ -42,6 +43,14 @@ app = typer.Typer(
 )
 
 _DEBUG = typer.Option("--debug", help="Show the traceback of an error.")
+# The options of every run.
+_PANEL = "The run"
+_OUT = typer.Option("--out", "-o", help="New folder to write (else runs/NAME-TIME).", rich_help_panel=_PANEL)
+_JOBS = typer.Option("--jobs", "-j", min=1, help="Processes and threads (else one a core).", rich_help_panel=_PANEL)
+_CLUSTER = typer.Option(
+    "--cluster", help="Dask scheduler to run on, such as tcp://host:8786, in place of --jobs.", rich_help_panel=_PANEL
+)
+_STORE = typer.Option("--store", help="Folder of what was computed so far (else a cache).", rich_help_panel=_PANEL)
 # Further spellings of options.
 _ALIASES = {
     "l": ("-l",),
@@ -85,13 +94,11 @@ def _audit(**options: Any) -> None:
     Without options: the paper's case and the strict one, side by side, on MovieLens ml-latest-small.
     """
     # Imported here, so that help and errors in the usage come at once.
-    import joblib
-
     from recmia import store, summary
     from recmia.audit import audit
     from recmia.config import AuditConfig
 
-    file, out, jobs, kept = (options.pop(name) for name in ("config", "out", "jobs", "store"))
+    file, out, jobs, kept, cluster = (options.pop(name) for name in ("config", "out", "jobs", "store", "cluster"))
     del options["debug"]  # seen by main
     settings = store.read_config(file) if file is not None else {}
     given = {key: value for key, value in options.items() if value is not None}
@@ -99,8 +106,8 @@ def _audit(**options: Any) -> None:
     out = _new_folder_name(out, config.dataset)
     store.check_new(out)
     lists = _store(kept)
-    with _progress() as progress:
-        result = audit(config=config, jobs=jobs or joblib.cpu_count(), store=lists, progress=progress)
+    with _workers(cluster, jobs) as at_once, _progress() as progress:
+        result = audit(config=config, jobs=at_once, store=lists, progress=progress)
         store.write_run(result, out)
     console = _console()
     data = result.provenance["data"]
@@ -154,14 +161,67 @@ def _matrix(**options: Any) -> None:
     _run_sweep(axes, options)
 
 
-def _run_sweep(axes: dict[str, list[Any]], options: dict[str, Any]) -> None:
-    import joblib
+@app.command(name="reproduce")
+def _reproduce(
+    paper: Annotated[str, typer.Argument(help="The paper: hu2023.")],
+    panels: Annotated[
+        str, typer.Option(help="paper (Fig. 1 to 3), all, or names of panels joined by commas.")
+    ] = "paper",
+    dataset: Annotated[str, typer.Option("--dataset", "-d", help="As of recmia audit.")] = "ml-latest-small",
+    seeds: Annotated[int, typer.Option(min=1, help="Independent repetitions.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
+    out: Annotated[Path | None, _OUT] = None,
+    jobs: Annotated[int | None, _JOBS] = None,
+    store: Annotated[Path | None, _STORE] = None,
+    cluster: Annotated[str | None, _CLUSTER] = None,
+    debug: Annotated[bool, _DEBUG] = False,
+) -> None:
+    """Draw the figures of Hu (2023), and panels for what the paper leaves open.
 
+    Killed, the same command goes on where it was.
+    """
+    from recmia import reproduce as papers
+    from recmia import summary
+    from recmia.store import check_new, write_reproduction
+
+    if paper != "hu2023":
+        raise ConfigError(f"unknown paper {paper!r}; allowed: hu2023")
+    out = _new_folder_name(out, paper)
+    check_new(out)
+    lists = _store(store)
+    settings = {"dataset": dataset, "seeds": seeds, "seed": seed}
+    with _workers(cluster, jobs) as at_once, _progress() as progress:
+        result = papers.reproduce(
+            [name.strip() for name in panels.split(",") if name.strip()],
+            settings,
+            jobs=at_once,
+            store=lists,
+            progress=progress,
+        )
+        write_reproduction(result, out)
+    console = _console()
+    _tell_damage(console, lists)
+    if not result.comparison.is_empty():
+        console.print(summary.comparison_table(result.comparison))
+    for panel in result.panels:
+        _tell_errors(console, result.sweeps[panel.name], f"{panel.name}: ")
+    console.print(f"\nwritten to {escape(str(out))} (figures, their data, settings, provenance)", soft_wrap=True)
+    if any(sweep.errors for sweep in result.sweeps.values()):
+        raise typer.Exit(2)
+
+
+def _tell_errors(console: Console, result: SweepResult, where: str = "") -> None:
+    for failure in result.errors:
+        cell = ", ".join(f"{key}={failure[key]}" for key in result.axes)
+        console.print(f"[bold red]failed:[/] {escape(where + cell)}: {escape(failure['error'])}", soft_wrap=True)
+
+
+def _run_sweep(axes: dict[str, list[Any]], options: dict[str, Any]) -> None:
     from recmia import store, summary
     from recmia.config import AuditConfig
     from recmia.sweep import sweep
 
-    file, out, jobs, kept = (options.pop(name) for name in ("config", "out", "jobs", "store"))
+    file, out, jobs, kept, cluster = (options.pop(name) for name in ("config", "out", "jobs", "store", "cluster"))
     del options["debug"]  # seen by main
     settings = store.read_config(file) if file is not None else {}
     given = {key: value for key, value in options.items() if value is not None}
@@ -169,8 +229,8 @@ def _run_sweep(axes: dict[str, list[Any]], options: dict[str, Any]) -> None:
     out = _new_folder_name(out, config.dataset)
     store.check_new(out)
     lists = _store(kept)
-    with _progress() as progress:
-        result = sweep(config, axes, jobs=jobs or joblib.cpu_count(), store=lists, progress=progress)
+    with _workers(cluster, jobs) as at_once, _progress() as progress:
+        result = sweep(config, axes, jobs=at_once, store=lists, progress=progress)
         store.write_sweep(result, out)
     console = _console()
     _tell_damage(console, lists)
@@ -178,12 +238,24 @@ def _run_sweep(axes: dict[str, list[Any]], options: dict[str, Any]) -> None:
         console.print(table)
     if set(result.axes) == {"target", "shadow"}:
         console.print(escape(summary.transfer(result.table)))
-    for failure in result.errors:
-        cell = ", ".join(f"{key}={failure[key]}" for key in result.axes)
-        console.print(f"[bold red]failed:[/] {escape(cell)}: {escape(failure['error'])}", soft_wrap=True)
+    _tell_errors(console, result)
     console.print(f"\nwritten to {escape(str(out))} (table, figure, settings, provenance)", soft_wrap=True)
     if result.errors:
         raise typer.Exit(2)
+
+
+@contextmanager
+def _workers(address: str | None, jobs: int | None) -> Iterator[int]:
+    """Give how much runs at once, on a cluster or here."""
+    import joblib
+
+    from recmia.parallel import cluster
+
+    if address is None:
+        yield jobs or joblib.cpu_count()
+        return
+    with cluster(address) as at_once:
+        yield at_once
 
 
 def _store(folder: Path | None) -> ArrayStore:
@@ -302,18 +374,15 @@ def _with_settings(
     """Give a command its own parameters, those of every run, and one for every setting of an audit."""
     from recmia.config import AuditConfig
 
-    panel = "The run"
+    config = typer.Option("--config", "-c", help="TOML file of settings.", rich_help_panel=_PANEL)
     run = [
-        ("config", Path | None, None, typer.Option("--config", "-c", help="TOML file of settings.",
-                                                   rich_help_panel=panel)),
-        ("out", Path | None, None, typer.Option("--out", "-o", help="New folder to write (else runs/NAME-TIME).",
-                                                rich_help_panel=panel)),
-        ("jobs", int | None, None, typer.Option("--jobs", "-j", min=1, help="Processes and threads (else one a core).",
-                                                rich_help_panel=panel)),
-        ("store", Path | None, None, typer.Option("--store", help="Folder of what was computed so far (else a cache).",
-                                                  rich_help_panel=panel)),
+        ("config", Path | None, None, config),
+        ("out", Path | None, None, _OUT),
+        ("jobs", int | None, None, _JOBS),
+        ("store", Path | None, None, _STORE),
+        ("cluster", str | None, None, _CLUSTER),
         ("debug", bool, False, _DEBUG),
-    ]  # fmt: skip
+    ]
     parameters = [*own]
     parameters += [
         inspect.Parameter(name, _PARAMETER, default=default, annotation=Annotated[kind, option])

@@ -24,6 +24,7 @@ class AuditConfig(RecommenderSettings):
 
     dataset: str = Field("ml-latest-small", description="Name, file, folder, or synthetic[:SHAPE].")
     min_interactions: int = Field(20, ge=1, description="Users with fewer interactions are dropped.")
+    max_users: int = Field(0, ge=0, description="Play with a random sample of so many users; 0 means all.")
     split: SplitUnit = Field("users", description="What the shadow and the target side do not share.")
     member_share: float = Field(0.5, gt=0, lt=1, description="Share of a side's users that are members.")
     regimes: tuple[Regime, ...] = Field(
@@ -49,6 +50,9 @@ class AuditConfig(RecommenderSettings):
     exclude_seen: bool = Field(True, description="Leave the history out of personal lists.")
     item_vectors: ItemVectorSource = Field("shadow", description="Data that the attacker's item vectors come from.")
     rank_weights: RankWeights = Field("uniform", description="Weights of the ranks in a user's vector.")
+    thresholds: bool = Field(
+        True, description="Choose thresholds on shadow users, scored out of fold; AUC and TPR do not need them."
+    )
     seeds: int = Field(5, ge=1, description="Independent repetitions: split, training, attack.")
     seed: int = Field(0, ge=0, description="The first seed; the others follow it.")
     columns: Columns = Columns()

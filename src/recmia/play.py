@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
-import joblib
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -54,10 +53,11 @@ from recmia.game import (
 )
 from recmia.interactions import Int32, Interactions
 from recmia.observation import Observation, ShadowPool
+from recmia.parallel import run_calls
 from recmia.provenance import peak_memory
 from recmia.recommenders import RecommenderSettings, used_settings
 from recmia.seeding import rng_for
-from recmia.training import Store, Task, digest, in_parallel, run_tasks
+from recmia.training import Store, Task, digest, run_tasks
 from recmia.vectors import AttackerView
 
 Lists = Mapping[str, Mapping[str, npt.NDArray[Any]]]
@@ -114,11 +114,16 @@ class Game:
         self.config, self.seed = config, seed
         splits = {} if splits is None else splits
         public = config.item_vectors == "public"
-        drawn_by = (interactions.fingerprint(), config.split, config.member_share, public, seed)
+        sampled = config.max_users if 0 < config.max_users < interactions.n_users else None
+        drawn_by = (interactions.fingerprint(), sampled, config.split, config.member_share, public, seed)
         if drawn_by not in splits:
+            candidates = interactions
+            if sampled is not None:
+                users = rng_for(seed, "users").choice(interactions.n_users, sampled, replace=False)
+                candidates = interactions.restrict(np.sort(users))
             rng = rng_for(seed, "split")
             splits[drawn_by] = split_game(
-                interactions, unit=config.split, member_share=config.member_share, public=public, rng=rng
+                candidates, unit=config.split, member_share=config.member_share, public=public, rng=rng
             )
         self.split = splits[drawn_by]
         audited = self.split.target.interactions
@@ -130,6 +135,7 @@ class Game:
         if config.pool_attacks:
             self.pools = {level: self._pool_sides(level) for level in config.knowledge}
         self._all = interactions
+        self._tasks: dict[tuple[Regime, tuple[str | int, ...]], Task] = {}
 
     def _shadow_side(self, level: Knowledge, black_box: Interactions | None) -> Side:
         if level != "black-box":
@@ -150,6 +156,13 @@ class Game:
             return [Side(audited, row) for row in member]
         both, never = join_users(trained_on, audited), np.zeros(audited.n_users, np.bool_)
         return [Side(both, np.concatenate([row, never])) for row in member]
+
+    @property
+    def data(self) -> list[Interactions]:
+        """All interactions that the game refers to."""
+        sides = [*self.targets, *self.shadows.values(), *(side for pool in self.pools.values() for side in pool)]
+        public = [] if self.split.public is None else [self.split.public]
+        return [self._all, self.split.shadow.interactions, *public, *(side.interactions for side in sides)]
 
     @property
     def tasks(self) -> list[Task]:
@@ -180,9 +193,12 @@ class Game:
         self, name: str, side: Side, regime: Regime, path: tuple[str | int, ...], item_vectors: bool = False
     ) -> Task:
         config = self.config
-        return Task(
-            name, config, side, regime, config.k, config.exclude_seen, config.alpha, path, item_vectors=item_vectors
-        )
+        # Made once: a task remembers its keys, which take a while to digest.
+        if (regime, path) not in self._tasks:
+            self._tasks[regime, path] = Task(
+                name, config, side, regime, config.k, config.exclude_seen, config.alpha, path, item_vectors
+            )
+        return self._tasks[regime, path]
 
     @cached_property
     def key(self) -> str:
@@ -269,12 +285,17 @@ class Game:
                 names = ("attack", regime, name) if level == "grey-box" else ("attack", regime, name, level)
                 rng = rng_for(self.seed, *names)
                 shadow_scores, target_scores = run_attack(
-                    make, shadow, shadow_side.member, [targets[t] for t in group], rng=rng
+                    make,
+                    shadow,
+                    shadow_side.member,
+                    [targets[t] for t in group],
+                    rng=rng,
+                    score_shadow=config.thresholds,
                 )
                 for t, score in zip(group, target_scores, strict=True):
                     frames.append(_frame(level, "target", t, regime, name, self.targets[t], score))
                 # Against several targets with views of their own, the shadow's scores of the first stand for all.
-                if group[0] == 0:
+                if group[0] == 0 and config.thresholds:
                     frames.append(_frame(level, "shadow", 0, regime, name, shadow_side, shadow_scores))
         return frames
 
@@ -343,7 +364,8 @@ def play_games(
     store : mutable mapping
         What was computed before is taken from there, scores included; the rest is put there as soon as it is done.
     jobs : int
-        Processes (of the active joblib backend); where there is less to do at once, threads. No result depends on it.
+        Processes; where there is less to do at once, threads. No result depends on it. In a block of
+        `recmia.parallel.cluster`, the cluster decides.
     report : callable
         Called with a text and the units of work done since; `work_units` of them in all.
 
@@ -367,12 +389,15 @@ def play_games(
             report("attacking", 1)
         else:
             ready.append(number)
-    processes = max(1, min(jobs, len(ready)))
-    work = (
-        joblib.delayed(_play)(number, games[number], games[number].needed(store), jobs // processes) for number in ready
-    )
     report("attacking", 0)
-    for number, play in in_parallel(work, processes):
+    results = run_calls(
+        _play,
+        ((number, games[number], games[number].needed(store)) for number in ready),
+        jobs=jobs,
+        processes=max(1, min(jobs, len(ready))),
+        shared=(interactions for number in ready for interactions in games[number].data),
+    )
+    for number, play in results:
         plays[number] = play
         if isinstance(play, Play):
             store[games[number].key] = _to_arrays(play)
@@ -386,8 +411,9 @@ def work_units(games: Sequence[Game]) -> int:
 
 
 def _play(
-    number: int, game: Game, lists: dict[str, dict[str, npt.NDArray[Any]]], threads: int
+    payload: tuple[int, Game, dict[str, dict[str, npt.NDArray[Any]]]], threads: int
 ) -> tuple[int, Play | RecmiaError]:
+    number, game, lists = payload
     try:
         return number, game.play(lists, threads)
     except RecmiaError as error:

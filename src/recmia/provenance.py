@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from functools import cache
 from importlib.metadata import version
 
 _PACKAGES = ("recmia", "numpy", "scipy", "numba", "scikit-learn", "polars", "joblib")
@@ -11,6 +12,12 @@ _PACKAGES = ("recmia", "numpy", "scipy", "numba", "scikit-learn", "polars", "job
 
 def versions() -> dict[str, str]:
     """Versions of Python, of the packages that numbers depend on, and the platform."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
+    # Looked up on disk.
     return {
         "python": platform.python_version(),
         **{name: version(name) for name in _PACKAGES},

@@ -7,7 +7,7 @@ import json
 import shutil
 import tempfile
 import tomllib
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pooch
 import tomli_w
 from matplotlib.figure import Figure
@@ -23,7 +24,9 @@ from matplotlib.figure import Figure
 from recmia.audit import IN_MEMORY, AuditResult
 from recmia.config import AuditConfig
 from recmia.errors import ConfigError
-from recmia.report.figures import roc_figure, sweep_figure
+from recmia.evaluation import Roc
+from recmia.report.figures import panel_figure, roc_band, roc_figure, sweep_figure
+from recmia.reproduce import FEEDBACK, PAPER_AUC, PAPER_REGIME, Reproduction
 from recmia.summary import section
 from recmia.sweep import SweepResult
 
@@ -211,6 +214,69 @@ def write_sweep(result: SweepResult, folder: Path) -> None:
         )
         if figure is not None:
             _save(figure, scratch / "sweep")
+
+
+def write_reproduction(result: Reproduction, folder: Path) -> None:
+    """Write the folder of a reproduction: all of it, or nothing.
+
+    Parameters
+    ----------
+    result : Reproduction
+    folder : Path
+        Must not exist. Gets for each panel ``NAME.png``, ``NAME.svg`` and ``NAME.csv``, every figure that it shows; the
+        curves of the ROC as ``fig1-roc.csv`` and the paper's figure beside ours as ``paper.csv``; ``config.toml`` (what
+        the panels share) and ``reproduce.json`` (grids, errors, provenance).
+
+    Raises
+    ------
+    ConfigError
+        If the folder exists or cannot be made.
+    """
+    config = result.config
+    with new_folder(folder) as scratch:
+        (scratch / "config.toml").write_text(config_toml(config), encoding="utf-8")
+        about = {
+            panel.name: {"axes": sweep.axes, "errors": sweep.errors, "provenance": sweep.provenance}
+            for panel, sweep in ((panel, result.sweeps[panel.name]) for panel in result.panels)
+        }
+        _write_json(scratch / "reproduce.json", about)
+        if result.rocs:
+            result.comparison.write_csv(scratch / "paper.csv")
+            _roc_table(result.rocs).write_csv(scratch / "fig1-roc.csv")
+        for panel in result.panels:
+            sweep = result.sweeps[panel.name]
+            sweep.table.write_csv(scratch / f"{panel.name}.csv")
+            title = f"{panel.title}\n{sweep.provenance['data']['source']}; seeds: {config.seeds}; band: 95% interval"
+            if not panel.x:
+                aucs = {
+                    (row["regime"], f"{row[FEEDBACK]}: {row['attack']}"): row
+                    for row in sweep.table.filter(metric="auc").iter_rows(named=True)
+                }
+                shown = {key: curves for key, curves in result.rocs.items() if key[1].endswith(_DRAWN)}
+                figure = roc_figure(
+                    shown, {key: aucs[key]["value"] for key in shown}, sweep.table["n_nonmembers"][0], title
+                )
+            else:
+                values = panel.values or sweep.table["attack"].unique(maintain_order=True).to_list()
+                words = f"the paper: {PAPER_AUC} (l = 100)"
+                figure = panel_figure(sweep.table, panel.x, values, FEEDBACK, title, (PAPER_REGIME, PAPER_AUC, words))
+            _save(figure, scratch / panel.name)
+
+
+# The ROC shows the paper's attack, and two rules that need no model.
+_DRAWN = (": mlp", ": shared-list", ": popular-overlap")
+
+
+def _roc_table(rocs: Mapping[tuple[str, str], Sequence[Roc]]) -> pl.DataFrame:
+    fpr = np.linspace(0, 1, 201)
+    frames = []
+    for (regime, line), curves in rocs.items():
+        feedback, _, attack = line.partition(": ")
+        tpr, low, high = roc_band(curves, fpr)
+        frame = pl.DataFrame({"fpr": fpr, "tpr": tpr, "low": low, "high": high})
+        names = {"feedback": feedback, "regime": regime, "attack": attack}
+        frames.append(frame.select(*(pl.lit(value).alias(key) for key, value in names.items()), pl.all()))
+    return pl.concat(frames)
 
 
 def _save(figure: Figure, stem: Path) -> None:

@@ -122,6 +122,26 @@ def _figure_of(row: Mapping[str, Any]) -> str:
     return f"{row['value']:.3f} [{row['low']:.3f}–{row['high']:.3f}]"
 
 
+def comparison_table(rows: pl.DataFrame) -> Table:
+    """Lay out a paper's figures beside ours; see `recmia.reproduce.Reproduction.comparison`."""
+    out = Table(
+        title="AUC of the MLP: the paper and ours, mean and 95% interval over seeds",
+        title_justify="left",
+        title_style="bold",
+        caption="0.857 is the only figure that the paper prints.",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 0, 0, 1),
+    )
+    for heading in ("LFM", "non-members get", "paper", "ours"):
+        out.add_column(heading, justify="left" if heading in ("LFM", "non-members get") else "right")
+    for row in rows.iter_rows(named=True):
+        paper = "–" if row["paper"] is None else f"{row['paper']:.3f}"
+        ours = f"{row['ours']:.3f} [{row['low']:.3f}–{row['high']:.3f}]"
+        out.add_row(row["feedback"], Text(row["regime"]), paper, Text(ours))
+    return out
+
+
 def transfer(rows: pl.DataFrame) -> str:
     """Say how attacks fare with shadows of the target's own algorithm, and with others."""
     sentences = []

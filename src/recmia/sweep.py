@@ -60,7 +60,7 @@ def cells(config: AuditConfig, axes: Axes) -> list[tuple[dict[str, Any], AuditCo
     empty = [key for key, values in axes.items() if not values]
     if empty or not axes:
         raise ConfigError(f"a sweep needs keys with values; got none for {', '.join(empty) or 'any key'}")
-    grid = []
+    grid: dict[tuple[Any, ...], tuple[dict[str, Any], AuditConfig]] = {}
     for values in itertools.product(*axes.values()):
         settings = config.model_dump(mode="json")
         for key, value in zip(axes, values, strict=True):
@@ -73,8 +73,10 @@ def cells(config: AuditConfig, axes: Axes) -> list[tuple[dict[str, Any], AuditCo
             several = isinstance(table.get(name), list) and isinstance(value, str)
             table[name] = value.split("+") if several else value
         cell = AuditConfig.parse(settings)
-        grid.append(({key: _shown(cell, key) for key in axes}, cell))
-    return grid
+        chosen = {key: _shown(cell, key) for key in axes}
+        # A value that is given twice, as 5 and 05, is one.
+        grid.setdefault(tuple(chosen.values()), (chosen, cell))
+    return list(grid.values())
 
 
 def _shown(config: AuditConfig, key: str) -> Any:

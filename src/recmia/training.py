@@ -9,22 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import signal
-import warnings
-from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
-from concurrent.futures import BrokenExecutor
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
 from typing import Any
 
-import joblib
 import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from recmia.errors import ConfigError, RecmiaError
+from recmia.errors import RecmiaError
 from recmia.game import Regime, Side, serve
+from recmia.parallel import run_calls
+from recmia.provenance import versions
 from recmia.recommenders import Recommender, RecommenderSettings, make_recommender, used_settings
 from recmia.seeding import rng_for
 
@@ -146,10 +143,15 @@ def run_tasks(
     if not missing:
         return {}
     large = max(len(group[0].side.interactions) for group in missing.values()) > _LARGE
-    processes = 1 if large else min(jobs, len(missing))
-    work = (joblib.delayed(_train_and_serve)(group, max(1, jobs // processes)) for group in missing.values())
     failed: dict[str, RecmiaError] = {}
-    for model_key, served in in_parallel(work, processes):
+    results = run_calls(
+        _train_and_serve,
+        missing.values(),
+        jobs=jobs,
+        processes=1 if large else min(jobs, len(missing)),
+        shared=(group[0].side.interactions for group in missing.values()),
+    )
+    for model_key, served in results:
         for key, arrays in served.items():
             if isinstance(arrays, RecmiaError):
                 failed[key] = arrays
@@ -157,33 +159,6 @@ def run_tasks(
                 store[key] = arrays
         done(len(missing[model_key]))
     return failed
-
-
-def in_parallel(calls: Iterable[Any], processes: int) -> Iterator[Any]:
-    """Yield what joblib's delayed calls return, each as soon as it is there.
-
-    Raises
-    ------
-    ConfigError
-        If a worker process is killed, which is what systems do where memory runs out.
-    """
-    with warnings.catch_warnings():
-        # joblib replaces a process whose memory has grown; nothing is lost.
-        warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given to the executor")
-        try:
-            yield from joblib.Parallel(
-                n_jobs=processes, return_as="generator_unordered", initializer=_leave_interrupts_to_the_parent
-            )(calls)
-        except BrokenExecutor as error:
-            raise ConfigError(
-                f"one of {processes} worker processes was killed, most likely for want of memory; run again with fewer "
-                "jobs: what is in the store is not computed anew"
-            ) from error
-
-
-def _leave_interrupts_to_the_parent() -> None:
-    # A terminal interrupts all processes at once; the parent ends its workers, which else print where they were.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _train_and_serve(tasks: Sequence[Task], threads: int) -> tuple[str, dict[str, Arrays | RecmiaError]]:
@@ -232,5 +207,5 @@ def _seeded(path: tuple[str | int, ...]) -> tuple[int, *tuple[str | int, ...]]:
 
 def digest(value: dict[str, Any]) -> str:
     """SHA-256 of plain values and of the version of recmia."""
-    stamped = value | {"recmia": version("recmia"), "revision": _REVISION}
+    stamped = value | {"recmia": versions()["recmia"], "revision": _REVISION}
     return hashlib.sha256(json.dumps(stamped, sort_keys=True).encode()).hexdigest()

@@ -198,6 +198,7 @@ def run_attack(
     targets: Sequence[Observation],
     *,
     rng: np.random.Generator,
+    score_shadow: bool = True,
 ) -> tuple[Float64, list[Float64]]:
     """Attack the users of one or more targets, and score the shadow users as if they were unknown.
 
@@ -212,10 +213,13 @@ def run_attack(
     targets : sequence of Observation
         m target users each.
     rng : numpy.random.Generator
+    score_shadow : bool
+        An attack that learns is fitted once more for each of five folds to score them; target scores are the same
+        without.
 
     Returns
     -------
-    shadow_scores : float64, shape (n,)
+    shadow_scores : float64, shape (n,), or (0,) without `score_shadow`
         Out of fold, so that a threshold chosen on them is not chosen on scores that the attack has overfitted.
     target_scores : list of float64, shape (m,)
 
@@ -227,6 +231,8 @@ def run_attack(
     seeds = rng.spawn(_FOLDS + 1)
     attack = make().fit(shadow, member, rng=seeds[-1])
     target_scores = [_checked(attack, target) for target in targets]
+    if not score_shadow:
+        return np.empty(0), target_scores
     if not attack.learns:
         return _checked(attack, shadow), target_scores
     shadow_scores = np.empty(len(shadow))

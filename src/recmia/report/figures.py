@@ -7,6 +7,7 @@ from itertools import cycle
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,6 +17,10 @@ from recmia.attacks import BASELINES
 from recmia.evaluation import CONFIDENCE, Roc
 from recmia.summary import REGIME_WORDS, section
 
+Float64 = npt.NDArray[np.float64]
+
+# The rule that comes nearest to an attack where all are served by the same path.
+_RULE = "popular-overlap"
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
@@ -71,7 +76,7 @@ def _draw(
     regime: str,
     rocs: Mapping[tuple[str, str], Sequence[Roc]],
     aucs: Mapping[tuple[str, str], float],
-    fpr: np.ndarray[tuple[int], np.dtype[np.float64]],
+    fpr: Float64,
 ) -> None:
     axes.plot(fpr, fpr, color="0.6", linestyle=":", linewidth=1, label="0.500  a coin")
     colours = cycle(_COLOURS)
@@ -79,9 +84,9 @@ def _draw(
     for (of, attack), curves in rocs.items():
         if of != regime:
             continue
-        tpr = np.array([curve.tpr_at(fpr) for curve in curves])
-        mean, label = tpr.mean(axis=0), f"{aucs[regime, attack]:.3f}  {attack}"
-        if attack in BASELINES:
+        mean, low, high = roc_band(curves, fpr)
+        label = f"{aucs[regime, attack]:.3f}  {attack}"
+        if attack.rpartition(": ")[2] in BASELINES:
             axes.plot(
                 fpr,
                 mean,
@@ -95,15 +100,63 @@ def _draw(
         colour = next(colours)
         axes.plot(fpr, mean, color=colour, linewidth=2.2, label=label, drawstyle="steps-post", zorder=3)
         if len(curves) > 2:  # two cannot tell how much a third would differ
-            quantile = float(special.stdtrit(len(curves) - 1, (1 + CONFIDENCE) / 2))
-            half = quantile * tpr.std(axis=0, ddof=1) / np.sqrt(len(curves))
-            low, high = np.clip(mean - half, 0, 1), np.clip(mean + half, 0, 1)
             axes.fill_between(fpr, low, high, color=colour, alpha=0.2, linewidth=0, step="post", zorder=2)
     axes.set_xlabel("false-positive rate: non-members called members")
     axes.set_ylabel("true-positive rate: members found")
     axes.grid(alpha=0.25, linewidth=0.6)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
+
+
+def roc_band(curves: Sequence[Roc], fpr: Float64) -> tuple[Float64, Float64, Float64]:
+    """Mean TPR at each FPR over two or more seeds, and its 95% t interval; float64, shape (len(fpr),) each.
+
+    One curve has no spread: its interval is then the curve itself.
+    """
+    tpr = np.array([curve.tpr_at(fpr) for curve in curves])
+    mean = tpr.mean(axis=0)
+    if len(curves) == 1:
+        return mean, mean, mean
+    quantile = float(special.stdtrit(len(curves) - 1, (1 + CONFIDENCE) / 2))
+    half = quantile * tpr.std(axis=0, ddof=1) / np.sqrt(len(curves))
+    return mean, np.clip(mean - half, 0, 1), np.clip(mean + half, 0, 1)
+
+
+def panel_figure(
+    table: pl.DataFrame,
+    key: str,
+    values: Sequence[Any],
+    line: str,
+    title: str,
+    reference: tuple[str, float, str] | None = None,
+) -> Figure:
+    """Draw the AUC of one attack over a key, a line for each value of another key.
+
+    Parameters
+    ----------
+    table : polars.DataFrame
+        As of `recmia.sweep.SweepResult`, baselines included; of these, popular-overlap is drawn thin. Where `key` is
+        ``"attack"``, all attacks are drawn.
+    key : str
+    values : sequence
+    line : str
+    title : str
+    reference : (regime, AUC, words), optional
+        A level to compare with.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    by_attack = key == "attack"
+    is_attack = ~pl.col("attack").is_in(list(BASELINES))
+    rows = table.filter(pl.col("metric") == "auc", is_attack if by_attack else is_attack | (pl.col("attack") == _RULE))
+    rows = rows.with_columns(
+        pl.col("regime").alias("section"),
+        (~is_attack).alias("thin"),
+        pl.when(is_attack).then(pl.col(line)).otherwise(pl.format("{}: {}", line, "attack")).alias("line"),
+    )
+    return _lines(rows, (key, values), title, reference)
 
 
 def sweep_figure(table: pl.DataFrame, axes: Mapping[str, Sequence[Any]], title: str) -> Figure | None:
@@ -132,10 +185,18 @@ def sweep_figure(table: pl.DataFrame, axes: Mapping[str, Sequence[Any]], title: 
         .alias("section")
     )
     (down, *across) = axes.items()
-    return _heat_maps(rows, down, across[0], title) if across else _lines(rows, down, title)
+    if across:
+        return _heat_maps(rows, down, across[0], title)
+    return _lines(rows.with_columns(line="attack", thin=pl.col("attack").is_in(list(BASELINES))), down, title)
 
 
-def _lines(rows: pl.DataFrame, axis: tuple[str, Sequence[Any]], title: str) -> Figure:
+def _lines(
+    rows: pl.DataFrame,
+    axis: tuple[str, Sequence[Any]],
+    title: str,
+    reference: tuple[str, float, str] | None = None,
+) -> Figure:
+    """Axes for each section, a line for each `line` of the rows; those that need no model are thin."""
     key, values = axis
     numeric = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
     place = {value: value if numeric else float(number) for number, value in enumerate(values)}
@@ -145,15 +206,21 @@ def _lines(rows: pl.DataFrame, axis: tuple[str, Sequence[Any]], title: str) -> F
     for axes, name in zip(figure.subplots(1, len(sections), squeeze=False)[0], sections, strict=True):
         colours, styles = cycle(_COLOURS), cycle(("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1))))
         part = rows.filter(section=name)
-        for attack in part["attack"].unique(maintain_order=True):
-            line = part.filter(attack=attack)
+        for label in part["line"].unique(maintain_order=True):
+            line = part.filter(line=label)
             x = [place[value] for value in line[key]]
-            if attack in BASELINES:
-                axes.plot(x, line["value"], color="0.45", linewidth=0.9, linestyle=next(styles), label=attack)
+            if line["thin"][0]:
+                axes.plot(x, line["value"], color="0.45", linewidth=0.9, linestyle=next(styles), label=label)
                 continue
             colour = next(colours)
-            axes.plot(x, line["value"], color=colour, marker="o", markersize=4, linewidth=2, label=attack, zorder=3)
-            axes.fill_between(x, line["low"], line["high"], color=colour, alpha=0.2, linewidth=0, zorder=2)
+            if numeric:
+                axes.plot(x, line["value"], color=colour, marker="o", markersize=4, linewidth=2, label=label, zorder=3)
+                axes.fill_between(x, line["low"], line["high"], color=colour, alpha=0.2, linewidth=0, zorder=2)
+            else:  # names have no order, and nothing lies between them
+                errors = np.array([line["value"] - line["low"], line["high"] - line["value"]])
+                axes.errorbar(x, line["value"], errors, color=colour, fmt="o", capsize=3, label=label, zorder=3)
+        if reference is not None and reference[0] == name:
+            axes.axhline(reference[1], color="0.2", linestyle="--", linewidth=1, label=reference[2])
         axes.axhline(0.5, color="0.6", linestyle=":", linewidth=1)
         if numeric and min(values) > 0 and max(values) >= 20 * min(values):
             axes.set_xscale("log")
@@ -165,7 +232,10 @@ def _lines(rows: pl.DataFrame, axis: tuple[str, Sequence[Any]], title: str) -> F
         axes.grid(alpha=0.25, linewidth=0.6)
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False,
+    drawn = {
+        label: handle for one in figure.axes for handle, label in zip(*one.get_legend_handles_labels(), strict=True)
+    }
+    axes.legend(drawn.values(), drawn.keys(), loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False,
                 title="thin: needs no model", title_fontsize=8)  # fmt: skip
     return figure
 

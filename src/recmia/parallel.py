@@ -1,0 +1,170 @@
+"""Calls that run at once: in processes of this machine, or on the workers of a Dask cluster, by joblib.
+
+Most of what a call needs are interactions that many calls share. They travel apart from the rest: to a cluster once, to
+every worker, so that a worker that dies takes no data along, and Dask gives its calls to another.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import signal
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import BrokenExecutor
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, TypeVar
+
+import joblib
+from joblib.parallel import get_active_backend
+
+from recmia.errors import ConfigError, import_extra
+from recmia.interactions import Interactions
+
+Payload = TypeVar("Payload")
+Result = TypeVar("Result")
+
+# How long a scheduler may take to answer, and to have a worker; in seconds.
+_PATIENCE = 20
+
+
+@contextmanager
+def cluster(address: str) -> Iterator[int]:
+    """Let audits and sweeps in this block run on a Dask cluster; gives the number of calls that it runs at once.
+
+    Results are the same to the bit as on this machine, given the same versions and the same kind of processor.
+
+    Parameters
+    ----------
+    address : str
+        Of the scheduler, as ``"tcp://host:8786"``.
+
+    Raises
+    ------
+    MissingExtraError
+        Without the extra ``cluster``.
+    ConfigError
+        If no scheduler answers, it has no workers, or one of them has no recmia or another version of it.
+    """
+    distributed = import_extra("distributed", "cluster")
+    try:
+        client = distributed.Client(address, timeout=_PATIENCE, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"no Dask scheduler answers at {address}: {error}; start one with: dask scheduler") from None
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=_PATIENCE)
+        except TimeoutError:
+            raise ConfigError(f"the Dask scheduler {address} has no workers; start: dask worker {address}") from None
+        try:
+            found = client.run(version, "recmia")
+        except PackageNotFoundError:
+            found = {"a worker": "none"}
+        for worker, other in found.items():
+            if other != version("recmia"):
+                raise ConfigError(f"{worker} must have recmia {version('recmia')}, as here; it has {other}")
+        with joblib.parallel_config(backend="dask", client=client):
+            yield sum(client.ncores().values())
+
+
+def run_calls(
+    function: Callable[[Payload, int], Result],
+    payloads: Iterable[Payload],
+    *,
+    jobs: int,
+    processes: int,
+    shared: Iterable[Interactions],
+) -> Iterator[Result]:
+    """Call a function with each payload and a number of threads; results come as they are done, in any order.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(payload, threads)``, of a module.
+    payloads : iterable
+        Taken one by one, a few ahead.
+    jobs, processes : int
+        Each of so many processes gets its share of `jobs` as threads. A cluster runs a call with one thread wherever
+        there is room.
+    shared : iterable of Interactions
+        What the payloads refer to.
+
+    Raises
+    ------
+    ConfigError
+        If a process is killed, which is what systems do where memory runs out.
+    """
+    backend, _ = get_active_backend()
+    client = getattr(backend, "client", None)
+    if client is not None:
+        apart = list({id(one): one for one in shared}.values())
+        with joblib.parallel_config(backend="dask", client=client, scatter=apart):
+            parallel = joblib.Parallel(return_as="generator_unordered")
+        threads = 1
+    elif processes == 1:
+        yield from (function(payload, jobs) for payload in payloads)
+        return
+    else:
+        parallel = joblib.Parallel(
+            n_jobs=processes, return_as="generator_unordered", initializer=_leave_interrupts_to_the_parent
+        )
+        threads = max(1, jobs // processes)
+    with warnings.catch_warnings():
+        # joblib replaces a process whose memory has grown; nothing is lost.
+        warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given to the executor")
+        try:
+            yield from parallel(_packed(function, payload, threads) for payload in payloads)
+        except BrokenExecutor as error:
+            raise ConfigError(
+                f"one of {processes} worker processes was killed, most likely for want of memory; run again with fewer "
+                "jobs: what is in the store is not computed anew"
+            ) from error
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    # A terminal interrupts all processes at once; the parent ends its workers, which else print where they were.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class _Packer(pickle.Pickler):
+    """Leaves interactions out, and lists them in `apart`."""
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
+        self.apart: list[Interactions] = []
+        self._places: dict[int, int] = {}
+
+    def persistent_id(self, value: Any) -> int | None:
+        if not isinstance(value, Interactions):
+            return None
+        if id(value) not in self._places:
+            self._places[id(value)] = len(self.apart)
+            self.apart.append(value)
+        return self._places[id(value)]
+
+
+class _Unpacker(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, apart: tuple[Interactions, ...]) -> None:
+        super().__init__(file)
+        self._apart = apart
+
+    def persistent_load(self, place: int) -> Interactions:
+        return self._apart[place]
+
+
+def _packed(function: Callable[[Payload, int], Result], payload: Payload, threads: int) -> Any:
+    file = io.BytesIO()
+    packer = _Packer(file)
+    packer.dump(payload)
+    # Arguments of their own, so that the backend knows those again that it has sent before.
+    return joblib.delayed(_unpack_and_call)(function, threads, file.getvalue(), *packer.apart)
+
+
+def _unpack_and_call(
+    function: Callable[[Any, int], Result], threads: int, packed: bytes, *apart: Interactions
+) -> Result:
+    payload = _Unpacker(io.BytesIO(packed), apart).load()
+    # What a library does at once inside a call stays in this process, not on the cluster.
+    with joblib.parallel_config(backend="sequential"):
+        return function(payload, threads)

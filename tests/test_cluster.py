@@ -1,0 +1,101 @@
+"""A sweep on a real Dask cluster of this machine: a scheduler and two workers, in processes of their own."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recmia import Interactions
+from recmia.config import AuditConfig
+from recmia.errors import ConfigError, MissingExtraError
+from recmia.parallel import cluster
+from recmia.sweep import SweepResult, sweep
+
+distributed: Any = pytest.importorskip("distributed", reason="needs recmia[cluster]")
+
+AXES = {"k": [5, 10], "lfm.epochs": [2, 4]}
+SETTINGS = {
+    "attacks": ["mlp", "random-forest", "list-lr"], "shadows": 8, "l": 8, "seeds": 2,
+    "thresholds": False, "mlp": {"epochs": 2},
+}  # fmt: skip
+
+
+class Cluster:
+    """A scheduler and two workers."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.address = f"tcp://127.0.0.1:{port}"
+        local = ["--host", "127.0.0.1", "--no-dashboard"]
+        self.log = (folder / "log").open("w")
+        self.scheduler = self._start("scheduler", "--port", str(port), *local)
+        # Without a nanny, so that nobody replaces the worker that is killed.
+        own = ["--nthreads", "1", "--no-nanny", "--local-directory", str(folder)]
+        self.workers = [self._start("worker", self.address, *own, *local) for _ in range(2)]
+
+    def _start(self, kind: str, *arguments: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "dask", kind, *arguments]
+        return subprocess.Popen(command, stdout=self.log, stderr=self.log)
+
+    def stop(self) -> None:
+        for process in (*self.workers, self.scheduler):
+            process.kill()
+            process.wait(timeout=30)
+        self.log.close()
+
+
+@pytest.fixture
+def dask_cluster(tmp_path: Path) -> Iterator[Cluster]:
+    started = Cluster(tmp_path)
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="module")
+def local(small: Interactions) -> SweepResult:
+    return sweep(AuditConfig.parse(SETTINGS), AXES, dataset=small)
+
+
+def test_a_worker_that_is_killed_changes_nothing(
+    dask_cluster: Cluster, small: Interactions, local: SweepResult
+) -> None:
+    killed: list[int] = []
+
+    def kill(text: str, done: int, total: int) -> None:
+        if text.startswith("training") and done > total // 4 and not killed:
+            dask_cluster.workers[0].kill()
+            killed.append(done)
+
+    client: Any = distributed.Client(dask_cluster.address, set_as_default=False)
+    with client:
+        client.wait_for_workers(2, timeout=60)
+    with cluster(dask_cluster.address) as at_once:
+        assert at_once == 2
+        far = sweep(AuditConfig.parse(SETTINGS), AXES, dataset=small, jobs=at_once, progress=kill)
+    assert killed
+    assert dask_cluster.workers[0].wait(timeout=10) != 0
+    assert far.errors == []
+    assert far.table.equals(local.table)
+
+
+def test_no_scheduler_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recmia.parallel._PATIENCE", 1)
+    with (
+        pytest.raises(ConfigError, match=r"no Dask scheduler answers at tcp://127.0.0.1:1: .*; start one"),
+        cluster("tcp://127.0.0.1:1"),
+    ):
+        pass
+
+
+def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'recmia\[cluster\]'"), cluster("tcp://127.0.0.1:1"):
+        pass
