@@ -24,6 +24,7 @@ lint: $(VENV)/dev
 bench: $(VENV)/bench
 	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/audit.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sweep.py
 	OMP_NUM_THREADS=1 LK_NUM_THREADS=1 $(BIN)/python benchmarks/quality.py
 
 format: $(VENV)/dev

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import socket
 import subprocess
 import sys
@@ -14,7 +15,8 @@ import pytest
 from recmia import Interactions
 from recmia.config import AuditConfig
 from recmia.errors import ConfigError, MissingExtraError
-from recmia.parallel import cluster
+from recmia.parallel import _pack, _unpack_and_call, cluster
+from recmia.play import Game
 from recmia.sweep import SweepResult, sweep
 
 distributed: Any = pytest.importorskip("distributed", reason="needs recmia[cluster]")
@@ -84,6 +86,20 @@ def test_a_worker_that_is_killed_changes_nothing(
     assert dask_cluster.workers[0].wait(timeout=10) != 0
     assert far.errors == []
     assert far.table.equals(local.table)
+
+
+def test_data_travel_apart_from_what_refers_to_them(small: Interactions) -> None:
+    game = Game(AuditConfig.parse(SETTINGS), small, 0)
+    packed, apart = _pack(game)
+    # Each once, though targets, tasks and eight shadows refer to them, and the rest is small.
+    assert {id(one) for one in apart} == {id(one) for one in game.data}
+    assert len(apart) == 3
+    assert len(packed) < len(pickle.dumps(small)) / 2
+    assert _unpack_and_call(_members, 1, packed, *apart) == _members(game, 1)
+
+
+def _members(game: Game, threads: int) -> list[int]:
+    return [int(side.member.sum()) for side in (*game.targets, *game.pools["grey-box"])]
 
 
 def test_no_scheduler_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,28 +98,48 @@ def run_calls(
     backend, _ = get_active_backend()
     client = getattr(backend, "client", None)
     if client is not None:
-        apart = list({id(one): one for one in shared}.values())
-        with joblib.parallel_config(backend="dask", client=client, scatter=apart):
-            parallel = joblib.Parallel(return_as="generator_unordered")
-        threads = 1
-    elif processes == 1:
+        yield from _on_cluster(client, function, payloads, shared)
+        return
+    if processes == 1:
         yield from (function(payload, jobs) for payload in payloads)
         return
-    else:
-        parallel = joblib.Parallel(
-            n_jobs=processes, return_as="generator_unordered", initializer=_leave_interrupts_to_the_parent
-        )
-        threads = max(1, jobs // processes)
+    parallel = joblib.Parallel(
+        n_jobs=processes, return_as="generator_unordered", initializer=_leave_interrupts_to_the_parent
+    )
+    threads = max(1, jobs // processes)
     with warnings.catch_warnings():
         # joblib replaces a process whose memory has grown; nothing is lost.
         warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given to the executor")
         try:
-            yield from parallel(_packed(function, payload, threads) for payload in payloads)
+            yield from parallel(
+                joblib.delayed(_unpack_and_call)(function, threads, packed, *apart)
+                for packed, apart in map(_pack, payloads)
+            )
         except BrokenExecutor as error:
             raise ConfigError(
                 f"one of {processes} worker processes was killed, most likely for want of memory; run again with fewer "
                 "jobs: what is in the store is not computed anew"
             ) from error
+
+
+def _on_cluster(
+    client: Any, function: Callable[[Payload, int], Result], payloads: Iterable[Payload], shared: Iterable[Interactions]
+) -> Iterator[Result]:
+    """As `run_calls`, by Dask itself: joblib's backend gives up calls whose worker dies, Dask starts them again."""
+    from distributed import as_completed
+
+    sent = {
+        id(one): client.scatter(one, broadcast=True, hash=False) for one in {id(one): one for one in shared}.values()
+    }
+    calls = as_completed(
+        [
+            client.submit(_unpack_and_call, function, 1, packed, *(sent[id(one)] for one in apart), pure=False)
+            for packed, apart in map(_pack, payloads)
+        ]
+    )
+    for call in calls:
+        yield call.result()
+        call.release()
 
 
 def _leave_interrupts_to_the_parent() -> None:
@@ -153,12 +173,12 @@ class _Unpacker(pickle.Unpickler):
         return self._apart[place]
 
 
-def _packed(function: Callable[[Payload, int], Result], payload: Payload, threads: int) -> Any:
+def _pack(payload: Any) -> tuple[bytes, list[Interactions]]:
+    """Pickle a payload without its interactions, and list those."""
     file = io.BytesIO()
     packer = _Packer(file)
     packer.dump(payload)
-    # Arguments of their own, so that the backend knows those again that it has sent before.
-    return joblib.delayed(_unpack_and_call)(function, threads, file.getvalue(), *packer.apart)
+    return file.getvalue(), packer.apart
 
 
 def _unpack_and_call(

@@ -50,6 +50,11 @@ class Panel:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def shown(self) -> Sequence[Any]:
+        """What stands along the horizontal axis."""
+        return self.settings["attacks"] if self.x == "attack" else self.values
+
+    @property
     def axes(self) -> dict[str, Sequence[Any]]:
         """The grid that is swept."""
         swept = {self.x: self.values} if self.values else {}

@@ -257,9 +257,10 @@ def write_reproduction(result: Reproduction, folder: Path) -> None:
                     shown, {key: aucs[key]["value"] for key in shown}, sweep.table["n_nonmembers"][0], title
                 )
             else:
-                values = panel.values or sweep.table["attack"].unique(maintain_order=True).to_list()
                 words = f"the paper: {PAPER_AUC} (l = 100)"
-                figure = panel_figure(sweep.table, panel.x, values, FEEDBACK, title, (PAPER_REGIME, PAPER_AUC, words))
+                figure = panel_figure(
+                    sweep.table, panel.x, panel.shown, FEEDBACK, title, (PAPER_REGIME, PAPER_AUC, words)
+                )
             _save(figure, scratch / panel.name)
 
 

@@ -199,30 +199,41 @@ def _lines(
     """Axes for each section, a line for each `line` of the rows; those that need no model are thin."""
     key, values = axis
     numeric = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
-    place = {value: value if numeric else float(number) for number, value in enumerate(values)}
+    positive = [value for value in values if value > 0] if numeric else []
+    wide = bool(positive) and max(positive) >= 20 * min(positive)
+    # A logarithmic axis has no place for 0.
+    evenly = not numeric or (wide and len(positive) < len(values))
+    place = {value: float(number) if evenly else value for number, value in enumerate(values)}
     sections = rows["section"].unique(maintain_order=True).to_list()
     figure = Figure(figsize=(1.5 + 4.5 * len(sections), 4.6), layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     for axes, name in zip(figure.subplots(1, len(sections), squeeze=False)[0], sections, strict=True):
         colours, styles = cycle(_COLOURS), cycle(("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1))))
+        marks = cycle("x+1234")
         part = rows.filter(section=name)
-        for label in part["line"].unique(maintain_order=True):
+        labels = part["line"].unique(maintain_order=True).to_list()
+        for number, label in enumerate(labels):
             line = part.filter(line=label)
-            x = [place[value] for value in line[key]]
+            # Names have no order and nothing lies between them, so points stand side by side.
+            aside = 0 if numeric else 0.08 * (number - (len(labels) - 1) / 2)
+            x = [place[value] + aside for value in line[key]]
             if line["thin"][0]:
-                axes.plot(x, line["value"], color="0.45", linewidth=0.9, linestyle=next(styles), label=label)
+                style = {"linestyle": next(styles)} if numeric else {"linestyle": "", "marker": next(marks)}
+                axes.plot(x, line["value"], color="0.45", linewidth=0.9, label=label, **style)
                 continue
             colour = next(colours)
             if numeric:
                 axes.plot(x, line["value"], color=colour, marker="o", markersize=4, linewidth=2, label=label, zorder=3)
                 axes.fill_between(x, line["low"], line["high"], color=colour, alpha=0.2, linewidth=0, zorder=2)
-            else:  # names have no order, and nothing lies between them
+            else:
                 errors = np.array([line["value"] - line["low"], line["high"] - line["value"]])
                 axes.errorbar(x, line["value"], errors, color=colour, fmt="o", capsize=3, label=label, zorder=3)
         if reference is not None and reference[0] == name:
             axes.axhline(reference[1], color="0.2", linestyle="--", linewidth=1, label=reference[2])
         axes.axhline(0.5, color="0.6", linestyle=":", linewidth=1)
-        if numeric and min(values) > 0 and max(values) >= 20 * min(values):
+        if not numeric:
+            axes.set_xlim(-0.5, len(values) - 0.5)
+        elif wide and not evenly:
             axes.set_xscale("log")
         if len(values) <= 12:
             axes.set_xticks([place[value] for value in values], [str(value) for value in values])
