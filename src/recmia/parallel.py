@@ -126,18 +126,14 @@ def _on_cluster(
     client: Any, function: Callable[[Payload, int], Result], payloads: Iterable[Payload], shared: Iterable[Interactions]
 ) -> Iterator[Result]:
     """As `run_calls`, by Dask itself: joblib's backend gives up calls whose worker dies, Dask starts them again."""
-    from distributed import as_completed
-
-    sent = {
-        id(one): client.scatter(one, broadcast=True, hash=False) for one in {id(one): one for one in shared}.values()
-    }
-    calls = as_completed(
-        [
-            client.submit(_unpack_and_call, function, 1, packed, *(sent[id(one)] for one in apart), pure=False)
-            for packed, apart in map(_pack, payloads)
-        ]
-    )
-    for call in calls:
+    distributed = import_extra("distributed", "cluster")
+    apart = {id(one): one for one in shared}
+    sent = {key: client.scatter(one, broadcast=True, hash=False) for key, one in apart.items()}
+    calls = [
+        client.submit(_unpack_and_call, function, 1, packed, *(sent[id(one)] for one in needed), pure=False)
+        for packed, needed in map(_pack, payloads)
+    ]
+    for call in distributed.as_completed(calls, loop=client.loop):
         yield call.result()
         call.release()
 
