@@ -223,7 +223,17 @@ KILLS = int(os.environ.get("RECMIA_KILLS", "3"))
 
 
 def test_killed_at_any_moment_it_goes_on(tmp_path: Path) -> None:
-    grid = ["sweep", "k=5,10", "lfm.epochs=1,2", "mlp.epochs=2,3", *QUICK, "--seeds", "6", "--jobs", "2"]
+    grid = [
+        "sweep",
+        "k=5,10",
+        "lfm.epochs=1,2",
+        "mlp.epochs=2,3",
+        *QUICK,
+        "--seeds",
+        str(max(12, 2 * KILLS)),
+        "--jobs",
+        "2",
+    ]
     started = time.monotonic()
     undisturbed = command(*grid, "--store", "other", "-o", "undisturbed", cwd=tmp_path)
     assert undisturbed.returncode == 0, undisturbed.stderr
@@ -236,10 +246,11 @@ def test_killed_at_any_moment_it_goes_on(tmp_path: Path) -> None:
             [*PROGRAM, *grid, "--store", "store", "-o", "out"], cwd=tmp_path, start_new_session=True,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        time.sleep(moments.uniform(0.4, 1) * seconds)
-        killed += running.poll() is None
+        # So early that it takes about as many runs as it is to be killed.
+        time.sleep(moments.uniform(0.3, 0.6) * seconds * min(1, 3 / KILLS))
+        # Not polled before: a process that has ended keeps its group until it is waited for.
         os.killpg(running.pid, signal.SIGKILL)
-        running.wait()
+        killed += running.wait() == -signal.SIGKILL
         entries = {key: store._path(key).stat().st_mtime_ns for key in store}
         # What was finished before is neither gone nor written again, and nothing is there by half.
         assert entries.items() >= kept.items()
@@ -248,7 +259,8 @@ def test_killed_at_any_moment_it_goes_on(tmp_path: Path) -> None:
         kept = entries
         if (tmp_path / "out").exists():
             break
-    assert killed
+    assert killed, "every run was over before it was to be killed"
+    assert kept
     if not (tmp_path / "out").exists():
         done = command(*grid, "--store", "store", "-o", "out", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
