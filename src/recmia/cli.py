@@ -10,7 +10,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_origin
 
@@ -30,6 +30,7 @@ from rich.progress import (
 from recmia.errors import ConfigError, RecmiaError
 
 if TYPE_CHECKING:
+    from recmia.config import AuditConfig
     from recmia.store import ArrayStore
     from recmia.sweep import SweepResult
 
@@ -96,17 +97,9 @@ def _audit(**options: Any) -> None:
     # Imported here, so that help and errors in the usage come at once.
     from recmia import store, summary
     from recmia.audit import audit
-    from recmia.config import AuditConfig
 
-    file, out, jobs, kept, cluster = (options.pop(name) for name in ("config", "out", "jobs", "store", "cluster"))
-    del options["debug"]  # seen by main
-    settings = store.read_config(file) if file is not None else {}
-    given = {key: value for key, value in options.items() if value is not None}
-    config = AuditConfig.parse(_overlay(settings, given, AuditConfig))
-    out = _new_folder_name(out, config.dataset)
-    store.check_new(out)
-    lists = _store(kept)
-    with _workers(cluster, jobs) as at_once, _progress() as progress:
+    config, out, lists, workers = _prepared(options)
+    with workers as at_once, _progress() as progress:
         result = audit(config=config, jobs=at_once, store=lists, progress=progress)
         store.write_run(result, out)
     console = _console()
@@ -218,18 +211,10 @@ def _tell_errors(console: Console, result: SweepResult, where: str = "") -> None
 
 def _run_sweep(axes: dict[str, list[Any]], options: dict[str, Any]) -> None:
     from recmia import store, summary
-    from recmia.config import AuditConfig
     from recmia.sweep import sweep
 
-    file, out, jobs, kept, cluster = (options.pop(name) for name in ("config", "out", "jobs", "store", "cluster"))
-    del options["debug"]  # seen by main
-    settings = store.read_config(file) if file is not None else {}
-    given = {key: value for key, value in options.items() if value is not None}
-    config = AuditConfig.parse(_overlay(settings, given, AuditConfig))
-    out = _new_folder_name(out, config.dataset)
-    store.check_new(out)
-    lists = _store(kept)
-    with _workers(cluster, jobs) as at_once, _progress() as progress:
+    config, out, lists, workers = _prepared(options)
+    with workers as at_once, _progress() as progress:
         result = sweep(config, axes, jobs=at_once, store=lists, progress=progress)
         store.write_sweep(result, out)
     console = _console()
@@ -256,6 +241,21 @@ def _workers(address: str | None, jobs: int | None) -> Iterator[int]:
         return
     with cluster(address) as at_once:
         yield at_once
+
+
+def _prepared(options: dict[str, Any]) -> tuple[AuditConfig, Path, ArrayStore, AbstractContextManager[int]]:
+    """Check the options of a run: its settings, its new folder, its store and its workers."""
+    from recmia.config import AuditConfig
+    from recmia.store import check_new, read_config
+
+    file, out, jobs, kept, cluster = (options.pop(name) for name in ("config", "out", "jobs", "store", "cluster"))
+    del options["debug"]  # seen by main
+    settings = read_config(file) if file is not None else {}
+    given = {key: value for key, value in options.items() if value is not None}
+    config = AuditConfig.parse(_overlay(settings, given, AuditConfig))
+    out = _new_folder_name(out, config.dataset)
+    check_new(out)
+    return config, out, _store(kept), _workers(cluster, jobs)
 
 
 def _store(folder: Path | None) -> ArrayStore:
