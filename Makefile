@@ -42,12 +42,12 @@ $(VENV)/demo: $(BIN)/python pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/dev: $(BIN)/python pyproject.toml constraints.txt
-	$(INSTALL) --editable '.[demo,neural,implicit,peers,cluster,dev]'
+	$(INSTALL) --editable '.[demo,neural,implicit,peers,cluster,dp,report,dev]'
 	touch $@
 
 # LIBMF uses AVX only if it is built with it. Which of the two variables reaches the compiler depends on setuptools.
 AVX := -O3 -march=native -mavx -DUSEAVX -pthread
 $(VENV)/bench: $(VENV)/dev
-	$(INSTALL) --editable '.[demo,neural,implicit,peers,cluster,dev,bench]'
+	$(INSTALL) --editable '.[demo,neural,implicit,peers,cluster,dp,report,dev,bench]'
 	CFLAGS="$(AVX)" CXXFLAGS="$(AVX)" $(INSTALL) --force-reinstall --no-deps --no-binary libmf --no-cache-dir libmf
 	touch $@
