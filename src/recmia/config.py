@@ -10,9 +10,11 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from recmia.attacks import CLASSIFIERS, POOL_ATTACKS, SHADOW_FREE, MLPSettings
 from recmia.datasets import Columns
+from recmia.defences import Defence, System, check_defences, parse_defences
 from recmia.errors import ConfigError, nearest
 from recmia.game import Regime, SplitUnit
 from recmia.recommenders import RECOMMENDERS, RecommenderSettings
+from recmia.recommenders.private import PrivacySettings
 from recmia.vectors import ItemVectorSource, RankWeights
 
 ATTACKS = (*CLASSIFIERS, *SHADOW_FREE, *POOL_ATTACKS)
@@ -33,6 +35,12 @@ class AuditConfig(RecommenderSettings):
     alpha: float = Field(0.1, gt=0, le=1, description="popular-random draws k of the k / alpha most popular.")
     target: str = Field("lfm", description="The audited recommender.")
     shadow: str = Field("lfm", description="The attacker's recommender.")
+    defence: str = Field(
+        "", description="What the system does against leaks, as dp-training=4+shorter-lists=20; shadows do it, too."
+    )
+    held_out: float = Field(
+        0.0, ge=0, lt=1, description="Share of each user's interactions that is kept from all, to measure utility."
+    )
     attacks: tuple[str, ...] = Field(("mlp", "list-lr"), description="Attacks; the baselines are always run.")
     knowledge: tuple[Knowledge, ...] = Field(
         ("grey-box",), min_length=1, description="What the attacker knows: black-box, grey-box, white-box."
@@ -57,6 +65,7 @@ class AuditConfig(RecommenderSettings):
     seed: int = Field(0, ge=0, description="The first seed; the others follow it.")
     columns: Columns = Columns()
     mlp: MLPSettings = MLPSettings()
+    dp: PrivacySettings = PrivacySettings()
 
     @field_validator("target", "shadow")
     @classmethod
@@ -98,6 +107,15 @@ class AuditConfig(RecommenderSettings):
         return names
 
     @model_validator(mode="after")
+    def _applicable_defences(self) -> Self:
+        try:
+            for name in dict.fromkeys((self.target, self.shadow)):
+                check_defences(self.defences, System(name, self, self.regimes, self.k))
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    @model_validator(mode="after")
     def _enough_shadows(self) -> Self:
         needed = {name: POOL_ATTACKS[name].min_shadows + 2 for name in self.pool_attacks}
         short = [f"{name} needs {count}" for name, count in needed.items() if count > self.shadows]
@@ -106,6 +124,11 @@ class AuditConfig(RecommenderSettings):
                 f"too few shadow models: {', '.join(short)}; got {self.shadows}; raise shadows, or name other attacks"
             )
         return self
+
+    @property
+    def defences(self) -> tuple[Defence, ...]:
+        """What `defence` stands for."""
+        return parse_defences(self.defence, self.dp)
 
     @property
     def pool_attacks(self) -> tuple[str, ...]:

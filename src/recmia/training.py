@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,13 +26,23 @@ from recmia.recommenders import Recommender, RecommenderSettings, make_recommend
 from recmia.seeding import rng_for
 
 # Raised whenever the same settings may give other lists or scores than before.
-_REVISION = 1
+_REVISION = 2
 # Above so many interactions, models are trained one after the other by all threads, to keep one copy of the data.
 _LARGE = 5_000_000
 
 # What has been computed before: arrays by key. Written to one entry at a time, as soon as it is there.
 Arrays = dict[str, npt.NDArray[Any]]
 Store = MutableMapping[str, Arrays]
+
+
+class Wrapper(Protocol):
+    """What puts a recommender into another; see `recmia.defences`."""
+
+    def wrap(self, model: Recommender) -> Recommender:
+        """Wrap an unfitted recommender."""
+
+    def key(self) -> dict[str, Any]:
+        """What the wrapped model depends on besides, as plain values."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +63,8 @@ class Task:
         Of the random streams, a seed first; see `recmia.seeding`.
     item_vectors : bool
         Whether the model's item vectors are wanted as well (white-box).
+    wrappers : tuple of Wrapper
+        The first is the innermost.
     """
 
     recommender: str
@@ -64,6 +76,7 @@ class Task:
     alpha: float
     path: tuple[str | int, ...]
     item_vectors: bool = False
+    wrappers: tuple[Wrapper, ...] = ()
 
     @cached_property
     def model_key(self) -> str:
@@ -76,6 +89,7 @@ class Task:
                 "data": side.interactions.fingerprint(),
                 "members": hashlib.sha256(np.packbits(side.member).tobytes()).hexdigest(),
                 "path": list(self.path),
+                "wrappers": [wrapper.key() for wrapper in self.wrappers],
             }
         )
 
@@ -169,6 +183,8 @@ def _train_and_serve(tasks: Sequence[Task], threads: int) -> tuple[str, dict[str
     with threadpool_limits(1, user_api="blas"):
         try:
             model = make_recommender(first.recommender, first.settings, threads=threads)
+            for wrapper in first.wrappers:
+                model = wrapper.wrap(model)
             model = model.fit(first.side.training_data(), rng=rng_for(*_seeded(first.path), "fit"))
         except RecmiaError as error:
             return first.model_key, {key: error for task in tasks for key in task.keys}

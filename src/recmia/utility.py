@@ -65,6 +65,61 @@ def ndcg(lists: Int32, held_out: sparse.csr_array, k: int) -> Float64:
     return gain
 
 
+def average_precision(lists: Int32, held_out: sparse.csr_array, k: int) -> Float64:
+    r"""Mean of the precision at the ranks of the held-out items among the first k; its mean over users is the MAP@k.
+
+    .. math:: \mathrm{AP@}k = \frac{1}{\min(k, |T_u|)} \sum_{j=1}^{k} [L_u[j] \in T_u]\,
+                             \frac{|\{L_u[1..j]\} \cap T_u|}{j}
+
+    Parameters, result and errors are those of `recall`.
+    """
+    hits, counts = _hits(lists, held_out, k)
+    precision = np.cumsum(hits, axis=1) / np.arange(1, k + 1)
+    average: Float64 = (hits * precision).sum(axis=1) / np.minimum(k, counts)
+    return average
+
+
+def novelty(lists: Int32, popularity: Int64, n_users: int, k: int) -> Float64:
+    r"""Mean self-information of the first k items, in bits (Zhou et al. 2010): how few users know them.
+
+    .. math:: -\frac{1}{k} \sum_{j=1}^{k} \log_2 (n_{L_u[j]} / n)
+
+    Parameters
+    ----------
+    lists : int32, shape (n, at least k)
+        Best first, -1 pads and does not count.
+    popularity : int64, shape (n_items,)
+        How many users know each item; an item that nobody knows counts as known to one.
+    n_users : int
+    k : int
+
+    Returns
+    -------
+    float64, shape (n,)
+        0 for an empty list.
+    """
+    first = lists[:, :k]
+    bits = -np.log2(np.maximum(popularity, 1) / n_users)
+    listed = first >= 0
+    mean: Float64 = np.where(listed, bits[first], 0).sum(axis=1) / np.maximum(listed.sum(axis=1), 1)
+    return mean
+
+
+def coverage(lists: Int32, n_items: int, k: int) -> float:
+    """Share of the items that are among the first k of anybody's list.
+
+    Parameters
+    ----------
+    lists : int32, shape (n, at least k)
+        -1 pads.
+    n_items : int
+        Those that could be.
+    k : int
+    """
+    first = lists[:, :k]
+    return len(np.unique(first[first >= 0])) / n_items
+
+
 def _hits(lists: Int32, held_out: sparse.csr_array, k: int) -> tuple[Bool, Int64]:
     """Tell which of the first k are held-out items, bool[n, k], and how many of these each user has, int64[n]."""
     check_lists(lists, *held_out.shape)

@@ -1,0 +1,184 @@
+r"""A latent factor model with differential privacy for whole users.
+
+The model is :math:`\hat r_{ui} = b_i + p_u \cdot q_i`. Only the items' parameters :math:`\theta = [b\ Q]` are trained and
+kept; a user's vector is solved from the history whenever it is needed, for members and non-members alike,
+
+.. math:: (Q_H^\top Q_H + w_u (Q^\top Q - Q_H^\top Q_H) + \lambda |H| I)\, p_u
+          = Q_H^\top (1 - b_H) - w_u (Q^\top b - Q_H^\top b_H), \qquad w_u = |H| / (n_{items} - |H|),
+
+which weighs all unseen items of a user as much as all seen ones. One step of training (Abadi et al. 2016, algorithm 1, with a
+user in place of an example, as in McMahan et al. 2018):
+
+.. math:: \theta \leftarrow \theta + \frac{\eta}{q\,n} \Big( \sum_{u \in B}
+          G_u \min(1, C / |G_u|_F) + \mathcal N(0, \sigma^2 C^2) \Big), \qquad G_u = e_u [1\ p_u]^\top,
+
+where B takes each of the n users with probability q, and e_u is :math:`1 - \hat r_{ui}` for the items of the history and
+:math:`-w_u \hat r_{ui}` for the others. The noise multiplier sigma that keeps all steps within (epsilon, delta) comes from
+Google's dp-accounting. The promise is for adding or removing one user with all interactions; n and the catalogue of items
+are taken as public.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+from scipy import sparse
+
+from recmia.errors import ConfigError, DivergedError, NotFittedError, import_extra
+from recmia.interactions import Float32, Interactions
+from recmia.recommenders.base import Recommender
+from recmia.recommenders.simple import binary
+
+Float64 = npt.NDArray[np.float64]
+
+# Users whose dense gradients are held at once.
+_USERS_AT_ONCE = 256
+
+
+class PrivacySettings(BaseModel):
+    """How to train with differential privacy."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    delta: float = Field(1e-5, gt=0, lt=1, description="Of (epsilon, delta); below one over the number of members.")
+    clip: float = Field(1.0, gt=0, description="Longest gradient of a user, C.")
+    sampling_rate: float = Field(0.5, gt=0, le=1, description="Chance of a user to be in a step, q.")
+    steps: int = Field(20, ge=1, description="Noisy steps of training.")
+    learning_rate: float = Field(1.0, gt=0, description="Step size, eta.")
+    regularisation: float = Field(0.1, gt=0, description="Lambda of the users' vectors.")
+    l: int = Field(8, ge=1, description="Latent dimension; each one more is one more number an item to hide.")  # noqa: E741
+
+
+class PrivateLFM(Recommender):
+    """Latent factor model by DP-SGD over users; see the module for the equations.
+
+    Parameters
+    ----------
+    epsilon : float
+        Above 0.
+    settings : PrivacySettings, optional
+
+    Attributes
+    ----------
+    known : bool, shape (n_items,)
+        The whole catalogue: which items the members know is theirs to keep.
+    """
+
+    def __init__(self, epsilon: float, settings: PrivacySettings | None = None) -> None:
+        if not 0 < epsilon < np.inf:
+            raise ConfigError(f"epsilon must be above 0 and finite; got {epsilon}")
+        self.epsilon = epsilon
+        self.settings = PrivacySettings() if settings is None else settings
+        self._item: Float64 | None = None
+
+    def fit(self, interactions: Interactions, *, rng: np.random.Generator) -> Self:
+        """Train the items' parameters with noise; see `Recommender.fit`.
+
+        Raises
+        ------
+        ConfigError
+            If delta is not below 1 / n_users: a promise that may fail for one user is none.
+        """
+        settings, n = self.settings, interactions.n_users
+        if settings.delta >= 1 / n:
+            raise ConfigError(f"delta must lie below 1 / {n}, one over the number of members; got {settings.delta:g}")
+        spread = noise_multiplier(self.epsilon, settings) * settings.clip
+        histories = binary(interactions.csr())
+        theta = np.hstack(
+            [np.zeros((interactions.n_items, 1)), 0.1 * rng.standard_normal((interactions.n_items, settings.l))]
+        )
+        for _ in range(settings.steps):
+            sampled = np.flatnonzero(rng.random(n) < settings.sampling_rate)
+            total = rng.normal(0, spread, theta.shape) if spread else np.zeros_like(theta)
+            for start in range(0, len(sampled), _USERS_AT_ONCE):
+                total += _clipped_gradients(theta, histories[sampled[start : start + _USERS_AT_ONCE]], settings)
+            theta += settings.learning_rate / (settings.sampling_rate * n) * total
+        if not np.isfinite(theta).all():
+            raise DivergedError(
+                f"training with differential privacy diverged; lower learning_rate ({settings.learning_rate:g})"
+            )
+        self._theta, self.known = theta, np.ones(interactions.n_items, np.bool_)
+        return self
+
+    @property
+    def item_vectors(self) -> Float32:
+        """The q_i, float32, shape (n_items, l)."""
+        if self.known is None:
+            raise NotFittedError("this PrivateLFM has no item vectors before fit")
+        return self._theta[:, 1:].astype(np.float32)
+
+    def scores(self, histories: sparse.csr_array) -> Float32:
+        """Score all items by fold-in; see `Recommender.scores`."""
+        self.fitted_items()
+        vectors = _solve(self._theta, binary(histories), self.settings.regularisation)
+        # One product a user: in a joint one, the last bits of a row depend on the others.
+        return (
+            np.stack([self._theta @ row for row in vectors]).astype(np.float32)
+            if len(vectors)
+            else np.zeros((0, len(self._theta)), np.float32)
+        )
+
+
+@lru_cache
+def noise_multiplier(epsilon: float, settings: PrivacySettings) -> float:
+    """Sigma, the standard deviation of the noise over `clip`, that keeps the training within (epsilon, delta).
+
+    By the privacy loss distribution of the sampled Gaussian mechanism, composed over the steps, as dp-accounting has it.
+
+    Raises
+    ------
+    MissingExtraError
+        Without dp-accounting.
+    """
+    accounting: Any = import_extra("dp_accounting", "dp")
+    pld: Any = import_extra("dp_accounting.pld", "dp")
+
+    def training(sigma: float) -> Any:
+        step = accounting.GaussianDpEvent(sigma)
+        if settings.sampling_rate < 1:
+            step = accounting.PoissonSampledDpEvent(settings.sampling_rate, step)
+        return accounting.SelfComposedDpEvent(step, settings.steps)
+
+    return float(accounting.calibrate_dp_mechanism(pld.PLDAccountant, training, epsilon, settings.delta))
+
+
+def _clipped_gradients(theta: Float64, histories: sparse.csr_array, settings: PrivacySettings) -> Float64:
+    """Sum of the users' clipped G_u, float64, shape (n_items, 1 + l)."""
+    vectors = _solve(theta, histories, settings.regularisation)
+    lengths = np.diff(histories.indptr)
+    error = -_unseen_weight(lengths, len(theta))[:, None] * (vectors @ theta.T)
+    rows = np.repeat(np.arange(len(lengths)), lengths)
+    seen = np.einsum("nl,nl->n", vectors[rows], theta[histories.indices])
+    error[rows, histories.indices] = 1 - seen
+    # An outer product is as long as its sides' lengths multiplied.
+    length = np.linalg.norm(error, axis=1) * np.linalg.norm(vectors, axis=1)
+    scale = np.minimum(1, settings.clip / np.maximum(length, np.finfo(np.float64).tiny))
+    gradients: Float64 = error.T @ (scale[:, None] * vectors)
+    return gradients
+
+
+def _solve(theta: Float64, histories: sparse.csr_array, regularisation: float) -> Float64:
+    """The users' [1 p_u], float64, shape (n, 1 + l); p_u is 0 for an empty history."""
+    bias, Q = theta[:, 0], theta[:, 1:]
+    gram, target = Q.T @ Q, Q.T @ bias
+    vectors = np.zeros((histories.shape[0], theta.shape[1]))
+    vectors[:, 0] = 1
+    weights = _unseen_weight(np.diff(histories.indptr), len(theta))
+    for row, weight in enumerate(weights):
+        seen = histories.indices[histories.indptr[row] : histories.indptr[row + 1]]
+        if len(seen):
+            own, own_bias = Q[seen], bias[seen]
+            system = weight * gram + (1 - weight) * (own.T @ own)
+            system[np.diag_indices_from(system)] += regularisation * len(seen)
+            wanted = own.T @ (1 - own_bias) - weight * (target - own.T @ own_bias)
+            vectors[row, 1:] = np.linalg.solve(system, wanted)
+    return vectors
+
+
+def _unseen_weight(lengths: npt.NDArray[np.integer], n_items: int) -> Float64:
+    weight: Float64 = lengths / np.maximum(n_items - lengths, 1)
+    return weight
