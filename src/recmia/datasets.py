@@ -108,7 +108,7 @@ _MOVIELENS_COLUMNS = ("userId", "movieId", "rating", "timestamp")
 # What stands for no genre: nothing, or the words of the newer editions and of ml-100k.
 _NOTHING = frozenset({"", "(no genres listed)", "unknown"})
 
-_USUAL: Mapping[str, tuple[str, ...]] = MappingProxyType(
+USUAL: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "user": ("user", "userid", "user_id", "uid", "reviewerid", "customer_id"),
         "item": ("item", "itemid", "item_id", "iid", "movieid", "movie_id", "productid", "product_id", "asin"),
@@ -296,7 +296,7 @@ def _read_text(
 def _match_columns(path: Path, names: list[str], columns: Columns, separator: str = "") -> dict[str, str]:
     """Say which column plays which role; user and item must be there, and whatever the user named."""
     found: dict[str, str] = {}
-    for role, usual in _USUAL.items():
+    for role, usual in USUAL.items():
         named = getattr(columns, role)
         if named:
             if named not in names:
@@ -474,7 +474,7 @@ def _movielens_texts(folder: Path) -> dict[str, str | None]:
 
 
 def _genres(folder: Path) -> Iterator[tuple[str, str]]:
-    yield from _csv_columns(folder / "movies.csv", _USUAL["item"], _USUAL["text"])
+    yield from _csv_columns(folder / "movies.csv", USUAL["item"], USUAL["text"])
     for line in _lines(folder / "movies.dat"):
         if line.count("::") >= 2:
             yield line.partition("::")[0], line.rpartition("::")[2]
@@ -485,7 +485,7 @@ def _genres(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def _tags(folder: Path) -> Iterator[tuple[str, str]]:
-    yield from _csv_columns(folder / "tags.csv", _USUAL["item"], ("tag",))
+    yield from _csv_columns(folder / "tags.csv", USUAL["item"], ("tag",))
     for line in _lines(folder / "tags.dat"):
         fields = line.split("::")
         if len(fields) >= 4:

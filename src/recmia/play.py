@@ -33,13 +33,14 @@ from recmia.attacks import (
     BASELINES,
     POOL_ATTACKS,
     SHADOW_FREE,
+    Attack,
     Baseline,
     VectorClassifier,
     run_attack,
     run_pool_attack,
 )
 from recmia.config import AuditConfig, Knowledge
-from recmia.errors import RecmiaError
+from recmia.errors import ConfigError, RecmiaError
 from recmia.factorization import factorize
 from recmia.game import (
     Regime,
@@ -52,7 +53,7 @@ from recmia.game import (
     synthetic_population,
 )
 from recmia.interactions import Int32, Interactions
-from recmia.observation import Observation, ShadowPool
+from recmia.observation import ShadowPool
 from recmia.parallel import run_calls
 from recmia.provenance import peak_memory
 from recmia.recommenders import RecommenderSettings, used_settings
@@ -86,6 +87,63 @@ class Play:
     notes: dict[str, Any]
     seconds: float
     peak_memory: int
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """A side, and the lists that its users were given by whatever system: int32, shape (n_users, k), -1 pads."""
+
+    side: Side
+    lists: Int32
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What an attacker has to go on, however it was made.
+
+    Parameters
+    ----------
+    views : list of AttackerView
+        How each target is seen; the same for all unless the attacker knows the target's item vectors.
+    targets : list of Served
+        Systems that serve the same users. Who is a member is passed on to the scores, and to no attack.
+    shadow : Served or None
+        The attacker's own system. Without one, no attack that learns can be run, and no threshold chosen.
+    pool : list of Served
+        Shadow systems that serve the audited users, after users of the attacker's own if there are any.
+    """
+
+    views: list[AttackerView]
+    targets: list[Served]
+    shadow: Served | None
+    pool: list[Served]
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """The scores that one attack gave to the first users of a side: float64, shape (n,)."""
+
+    role: str
+    run: int
+    attack: str
+    side: Side
+    score: npt.NDArray[np.float64]
+
+    def frame(self, level: Knowledge, regime: str) -> pl.DataFrame:
+        """The scores as rows."""
+        n = len(self.score)
+        # Drawn users have no ids.
+        drawn = self.role == "shadow" and level == "black-box"
+        ids = self.side.interactions.users.ids[:n]
+        frame = pl.DataFrame({"user_id": ids, "member": self.side.member[:n], "score": self.score})
+        return frame.with_columns(
+            pl.lit(None).alias("user_id") if drawn else pl.col("user_id"),
+            pl.lit(level).alias("knowledge"),
+            pl.lit(self.role).alias("side"),
+            pl.lit(self.run, pl.Int64).alias("run"),
+            pl.lit(regime).alias("regime"),
+            pl.lit(self.attack).alias("attack"),
+        )
 
 
 class Game:
@@ -230,12 +288,11 @@ class Game:
             for level in self.config.knowledge:
                 views = self._views(level, store, threads)
                 for regime in self.config.regimes:
-                    frames += self._attack_vectors(level, regime, views, store, notes)
-                    if self.config.pool_attacks:
-                        frames += self._attack_lists(level, regime, store, notes)
-        columns = ("seed", "knowledge", "side", "run", "regime", "attack", "user_id", "member", "score")
-        scores = pl.concat(frames).with_columns(pl.lit(self.seed, pl.Int64).alias("seed")).select(columns)
-        users = self._users()
+                    evidence = self._evidence(level, regime, views, store)
+                    scored = attack(evidence, self.config, self.seed, level, regime, notes)
+                    frames += [one.frame(level, regime) for one in scored]
+        scores = join_scores(frames, self.seed)
+        users = describe_users(self.split.target.interactions, self._all, self.seed)
         return Play(self.seed, scores, users, notes, time.perf_counter() - started, peak_memory())
 
     def _views(self, level: Knowledge, store: Lists, threads: int) -> list[AttackerView]:
@@ -259,98 +316,142 @@ class Game:
         factors = factorize(source, config.lfm, l=config.l, rng=rng_for(self.seed, *names), threads=threads)
         return [AttackerView.of(factors, shadow, config.rank_weights)] * config.targets
 
-    def _attack_vectors(
-        self, level: Knowledge, regime: Regime, views: list[AttackerView], store: Lists, notes: dict[str, Any]
-    ) -> list[pl.DataFrame]:
-        """The attacks over vectors and the baselines: one shadow model, every target."""
-        config, shadow_side = self.config, self.shadows[level]
-        shadow_lists = store[self._shadow_task(level, regime).key]["lists"]
-        shown = [store[self._target_task(t, regime).key]["lists"] for t in range(config.targets)]
-        frames = []
-        targets = [
-            view.observe(side.interactions, lists) for view, side, lists in zip(views, self.targets, shown, strict=True)
-        ]
-        if level == config.knowledge[0]:
-            history_share, list_share = views[0].unknown_shares(targets[0])
-            notes[regime] = {
-                "unknown_history_share": history_share,
-                "unknown_list_share": list_share,
-                "users_without_vector": int((~targets[0].has_vector).sum()),
-            }
-        # Views that differ by target have shadow observations that do, too, and an attack for each.
-        groups = [range(config.targets)] if level != "white-box" else [range(t, t + 1) for t in range(config.targets)]
-        for group in groups:
-            shadow: Observation = views[group[0]].observe(shadow_side.interactions, shadow_lists)
-            for name, make in self._vector_attacks().items():
-                names = ("attack", regime, name) if level == "grey-box" else ("attack", regime, name, level)
-                rng = rng_for(self.seed, *names)
-                shadow_scores, target_scores = run_attack(
-                    make,
-                    shadow,
-                    shadow_side.member,
-                    [targets[t] for t in group],
-                    rng=rng,
-                    score_shadow=config.thresholds,
-                )
-                for t, score in zip(group, target_scores, strict=True):
-                    frames.append(_frame(level, "target", t, regime, name, self.targets[t], score))
-                # Against several targets with views of their own, the shadow's scores of the first stand for all.
-                if group[0] == 0 and config.thresholds:
-                    frames.append(_frame(level, "shadow", 0, regime, name, shadow_side, shadow_scores))
-        return frames
-
-    def _vector_attacks(self) -> dict[str, Any]:
+    def _evidence(self, level: Knowledge, regime: Regime, views: list[AttackerView], store: Lists) -> Evidence:
         config = self.config
-        attacks: dict[str, Any] = {}
-        for name in config.vector_attacks:
-            attacks[name] = SHADOW_FREE.get(name) or partial(VectorClassifier, name, config.mlp)
-        return attacks | {name: partial(Baseline, name) for name in BASELINES}
 
-    def _attack_lists(
-        self, level: Knowledge, regime: Regime, store: Lists, notes: dict[str, Any]
-    ) -> list[pl.DataFrame]:
-        """The attacks with many shadow models."""
-        config, sides = self.config, self.pools[level]
-        audited = self.split.target.interactions
-        pool = ShadowPool(
-            np.stack([store[self._pool_task(level, s, regime).key]["lists"] for s in range(config.shadows)]),
-            np.stack([side.member for side in sides]),
-            audited.n_items,
-        )
-        # In the black box, the attacker's own users stand before the audited ones.
-        own = pool.n_users - audited.n_users
-        shown: Int32 = np.full((config.targets, pool.n_users, config.k), -1, np.int32)
-        for t in range(config.targets):
-            shown[t, own:] = store[self._target_task(t, regime).key]["lists"]
-        frames = []
-        for name in config.pool_attacks:
-            rng = rng_for(self.seed, "attack", regime, name, level)
-            shadow_scores, target_scores = run_pool_attack(POOL_ATTACKS[name], pool, shown, rng=rng)
-            for t, score in enumerate(target_scores):
-                frames.append(_frame(level, "target", t, regime, name, self.targets[t], score[own:]))
-            for s, score in enumerate(shadow_scores):
-                side = (
-                    sides[s] if level != "black-box" else Side(self.shadows[level].interactions, sides[s].member[:own])
-                )
-                frames.append(_frame(level, "shadow", s, regime, name, side, score[: len(side.member)]))
-        n_in = pool.member[:, own:].sum(axis=0)
-        notes.setdefault("offline_users", {})[level] = int(((n_in == 0) | (n_in == len(pool))).sum())
-        return frames
+        def served(task: Task) -> Served:
+            return Served(task.side, store[task.key]["lists"])
 
-    def _users(self) -> pl.DataFrame:
-        audited = self.split.target.interactions
-        shares = self._all.item_counts() / self._all.n_users
-        rarity = -np.log(np.maximum(shares[audited.item], 1 / self._all.n_users))
-        lengths = np.bincount(audited.user, minlength=audited.n_users)
-        total = np.bincount(audited.user, rarity, minlength=audited.n_users)
-        return pl.DataFrame(
-            {
-                "seed": np.full(audited.n_users, self.seed),
-                "user_id": audited.users.ids,
-                "history_length": lengths,
-                "rarity": total / np.maximum(lengths, 1),
-            }
+        return Evidence(
+            views=views,
+            targets=[served(self._target_task(t, regime)) for t in range(config.targets)],
+            shadow=served(self._shadow_task(level, regime)),
+            pool=[served(self._pool_task(level, s, regime)) for s in range(config.shadows) if level in self.pools],
         )
+
+
+def attack(
+    evidence: Evidence, config: AuditConfig, seed: int, level: Knowledge, regime: Regime, notes: dict[str, Any]
+) -> list[Scored]:
+    """Run all attacks of an audit on what an attacker of one level has to go on in one regime.
+
+    Parameters
+    ----------
+    evidence : Evidence
+    config : AuditConfig
+    seed : int
+    level : {"black-box", "grey-box", "white-box"}
+    regime : str
+        That the shadows were served under. Level and regime are in the names of the random streams.
+    notes : dict
+        Gets what the attacker could not know.
+
+    Returns
+    -------
+    list of Scored
+    """
+    scored = _attack_vectors(evidence, config, seed, level, regime, notes)
+    if config.pool_attacks:
+        scored += _attack_lists(evidence, config, seed, level, regime, notes)
+    return scored
+
+
+def _attack_vectors(
+    evidence: Evidence, config: AuditConfig, seed: int, level: Knowledge, regime: Regime, notes: dict[str, Any]
+) -> list[Scored]:
+    """The attacks over vectors and the baselines: one shadow model, or none, and every target."""
+    views, shadow = evidence.views, evidence.shadow
+    targets = [
+        view.observe(one.side.interactions, one.lists) for view, one in zip(views, evidence.targets, strict=True)
+    ]
+    if level == config.knowledge[0]:
+        history_share, list_share = views[0].unknown_shares(targets[0])
+        notes[regime] = {
+            "unknown_history_share": history_share,
+            "unknown_list_share": list_share,
+            "users_without_vector": int((~targets[0].has_vector).sum()),
+        }
+    # Views that differ by target have shadow observations that do, too, and an attack for each.
+    n_targets = len(targets)
+    groups = [range(n_targets)] if level != "white-box" else [range(t, t + 1) for t in range(n_targets)]
+    scored = []
+    for group in groups:
+        # What learns nothing can be fitted on anyone.
+        observed = targets[group[0]], np.zeros(len(targets[group[0]]), np.bool_)
+        if shadow is not None:
+            observed = views[group[0]].observe(shadow.side.interactions, shadow.lists), shadow.side.member
+        for name, make in _vector_attacks(config).items():
+            if shadow is None and make().learns:
+                raise ConfigError(f"the attack {name} learns on a shadow system, and there is none")
+            names = ("attack", regime, name) if level == "grey-box" else ("attack", regime, name, level)
+            shadow_scores, target_scores = run_attack(
+                make,
+                *observed,
+                [targets[t] for t in group],
+                rng=rng_for(seed, *names),
+                score_shadow=config.thresholds and shadow is not None,
+            )
+            for t, score in zip(group, target_scores, strict=True):
+                scored.append(Scored("target", t, name, evidence.targets[t].side, score))
+            # Against several targets with views of their own, the shadow's scores of the first stand for all.
+            if group[0] == 0 and config.thresholds and shadow is not None:
+                scored.append(Scored("shadow", 0, name, shadow.side, shadow_scores))
+    return scored
+
+
+def _vector_attacks(config: AuditConfig) -> dict[str, Callable[[], Attack]]:
+    attacks: dict[str, Callable[[], Attack]] = {}
+    for name in config.vector_attacks:
+        attacks[name] = SHADOW_FREE.get(name) or partial(VectorClassifier, name, config.mlp)
+    return attacks | {name: partial(Baseline, name) for name in BASELINES}
+
+
+def _attack_lists(
+    evidence: Evidence, config: AuditConfig, seed: int, level: Knowledge, regime: Regime, notes: dict[str, Any]
+) -> list[Scored]:
+    """The attacks with many shadow models."""
+    sides, audited = [one.side for one in evidence.pool], evidence.targets[0].side.interactions
+    pool = ShadowPool(
+        np.stack([one.lists for one in evidence.pool]), np.stack([side.member for side in sides]), audited.n_items
+    )
+    # In the black box, the attacker's own users stand before the audited ones.
+    own = pool.n_users - audited.n_users
+    shown: Int32 = np.full((len(evidence.targets), *pool.lists.shape[1:]), -1, np.int32)
+    for t, target in enumerate(evidence.targets):
+        shown[t, own:] = target.lists
+    scored = []
+    for name in config.pool_attacks:
+        rng = rng_for(seed, "attack", regime, name, level)
+        shadow_scores, target_scores = run_pool_attack(POOL_ATTACKS[name], pool, shown, rng=rng)
+        for t, score in enumerate(target_scores):
+            scored.append(Scored("target", t, name, evidence.targets[t].side, score[own:]))
+        for s, score in enumerate(shadow_scores):
+            scored.append(Scored("shadow", s, name, sides[s], score[:own] if own else score))
+    n_in = pool.member[:, own:].sum(axis=0)
+    notes.setdefault("offline_users", {})[level] = int(((n_in == 0) | (n_in == len(pool))).sum())
+    return scored
+
+
+def describe_users(audited: Interactions, everyone: Interactions, seed: int) -> pl.DataFrame:
+    """Length and rarity of the histories of audited users; see `Play`. The shares are of `everyone`, over the items."""
+    shares = everyone.item_counts() / everyone.n_users
+    rarity = -np.log(np.maximum(shares[audited.item], 1 / everyone.n_users))
+    lengths = np.bincount(audited.user, minlength=audited.n_users)
+    total = np.bincount(audited.user, rarity, minlength=audited.n_users)
+    return pl.DataFrame(
+        {
+            "seed": np.full(audited.n_users, seed),
+            "user_id": audited.users.ids,
+            "history_length": lengths,
+            "rarity": total / np.maximum(lengths, 1),
+        }
+    )
+
+
+def join_scores(frames: Sequence[pl.DataFrame], seed: int) -> pl.DataFrame:
+    """All scores of a seed, as `recmia.audit.AuditResult` has them."""
+    columns = ("seed", "knowledge", "side", "run", "regime", "attack", "user_id", "member", "score")
+    return pl.concat(frames).with_columns(pl.lit(seed, pl.Int64).alias("seed")).select(columns)
 
 
 def play_games(
@@ -437,19 +538,3 @@ def _from_store(game: Game, store: Store) -> Play | None:
         return None
     scores, users = (pl.read_parquet(io.BytesIO(arrays[name].tobytes())) for name in ("scores", "users"))
     return Play(game.seed, scores, users, **json.loads(str(arrays["about"])))
-
-
-def _frame(
-    level: Knowledge, side: str, run: int, regime: Regime, attack: str, users: Side, score: npt.NDArray[np.float64]
-) -> pl.DataFrame:
-    # Drawn users have no ids.
-    drawn = side == "shadow" and level == "black-box"
-    frame = pl.DataFrame({"user_id": users.interactions.users.ids, "member": users.member, "score": score})
-    return frame.with_columns(
-        pl.lit(None).alias("user_id") if drawn else pl.col("user_id"),
-        pl.lit(level).alias("knowledge"),
-        pl.lit(side).alias("side"),
-        pl.lit(run, pl.Int64).alias("run"),
-        pl.lit(regime).alias("regime"),
-        pl.lit(attack).alias("attack"),
-    )
