@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,11 @@ from recmia.config import AuditConfig
 from recmia.datasets import CleaningReport, clean, load
 from recmia.errors import ConfigError, RecmiaError
 from recmia.evaluation import (
+    CONFIDENCE,
+    EpsilonBound,
     Estimate,
     Metric,
+    PromiseCheck,
     Roc,
     auc,
     balanced_accuracy,
@@ -63,12 +67,16 @@ class AuditResult:
         Columns seed, user_id, history_length, rarity: the audited users of each seed.
     provenance : dict
         Versions, data fingerprint, cleaning report, seconds by stage, peak memory.
+    utility : polars.DataFrame
+        With `AuditConfig.held_out`, what the lists of each target are worth: columns seed, run, regime, users ("all",
+        "members", "non-members"), metric, value, low, high; else empty.
     """
 
     config: AuditConfig
     scores: pl.DataFrame
     users: pl.DataFrame
     provenance: dict[str, Any]
+    utility: pl.DataFrame = field(default_factory=pl.DataFrame)
 
     @cached_property
     def metrics(self) -> tuple[Metric, ...]:
@@ -140,10 +148,50 @@ class AuditResult:
         joined = pl.concat(frames).with_row_index("row").join(self.users, on=["seed", "user_id"])
         return joined.sort("row").drop("row")
 
+    @cached_property
+    def utilities(self) -> pl.DataFrame:
+        """Means of `utility` over targets and seeds: columns regime, users, metric, value, low, high."""
+        rows = []
+        if not self.utility.is_empty():
+            keys = ("regime", "users", "metric")
+            for key, part in self.utility.partition_by(*keys, as_dict=True, maintain_order=True).items():
+                by_seed = [
+                    over_seeds([Estimate(*one) for one in runs.select("value", "low", "high").rows()], most=math.inf)
+                    for runs in part.partition_by("seed", maintain_order=True)
+                ]
+                mean = over_seeds(by_seed, most=math.inf)
+                rows.append((*key, mean.value, mean.low, mean.high))
+        return pl.DataFrame(rows, ["regime", "users", "metric", "value", "low", "high"], orient="row")
+
+    @cached_property
+    def promises(self) -> tuple[PromiseCheck, ...]:
+        """What the defences promise, beside what the audit refutes; needs `AuditConfig.thresholds`.
+
+        One check for each promise, level and regime where it holds. The bound is the largest over all attacks, each at
+        a confidence that all may have together (Bonferroni).
+        """
+        checks = []
+        parts = list(self._runs()) if self.config.thresholds else []
+        for defence in self.config.defences:
+            promise = defence.promise()
+            for regime in self.config.regimes:
+                if promise is None or regime not in promise.regimes:
+                    continue
+                for level in self.config.knowledge:
+                    runs = [(attack, seeds) for (at, where, attack), seeds in parts if (at, where) == (level, regime)]
+                    confidence = 1 - (1 - CONFIDENCE) / max(1, len(runs))
+                    bounds = [(_epsilon(seeds, promise.delta, confidence).value, attack) for attack, seeds in runs]
+                    if bounds:
+                        bound, attack = max(bounds, key=lambda one: one[0])
+                        checks.append(
+                            PromiseCheck(str(defence), level, regime, promise.epsilon, promise.delta, bound, attack)
+                        )
+        return tuple(checks)
+
     @property
     def verdict(self) -> str:
         """What was found, in plain words."""
-        return summary.verdict(self.metrics, self.exposures)
+        return summary.verdict(self.metrics, self.exposures, self.promises)
 
     def __str__(self) -> str:
         return f"{summary.table_text(self.metrics)}\n{self.verdict}"
@@ -272,6 +320,7 @@ def join_plays(
         config=config,
         scores=pl.concat([play.scores for play in plays]),
         users=pl.concat([play.users for play in plays]),
+        utility=pl.concat([play.utility for play in plays]),
         provenance={
             "versions": versions(),
             "data": {
@@ -329,19 +378,28 @@ def _estimates(seeds: list[tuple[_Labelled, list[_Labelled]]], thresholds: bool)
             [choose_threshold(*shadow) for shadow, _ in seeds],
         ),
     )
-    yield "epsilon", _epsilon(seeds)
+    bound = _epsilon(seeds)
+    note = f"{bound.confidence:.0%} lower bound; no more than {bound.ceiling:.2f} can be shown with so many users"
+    yield "epsilon", Estimate(bound.value, bound.value, None, note)
 
 
-def _epsilon(seeds: list[tuple[_Labelled, list[_Labelled]]]) -> Estimate:
+def _epsilon(
+    seeds: list[tuple[_Labelled, list[_Labelled]]], delta: float = 0.0, confidence: float = CONFIDENCE
+) -> EpsilonBound:
     """The lower bound from the counts of all targets, at one threshold that is chosen on all shadow users."""
     shadow_member, shadow_score = (np.concatenate(part) for part in zip(*(shadow for shadow, _ in seeds), strict=True))
     member, score = (
         np.concatenate(part) for part in zip(*(one for _, targets in seeds for one in targets), strict=True)
     )
     n_members, n_nonmembers = int(member.sum()), int((~member).sum())
-    threshold = choose_epsilon_threshold(shadow_member, shadow_score, n_members=n_members, n_nonmembers=n_nonmembers)
+    threshold = choose_epsilon_threshold(
+        shadow_member,
+        shadow_score,
+        n_members=n_members,
+        n_nonmembers=n_nonmembers,
+        delta=delta,
+        confidence=confidence,
+    )
     called = score >= threshold
     found = int((called & member).sum()), n_members, int((called & ~member).sum()), n_nonmembers
-    bound = epsilon_lower_bound(*found)
-    note = f"{bound.confidence:.0%} lower bound; no more than {bound.ceiling:.2f} can be shown with so many users"
-    return Estimate(bound.value, bound.value, None, note)
+    return epsilon_lower_bound(*found, delta=delta, confidence=confidence)

@@ -2,11 +2,11 @@
 
 A defence changes what is trained or how it is served, and nothing of the interface: `Defence.change` takes a
 `recmia.training.Task` and returns the defended one. Some only set what can be set anyway (fewer epochs, shorter lists);
-others wrap the recommender in one of the classes below, which can also be used by themselves. They are written as text, each
-with its strength, joined by ``+``: ``dp-training=4+shorter-lists=20``.
+others wrap the recommender in one of the classes below, which can also be used by themselves. They are written as text,
+each with its strength, joined by ``+``: ``dp-training=4+shorter-lists=20``.
 
-The randomness of a wrapper is one secret key, drawn in `fit`, and the history: asked again, it gives the same list again,
-and so nothing averages out.
+The randomness of a wrapper is one secret key, drawn in `fit`, and the history: asked again, it gives the same list
+again, so nothing averages out.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ class DPTraining(_Wrapping):
         allowed = "it applies to lfm and lfm-implicit, with lfm.feedback = 'implicit'"
         if system.family != "lfm":
             return f"there is no private training of {system.recommender}; {allowed}"
-        return _explicit(system) and f"the private LFM is fitted to what was seen, not to ratings; {allowed}"
+        return f"the private LFM is fitted to what was seen, not to ratings; {allowed}" if _explicit(system) else ""
 
     def promise(self) -> Promise:
         """Whatever is made of the items' parameters keeps their promise."""
@@ -393,11 +393,11 @@ class FoldInOnly(_Wrapped):
 class GumbelTopK(_Wrapped):
     r"""Draws lists by the exponential mechanism, without repeats.
 
-    An item that the inner recommender ranks r-th of n has the quality :math:`1 - \log r / \log n`, which lies in [0, 1]
-    whatever the data are. Gumbel noise of scale :math:`2 k / \varepsilon` is added to each, and the k best are the list, in
-    their order: that is k draws of the exponential mechanism, each with epsilon / k (McSherry and Talwar 2007, theorem
-    6; Durfee and Rogers 2019, lemma 4.2), so the list has epsilon in all, whatever of the data changes but the items that
-    there are to draw from.
+    An item that the inner recommender ranks r-th of n has the quality :math:`1 - \log r / \log n`, which lies in
+    [0, 1] whatever the data are. Gumbel noise of scale :math:`2 k / \varepsilon` is added to each, and the k best are
+    the list, in their order: that is k draws of the exponential mechanism, each with epsilon / k (McSherry and Talwar
+    2007, theorem 6; Durfee and Rogers 2019, lemma 4.2). So the list has epsilon in all, whatever of the data changes
+    but the items that there are to draw from.
 
     Parameters
     ----------
@@ -445,9 +445,9 @@ class RandomisedHistories(_Wrapped):
     r"""Lets the inner recommender see each user's interactions through randomised response (Warner 1965) alone.
 
     Whether a user interacted with an item, for each item of the catalogue, is told with a lie of probability
-    :math:`1 / (1 + e^\varepsilon)`: epsilon-local differential privacy for each single interaction, not for all of a user's
-    together. The model is trained on what was told, and serves from what was told; the user's own device leaves out what the
-    user has really seen.
+    :math:`1 / (1 + e^\varepsilon)`: epsilon-local differential privacy for each single interaction, not for all of a
+    user's together. The model is trained on what was told, and serves from what was told; the user's own device leaves
+    out what the user has really seen.
 
     Parameters
     ----------
@@ -467,7 +467,7 @@ class RandomisedHistories(_Wrapped):
         told = self._told(interactions.csr())
         user = np.repeat(np.arange(interactions.n_users, dtype=np.int32), np.diff(told.indptr))
         told_data = Interactions(
-            user, told.indices, told.data, None, interactions.users, interactions.items, rated=False
+            user, told.indices.astype(np.int32), told.data, None, interactions.users, interactions.items, rated=False
         )
         return super().fit(told_data, rng=rng)
 

@@ -94,6 +94,49 @@ class EpsilonBound:
     delta: float
 
 
+@dataclass(frozen=True)
+class PromiseCheck:
+    """A promised epsilon beside what an audit refutes.
+
+    Parameters
+    ----------
+    defence : str
+    knowledge, regime : str
+        Where it was checked.
+    epsilon, delta : float
+        What is promised.
+    bound : float
+        Every epsilon below it is refuted, at this delta.
+    attack : str
+        The one that refutes most.
+    """
+
+    defence: str
+    knowledge: str
+    regime: str
+    epsilon: float
+    delta: float
+    bound: float
+    attack: str
+
+    @property
+    def broken(self) -> bool:
+        """Whether the promise is refuted."""
+        return self.bound > self.epsilon
+
+    def __str__(self) -> str:
+        where = f"({self.regime}, {self.attack})"
+        if self.broken:
+            return (
+                f"BROKEN PROMISE: {self.defence} promises epsilon {self.epsilon:g}, and the audit refutes every "
+                f"epsilon below {self.bound:.2f} {where}. What is stated is not what is done; do not rely on it."
+            )
+        return (
+            f"{self.defence} promises epsilon {self.epsilon:g}; the audit refutes what is below {self.bound:.2f} "
+            f"{where}, which does not contradict it, and does not prove it."
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Exposure:
     """How well each user's own membership shows, over many runs; each array has one entry per user.
@@ -418,8 +461,8 @@ def identifiable(exposed: Exposure, fdr: float = 0.05) -> Bool:
     return stats.false_discovery_control(exposed.p_value, method="bh") <= fdr
 
 
-def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
-    """Mean over independent splits with its interval, cut to [0, 1].
+def over_seeds(estimates: Sequence[Estimate], *, most: float = 1.0) -> Estimate:
+    """Mean over independent splits with its interval, cut to [0, most].
 
     Student's t on the spread over the splits; but never narrower than what the splits' own intervals leave of the
     mean, since a few splits can agree by chance, and a perfect score has no spread at all. One split keeps its own
@@ -434,7 +477,7 @@ def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
     spread = float(special.stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * float(np.std(value, ddof=1))
     below, above = (max(spread, math.sqrt(np.mean(width**2))) / math.sqrt(n) for width in (value - low, high - value))
     mean = float(np.mean(value))
-    return Estimate(mean, max(0.0, mean - below), min(1.0, mean + above))
+    return Estimate(mean, max(0.0, mean - below), min(most, mean + above))
 
 
 def _rate_at_least(successes: npt.ArrayLike, trials: int, error: float) -> Float64:

@@ -149,6 +149,32 @@ def split_game(
     return Split(shadow=sides[0], target=sides[1], public=parts[2] if n_parts == 3 else None, unit=unit)
 
 
+def hold_out(interactions: Interactions, share: float, rng: np.random.Generator) -> tuple[Interactions, Interactions]:
+    """Part each user's interactions, by lot, into what anybody may know and what is kept to measure utility.
+
+    Parameters
+    ----------
+    interactions : Interactions
+    share : float
+        Held out of each user's, in (0, 1), rounded up; but one is always left.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    known, held_out : Interactions
+        Over the same users and items. A user with a single interaction has none held out.
+    """
+    n = len(interactions)
+    order = np.lexsort((rng.random(n), interactions.user))
+    counts = np.bincount(interactions.user, minlength=interactions.n_users)
+    place = np.empty(n, np.int64)
+    place[order] = np.arange(n) - np.searchsorted(interactions.user, np.arange(interactions.n_users))[interactions.user]
+    held = place < np.minimum(np.ceil(share * counts), counts - 1)[interactions.user]
+    if not held.any():
+        raise ConfigError("held_out leaves nothing to measure with: no user has two interactions")
+    return interactions.take(np.flatnonzero(~held)), interactions.take(np.flatnonzero(held))
+
+
 def draw_members(n: int, share: float, rng: np.random.Generator) -> Bool:
     """Make a fixed share of n users members, by lot: bool, shape (n,)."""
     member = np.zeros(n, np.bool_)

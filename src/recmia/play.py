@@ -48,6 +48,7 @@ from recmia.game import (
     Split,
     draw_members,
     draw_shadow_members,
+    hold_out,
     join_users,
     split_game,
     synthetic_population,
@@ -59,7 +60,11 @@ from recmia.provenance import peak_memory
 from recmia.recommenders import RecommenderSettings, used_settings
 from recmia.seeding import rng_for
 from recmia.training import Store, Task, digest, run_tasks
+from recmia.utility import average_precision, coverage, ndcg, novelty, recall
 from recmia.vectors import AttackerView
+
+# Utility is that of the first so many items.
+UTILITY_AT = 10
 
 Lists = Mapping[str, Mapping[str, npt.NDArray[Any]]]
 
@@ -75,6 +80,8 @@ class Play:
         See `recmia.audit.AuditResult`.
     users : polars.DataFrame
         The audited users: seed, user_id, history_length, rarity (mean of -log of the share of users who know the item).
+    utility : polars.DataFrame
+        See `recmia.audit.AuditResult`.
     notes : dict
         What the attacker could not know.
     seconds : float
@@ -84,6 +91,7 @@ class Play:
     seed: int
     scores: pl.DataFrame
     users: pl.DataFrame
+    utility: pl.DataFrame
     notes: dict[str, Any]
     seconds: float
     peak_memory: int
@@ -158,7 +166,7 @@ class Game:
     black_box : Interactions, optional
         Of the black-box attacker, over the same items; else its users are drawn.
     splits : dict
-        Splits that were made before; games that share one do not make it again.
+        Draws that were made before; games that share one do not make it again.
     """
 
     def __init__(
@@ -167,10 +175,16 @@ class Game:
         interactions: Interactions,
         seed: int,
         black_box: Interactions | None = None,
-        splits: dict[Any, Split] | None = None,
+        splits: dict[Any, Any] | None = None,
     ) -> None:
         self.config, self.seed = config, seed
         splits = {} if splits is None else splits
+        self._held_out: Interactions | None = None
+        if config.held_out:
+            parted_by = (interactions.fingerprint(), config.held_out, seed)
+            if parted_by not in splits:
+                splits[parted_by] = hold_out(interactions, config.held_out, rng_for(seed, "held out"))
+            interactions, self._held_out = splits[parted_by]
         public = config.item_vectors == "public"
         sampled = config.max_users if 0 < config.max_users < interactions.n_users else None
         drawn_by = (interactions.fingerprint(), sampled, config.split, config.member_share, public, seed)
@@ -183,7 +197,7 @@ class Game:
             splits[drawn_by] = split_game(
                 candidates, unit=config.split, member_share=config.member_share, public=public, rng=rng
             )
-        self.split = splits[drawn_by]
+        self.split: Split = splits[drawn_by]
         audited = self.split.target.interactions
         again = range(1, config.targets)
         members = [draw_members(audited.n_users, config.member_share, rng_for(seed, "members", t)) for t in again]
@@ -253,9 +267,10 @@ class Game:
         config = self.config
         # Made once: a task remembers its keys, which take a while to digest.
         if (regime, path) not in self._tasks:
-            self._tasks[regime, path] = Task(
-                name, config, side, regime, config.k, config.exclude_seen, config.alpha, path, item_vectors
-            )
+            task = Task(name, config, side, regime, config.k, config.exclude_seen, config.alpha, path, item_vectors)
+            for defence in config.defences:
+                task = defence.change(task)
+            self._tasks[regime, path] = task
         return self._tasks[regime, path]
 
     @cached_property
@@ -293,7 +308,51 @@ class Game:
                     frames += [one.frame(level, regime) for one in scored]
         scores = join_scores(frames, self.seed)
         users = describe_users(self.split.target.interactions, self._all, self.seed)
-        return Play(self.seed, scores, users, notes, time.perf_counter() - started, peak_memory())
+        utility = pl.DataFrame()
+        if self._held_out is not None:
+            lists = {
+                (regime, t): store[self._target_task(t, regime).key]["lists"]
+                for regime in self.config.regimes
+                for t in range(self.config.targets)
+            }
+            utility = pl.concat(self._utility(regime, t, shown, self._held_out) for (regime, t), shown in lists.items())
+        return Play(self.seed, scores, users, utility, notes, time.perf_counter() - started, peak_memory())
+
+    def _utility(self, regime: Regime, t: int, lists: Int32, held_out: Interactions) -> pl.DataFrame:
+        """What the lists of a target are worth to its users; those without a held-out item are left out."""
+        side = self.targets[t]
+        place = np.searchsorted(self._all.users.ids, side.interactions.users.ids)
+        wanted = held_out.csr()[place]
+        judged = np.diff(wanted.indptr) > 0
+        # A list that is shorter than the cut-off is one that ends early.
+        first = np.full((len(lists), UTILITY_AT), -1, np.int32)
+        first[:, : lists.shape[1]] = lists[:, :UTILITY_AT]
+        popularity = self._all.item_counts()
+        frames = []
+        for group, users in (
+            ("all", judged),
+            ("members", judged & side.member),
+            ("non-members", judged & ~side.member),
+        ):
+            shown = first[users], wanted[users], UTILITY_AT
+            values = {
+                "ndcg": ndcg(*shown), "recall": recall(*shown), "map": average_precision(*shown),
+                "novelty": novelty(first[users], popularity, self._all.n_users, UTILITY_AT),
+            }  # fmt: skip
+            covered = coverage(first[users], int((popularity > 0).sum()), UTILITY_AT)
+            rows = [(name, *_mean_interval(value)) for name, value in values.items()]
+            rows.append(("coverage", covered, covered, covered))
+            frames.append(
+                pl.DataFrame(rows, ["metric", "value", "low", "high"], orient="row").select(
+                    pl.lit(self.seed, pl.Int64).alias("seed"),
+                    pl.lit(t, pl.Int64).alias("run"),
+                    pl.lit(regime).alias("regime"),
+                    pl.lit(group).alias("users"),
+                    pl.col("metric") + f"@{UTILITY_AT}",
+                    "value", "low", "high",
+                )
+            )  # fmt: skip
+        return pl.concat(frames)
 
     def _views(self, level: Knowledge, store: Lists, threads: int) -> list[AttackerView]:
         """How the attacker sees each target; the same for all unless it knows the target's item vectors."""
@@ -328,6 +387,12 @@ class Game:
             shadow=served(self._shadow_task(level, regime)),
             pool=[served(self._pool_task(level, s, regime)) for s in range(config.shadows) if level in self.pools],
         )
+
+
+def _mean_interval(values: npt.NDArray[np.float64]) -> tuple[float, float, float]:
+    """Mean over users with its 95% interval, by the normal approximation."""
+    mean, half = float(values.mean()), 1.96 * float(values.std() / np.sqrt(len(values)))
+    return mean, mean - half, mean + half
 
 
 def attack(
@@ -523,7 +588,7 @@ def _play(
 
 def _to_arrays(play: Play) -> dict[str, npt.NDArray[Any]]:
     arrays = {}
-    for name, frame in (("scores", play.scores), ("users", play.users)):
+    for name, frame in (("scores", play.scores), ("users", play.users), ("utility", play.utility)):
         buffer = io.BytesIO()
         frame.write_parquet(buffer)
         arrays[name] = np.frombuffer(buffer.getvalue(), np.uint8)
@@ -536,5 +601,7 @@ def _from_store(game: Game, store: Store) -> Play | None:
         arrays = store[game.key]
     except KeyError:
         return None
-    scores, users = (pl.read_parquet(io.BytesIO(arrays[name].tobytes())) for name in ("scores", "users"))
-    return Play(game.seed, scores, users, **json.loads(str(arrays["about"])))
+    scores, users, utility = (
+        pl.read_parquet(io.BytesIO(arrays[name].tobytes())) for name in ("scores", "users", "utility")
+    )
+    return Play(game.seed, scores, users, utility, **json.loads(str(arrays["about"])))

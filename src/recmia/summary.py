@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from recmia.attacks import BASELINES, POOL_ATTACKS
-from recmia.evaluation import Metric
+from recmia.evaluation import Metric, PromiseCheck
 
 REGIME_WORDS = {
     "popular": "non-members get one popular list",
@@ -157,7 +157,7 @@ def transfer(rows: pl.DataFrame) -> str:
     return "\n".join(sentences)
 
 
-def verdict(metrics: Sequence[Metric], exposures: pl.DataFrame) -> str:
+def verdict(metrics: Sequence[Metric], exposures: pl.DataFrame, promises: Sequence[PromiseCheck] = ()) -> str:
     """Say what the figures mean, a paragraph for each section, and one on the users who show most."""
     aucs = [row for row in metrics if row.metric == "auc"]
     levels = list(dict.fromkeys(row.knowledge for row in aucs))
@@ -167,7 +167,7 @@ def verdict(metrics: Sequence[Metric], exposures: pl.DataFrame) -> str:
             rows = [row for row in aucs if (row.knowledge, row.regime) == (level, regime)]
             name = section(level, regime, len(levels))
             paragraphs.append(f"{name} ({REGIME_WORDS[regime]}): {_section_verdict(regime, rows)}")
-    return "\n".join([*paragraphs, *_exposed(exposures)])
+    return "\n".join([*paragraphs, *_exposed(exposures), *map(str, promises)])
 
 
 def _section_verdict(regime: str, aucs: Sequence[Metric]) -> str:

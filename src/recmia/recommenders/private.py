@@ -1,21 +1,21 @@
 r"""A latent factor model with differential privacy for whole users.
 
-The model is :math:`\hat r_{ui} = b_i + p_u \cdot q_i`. Only the items' parameters :math:`\theta = [b\ Q]` are trained and
-kept; a user's vector is solved from the history whenever it is needed, for members and non-members alike,
+The model is :math:`\hat r_{ui} = b_i + p_u \cdot q_i`. Only the items' parameters :math:`\theta = [b\ Q]` are trained
+and kept; a user's vector is solved from the history whenever it is needed, for members and non-members alike,
 
 .. math:: (Q_H^\top Q_H + w_u (Q^\top Q - Q_H^\top Q_H) + \lambda |H| I)\, p_u
           = Q_H^\top (1 - b_H) - w_u (Q^\top b - Q_H^\top b_H), \qquad w_u = |H| / (n_{items} - |H|),
 
-which weighs all unseen items of a user as much as all seen ones. One step of training (Abadi et al. 2016, algorithm 1, with a
-user in place of an example, as in McMahan et al. 2018):
+which weighs all unseen items of a user as much as all seen ones. One step of training (Abadi et al. 2016, algorithm 1,
+with a user in place of an example, as in McMahan et al. 2018):
 
 .. math:: \theta \leftarrow \theta + \frac{\eta}{q\,n} \Big( \sum_{u \in B}
           G_u \min(1, C / |G_u|_F) + \mathcal N(0, \sigma^2 C^2) \Big), \qquad G_u = e_u [1\ p_u]^\top,
 
-where B takes each of the n users with probability q, and e_u is :math:`1 - \hat r_{ui}` for the items of the history and
-:math:`-w_u \hat r_{ui}` for the others. The noise multiplier sigma that keeps all steps within (epsilon, delta) comes from
-Google's dp-accounting. The promise is for adding or removing one user with all interactions; n and the catalogue of items
-are taken as public.
+where B takes each of the n users with probability q, and e_u is :math:`1 - \hat r_{ui}` for the items of the history
+and :math:`-w_u \hat r_{ui}` for the others. The noise multiplier sigma that keeps all steps within (epsilon, delta)
+comes from Google's dp-accounting. The promise is for adding or removing one user with all interactions; n and the
+catalogue of items are taken as public.
 """
 
 from __future__ import annotations
@@ -88,9 +88,8 @@ class PrivateLFM(Recommender):
             raise ConfigError(f"delta must lie below 1 / {n}, one over the number of members; got {settings.delta:g}")
         spread = noise_multiplier(self.epsilon, settings) * settings.clip
         histories = binary(interactions.csr())
-        theta = np.hstack(
-            [np.zeros((interactions.n_items, 1)), 0.1 * rng.standard_normal((interactions.n_items, settings.l))]
-        )
+        n_items = interactions.n_items
+        theta = np.hstack([np.zeros((n_items, 1)), 0.1 * rng.standard_normal((n_items, settings.l))])
         for _ in range(settings.steps):
             sampled = np.flatnonzero(rng.random(n) < settings.sampling_rate)
             total = rng.normal(0, spread, theta.shape) if spread else np.zeros_like(theta)
@@ -98,10 +97,8 @@ class PrivateLFM(Recommender):
                 total += _clipped_gradients(theta, histories[sampled[start : start + _USERS_AT_ONCE]], settings)
             theta += settings.learning_rate / (settings.sampling_rate * n) * total
         if not np.isfinite(theta).all():
-            raise DivergedError(
-                f"training with differential privacy diverged; lower learning_rate ({settings.learning_rate:g})"
-            )
-        self._theta, self.known = theta, np.ones(interactions.n_items, np.bool_)
+            raise DivergedError(f"the private training diverged; lower dp.learning_rate ({settings.learning_rate:g})")
+        self._theta, self.known = theta, np.ones(n_items, np.bool_)
         return self
 
     @property
@@ -115,19 +112,18 @@ class PrivateLFM(Recommender):
         """Score all items by fold-in; see `Recommender.scores`."""
         self.fitted_items()
         vectors = _solve(self._theta, binary(histories), self.settings.regularisation)
-        # One product a user: in a joint one, the last bits of a row depend on the others.
-        return (
-            np.stack([self._theta @ row for row in vectors]).astype(np.float32)
-            if len(vectors)
-            else np.zeros((0, len(self._theta)), np.float32)
-        )
+        scores = np.empty((len(vectors), len(self._theta)), np.float32)
+        for row, vector in enumerate(vectors):
+            # One product a user: in a joint one, the last bits of a row depend on the others.
+            scores[row] = self._theta @ vector
+        return scores
 
 
 @lru_cache
 def noise_multiplier(epsilon: float, settings: PrivacySettings) -> float:
     """Sigma, the standard deviation of the noise over `clip`, that keeps the training within (epsilon, delta).
 
-    By the privacy loss distribution of the sampled Gaussian mechanism, composed over the steps, as dp-accounting has it.
+    By the privacy loss distribution of the sampled Gaussian mechanism, composed over the steps, with dp-accounting.
 
     Raises
     ------
