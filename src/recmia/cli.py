@@ -62,7 +62,7 @@ _ALIASES = {
 }
 _INTERRUPTED = 130
 # Where the output is a file, there is room for the table.
-_FILE_WIDTH = 100
+_FILE_WIDTH, _WIDE = 100, 130
 _PARAMETER = inspect.Parameter.KEYWORD_ONLY
 
 
@@ -140,6 +140,40 @@ def _sweep(**options: Any) -> None:
             raise ConfigError(f"a key to sweep must be written KEY=V1,V2,...; got {word!r}")
         axes[key] = [value for value in values.split(",") if value]
     _run_sweep(axes, options)
+
+
+def _defend(**options: Any) -> None:
+    """Measure what defences bring and cost: the strongest attack, by an attacker who knows them, against utility.
+
+    Each defence is written NAME=STRENGTH, and those that work together are joined by +:
+    recmia defend --defences dp-training=4,gumbel=300+shorter-lists=10. Killed, the same command goes on where it was.
+    """
+    from recmia import store, summary
+    from recmia.defend import DEFAULTS, defend
+
+    texts = [text.strip() for text in (options.pop("defences") or "").split(",") if text.strip()]
+    level = options.pop("level")
+    config, out, lists, workers = _prepared(options, DEFAULTS)
+    with workers as at_once, _progress() as progress:
+        result = defend(config, texts, level=level, jobs=at_once, store=lists, progress=progress)
+        store.write_defend(result, out)
+    console = _console(_WIDE)
+    _tell_damage(console, lists)
+    for table in summary.defences_table(result.table):
+        console.print(table)
+    console.print(escape(result.advice))
+    _tell_errors(console, result.sweep)
+    for row in result.broken.iter_rows(named=True):
+        console.print(
+            f"[bold red]BROKEN PROMISE:[/] {escape(row['defence'])} ({row['regime']}) promises epsilon "
+            f"{row['promised']:g}, and the audit refutes every epsilon below {row['bound']:.2f}",
+            soft_wrap=True,
+        )
+    console.print(f"\nwritten to {escape(str(out))} (table, frontier, advice, provenance)", soft_wrap=True)
+    if len(result.broken):
+        raise typer.Exit(1)
+    if result.sweep.errors:
+        raise typer.Exit(2)
 
 
 def _matrix(**options: Any) -> None:
@@ -243,14 +277,16 @@ def _workers(address: str | None, jobs: int | None) -> Iterator[int]:
         yield at_once
 
 
-def _prepared(options: dict[str, Any]) -> tuple[AuditConfig, Path, ArrayStore, AbstractContextManager[int]]:
+def _prepared(
+    options: dict[str, Any], defaults: Mapping[str, Any] = {}
+) -> tuple[AuditConfig, Path, ArrayStore, AbstractContextManager[int]]:
     """Check the options of a run: its settings, its new folder, its store and its workers."""
     from recmia.config import AuditConfig
     from recmia.store import check_new, read_config
 
     file, out, jobs, kept, cluster = (options.pop(name) for name in ("config", "out", "jobs", "store", "cluster"))
     del options["debug"]  # seen by main
-    settings = read_config(file) if file is not None else {}
+    settings = dict(defaults) | (read_config(file) if file is not None else {})
     given = {key: value for key, value in options.items() if value is not None}
     config = AuditConfig.parse(_overlay(settings, given, AuditConfig))
     out = _new_folder_name(out, config.dataset)
@@ -270,10 +306,10 @@ def _tell_damage(console: Console, lists: ArrayStore) -> None:
         console.print(f"  note: damaged entries of {folder}, computed anew: {damaged}", style="dim", soft_wrap=True)
 
 
-def _console() -> Console:
+def _console(width: int = _FILE_WIDTH) -> Console:
     console = Console(highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = _FILE_WIDTH
+        console.width = width
     return console
 
 
@@ -415,9 +451,19 @@ _with_settings(
     # Here --targets and --shadows are names.
     renamed={"targets": ("--n-targets",), "shadows": ("--n-shadows",)},
 )
+_with_settings(
+    _defend,
+    inspect.Parameter("defences", _PARAMETER, default=None, annotation=Annotated[str | None, typer.Option(
+        "--defences", help="Settings to measure, joined by commas (else every kind at a few strengths).",
+        show_default=False)]),
+    inspect.Parameter("level", _PARAMETER, default=0.6, annotation=Annotated[float, typer.Option(
+        "--level", help="The AUC that every attack is to stay under.")]),
+    without=("defence",),
+)  # fmt: skip
 app.command(name="audit")(_audit)
 app.command(name="sweep")(_sweep)
 app.command(name="matrix")(_matrix)
+app.command(name="defend")(_defend)
 
 
 @contextmanager

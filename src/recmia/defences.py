@@ -27,6 +27,7 @@ from recmia.game import Regime
 from recmia.interactions import Float32, Int32, Interactions
 from recmia.recommenders import LFM, Recommender, RecommenderSettings
 from recmia.recommenders.private import PrivacySettings, PrivateLFM
+from recmia.recommenders.simple import binary
 from recmia.training import Task
 
 # Recommenders that train something for each user, which serving by fold-in leaves aside.
@@ -435,7 +436,9 @@ class GumbelTopK(_Wrapped):
             scores = np.zeros((len(ranked), len(known)), np.float32)
             np.put_along_axis(scores, ranked, np.broadcast_to(quality, ranked.shape), axis=1)
             for row, rng in zip(scores, _generators(histories[rows], self._key), strict=True):
-                row += rng.gumbel(scale=2 * k / self.epsilon, size=len(row)).astype(np.float32)
+                # The logarithm of an exponential variate is Gumbel's, but for the sign, and takes a fifth of the time.
+                waits = np.maximum(rng.standard_exponential(len(row), np.float32), np.finfo(np.float32).tiny)
+                row -= np.float32(2 * k / self.epsilon) * np.log(waits)
             return scores
 
         return self._rank(score, histories, k, exclude_seen)
@@ -483,10 +486,11 @@ class RandomisedHistories(_Wrapped):
         self, recommend: Callable[..., Int32], histories: sparse.csr_array, k: int, exclude_seen: bool
     ) -> Int32:
         known = self.fitted_items(k)
-        longest = int(np.diff(histories.indptr).max(initial=0)) if exclude_seen else 0
-        # The system leaves out what it was told; as many more are needed as the user may have seen besides.
-        n = min(int(known.sum()), k + longest)
-        ranked = recommend(self._told(histories), n, exclude_seen=exclude_seen)
+        told = self._told(histories)
+        untold = np.diff(histories.indptr) - np.diff((binary(histories) * told).tocsr().indptr)
+        # The system leaves out what it was told; as many more are needed as a user has seen besides.
+        n = min(int(known.sum()), k + int(untold.max(initial=0))) if exclude_seen else k
+        ranked = recommend(told, n, exclude_seen=exclude_seen)
         places = np.arange(n, 0, -1, dtype=np.float32)
 
         def score(rows: slice) -> Float32:

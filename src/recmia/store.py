@@ -23,9 +23,10 @@ from matplotlib.figure import Figure
 
 from recmia.audit import IN_MEMORY, AuditResult
 from recmia.config import AuditConfig
+from recmia.defend import DefendResult
 from recmia.errors import ConfigError
 from recmia.evaluation import Roc
-from recmia.report.figures import panel_figure, roc_band, roc_figure, sweep_figure
+from recmia.report.figures import frontier_figure, panel_figure, roc_band, roc_figure, sweep_figure
 from recmia.reproduce import FEEDBACK, PAPER_AUC, PAPER_REGIME, Reproduction
 from recmia.summary import section
 from recmia.sweep import SweepResult
@@ -214,6 +215,49 @@ def write_sweep(result: SweepResult, folder: Path) -> None:
         )
         if figure is not None:
             _save(figure, scratch / "sweep")
+
+
+def write_defend(result: DefendResult, folder: Path) -> None:
+    """Write the folder of a comparison of defences: all of it, or nothing.
+
+    Parameters
+    ----------
+    result : DefendResult
+    folder : Path
+        Must not exist. Gets ``config.toml``, ``table.csv`` and ``table.parquet`` (a row for each defence and regime),
+        ``metrics.parquet`` and ``utility.parquet`` (all that was measured), ``advice.txt``, ``defend.json`` (level,
+        advice, promises, errors, provenance), ``frontier.png`` and ``frontier.svg``.
+
+    Raises
+    ------
+    ConfigError
+        If the folder exists or cannot be made.
+    """
+    found = result.sweep
+    with new_folder(folder) as scratch:
+        (scratch / "config.toml").write_text(config_toml(found.config), encoding="utf-8")
+        (scratch / "advice.txt").write_text(result.advice + "\n", encoding="utf-8")
+        result.table.write_csv(scratch / "table.csv")
+        result.table.write_parquet(scratch / "table.parquet")
+        found.table.write_parquet(scratch / "metrics.parquet")
+        found.utility.write_parquet(scratch / "utility.parquet")
+        about = {
+            "level": result.level,
+            "advice": result.advice.splitlines(),
+            "promises": found.promises.to_dicts(),
+            "errors": found.errors,
+            "provenance": found.provenance,
+        }
+        _write_json(scratch / "defend.json", about)
+        config = found.config
+        figure = frontier_figure(
+            result.table,
+            result.level,
+            f"What defences bring and cost: {config.target}, k = {config.k}, l = {config.l}\n"
+            f"{found.provenance['data']['source']}; attackers know the defence; seeds: {config.seeds}, "
+            f"shadows: {config.shadows}; 95% intervals",
+        )
+        _save(figure, scratch / "frontier")
 
 
 def write_reproduction(result: Reproduction, folder: Path) -> None:

@@ -122,6 +122,34 @@ def _figure_of(row: Mapping[str, Any]) -> str:
     return f"{row['value']:.3f} [{row['low']:.3f}–{row['high']:.3f}]"
 
 
+def defences_table(rows: pl.DataFrame) -> list[Table]:
+    """Lay out what defences bring and cost, a table for each regime; see `recmia.defend.DefendResult`."""
+    tables = []
+    for (regime,), part in rows.partition_by("regime", as_dict=True, maintain_order=True).items():
+        out = Table(
+            title=f"{regime} ({REGIME_WORDS[str(regime)]}): the strongest attack, and what the lists are worth",
+            title_justify="left",
+            title_style="bold",
+            box=box.SIMPLE_HEAD,
+            padding=(0, 0, 0, 1),
+        )
+        out.add_column("defence", no_wrap=True)
+        for heading in ("AUC", "TPR at FPR 0.01", "NDCG@10", "members / others", "ε promised / shown"):
+            out.add_column(heading, justify="right")
+        for row in part.iter_rows(named=True):
+            out.add_row(
+                Text(row["defence"]),
+                f"{row['auc']:.3f} [{row['auc_low']:.2f}–{row['auc_high']:.2f}]",
+                "–" if row["tpr"] is None else f"{row['tpr']:.2f} [{row['tpr_low']:.2f}–{row['tpr_high']:.2f}]",
+                f"{row['ndcg@10']:.3f} [{row['ndcg@10_low']:.2f}–{row['ndcg@10_high']:.2f}]",
+                f"{row['ndcg@10_members']:.3f} / {row['ndcg@10_non-members']:.3f}",
+                "" if row["promised"] is None else f"{row['promised']:g} / ≥ {row['bound']:.2f}",
+                style="bold red" if row["broken"] else "",
+            )
+        tables.append(out)
+    return tables
+
+
 def comparison_table(rows: pl.DataFrame) -> Table:
     """Lay out a paper's figures beside ours; see `recmia.reproduce.Reproduction.comparison`."""
     out = Table(

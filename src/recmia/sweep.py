@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import polars as pl
 
-from recmia.audit import IN_MEMORY, AuditResult, Progress, Reporter, join_plays, load_black_box, load_candidates
+from recmia.audit import IN_MEMORY, Progress, Reporter, join_plays, load_black_box, load_candidates
 from recmia.config import AuditConfig
 from recmia.datasets import CleaningReport
 from recmia.errors import ConfigError, RecmiaError
@@ -38,6 +38,10 @@ class SweepResult:
     errors : list of dict
         The swept values of each cell that failed, and ``error``, why.
     provenance : dict
+    utility : polars.DataFrame
+        With `AuditConfig.held_out`, a column for each swept key, and those of `recmia.audit.AuditResult.utilities`.
+    promises : polars.DataFrame
+        A column for each swept key, and those of `recmia.evaluation.PromiseCheck`, ``broken`` besides.
     """
 
     config: AuditConfig
@@ -45,6 +49,8 @@ class SweepResult:
     table: pl.DataFrame
     errors: list[dict[str, Any]]
     provenance: dict[str, Any]
+    utility: pl.DataFrame = field(default_factory=pl.DataFrame)
+    promises: pl.DataFrame = field(default_factory=pl.DataFrame)
 
 
 def cells(config: AuditConfig, axes: Axes) -> list[tuple[dict[str, Any], AuditConfig]]:
@@ -145,7 +151,8 @@ def sweep(
     playable = [game for group in games if not isinstance(group, RecmiaError) for game in group]
     report.total = max(1, work_units(playable))
     plays = iter(play_games(playable, store={} if store is None else store, jobs=jobs, report=report))
-    frames, errors = [], []
+    frames: list[tuple[pl.DataFrame, ...]] = []
+    errors: list[dict[str, Any]] = []
     for (chosen, cell), group in zip(grid, games, strict=True):
         try:
             if isinstance(group, RecmiaError):
@@ -153,16 +160,25 @@ def sweep(
             results = [next(plays) for _ in group]
             source = cell.model_dump_json(include={"dataset", "columns", "min_interactions", "seed"})
             interactions, cleaning = loaded[source]
-            frames.append(_rows(chosen, join_plays(cell, results, interactions, cleaning, jobs, {})))
+            result = join_plays(cell, results, interactions, cleaning, jobs, {})
+            promises = [{**asdict(promise), "broken": promise.broken} for promise in result.promises]
+            tables = ([asdict(metric) for metric in result.metrics], result.utilities, promises)
+            frames.append(tuple(_rows(chosen, pl.DataFrame(rows, infer_schema_length=None)) for rows in tables))
         except RecmiaError as error:
             errors.append({**chosen, "error": str(error)})
     if not frames:
         raise ConfigError(f"every cell of the sweep failed, the first with: {errors[0]['error']}")
     data = next(iter(loaded.values()))
+    metrics, utility, kept = (
+        pl.concat([part for part in parts if len(part)] or parts[:1], how="vertical_relaxed")
+        for parts in zip(*frames, strict=True)
+    )
     return SweepResult(
         config=config,
         axes={key: list(dict.fromkeys(chosen[key] for chosen, _ in grid)) for key in axes},
-        table=pl.concat(frames, how="vertical_relaxed"),
+        table=metrics,
+        utility=utility,
+        promises=kept,
         errors=errors,
         provenance={
             "versions": versions(),
@@ -174,8 +190,9 @@ def sweep(
     )
 
 
-def _rows(chosen: dict[str, Any], result: AuditResult) -> pl.DataFrame:
-    rows = pl.DataFrame([asdict(metric) for metric in result.metrics], infer_schema_length=None)
-    # A swept key such as target is a column of the metrics already.
-    new = [pl.lit(value).alias(key) for key, value in chosen.items() if key not in rows.columns]
-    return rows.select(*new, pl.all())
+def _rows(chosen: dict[str, Any], rows: pl.DataFrame) -> pl.DataFrame:
+    if rows.is_empty():
+        return rows
+    # A swept key such as target is a column of the metrics already; that of a promise, one part of many, is not.
+    new = [pl.lit(value).alias(key) for key, value in chosen.items() if key not in rows.columns or key == "defence"]
+    return rows.select(*new, pl.exclude("defence"))

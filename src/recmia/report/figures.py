@@ -159,6 +159,84 @@ def panel_figure(
     return _lines(rows, (key, values), title, reference)
 
 
+def frontier_figure(table: pl.DataFrame, level: float, title: str) -> Figure:
+    """Draw privacy against utility, a column of axes for each regime: AUC above, TPR at an FPR of 1% below.
+
+    Parameters
+    ----------
+    table : polars.DataFrame
+        As of `recmia.defend.DefendResult`.
+    level : float
+        The AUC to stay under.
+    title : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    regimes = table["regime"].unique(maintain_order=True).to_list()
+    families = list(dict.fromkeys(_family(name) for name in table["defence"]))
+    colours = dict(zip([one for one in families if one not in _MARKED], cycle(_MANY_COLOURS), strict=False))
+    markers = dict(zip(families, cycle("osD^vPX<>"), strict=False))
+    figure = Figure(figsize=(5.2 * len(regimes) + 2.4, 9), layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    grid = figure.subplots(2, len(regimes), squeeze=False, sharex="col")
+    for row, (name, words) in enumerate((("auc", "AUC"), ("tpr", "TPR at an FPR of 1%"))):
+        for axes, regime in zip(grid[row], regimes, strict=True):
+            points = table.filter(pl.col("regime") == regime, pl.col(name).is_not_null())
+            for family in families:
+                part = points.filter(pl.col("defence").map_elements(_family, pl.String) == family)
+                if len(part):
+                    _frontier_points(axes, part, name, family, colours.get(family, "black"), markers[family])
+            ends = (0.45, 1.03) if name == "auc" else (-0.03, 1.03)
+            axes.set(ylabel=f"{words} of the strongest attack" if regime == regimes[0] else "", ylim=ends)
+            axes.grid(color="0.92")
+            axes.spines[["top", "right"]].set_visible(False)
+            if row == 0:
+                axes.set_title(f"{regime}: {REGIME_WORDS[regime]}", loc="left", fontsize=10)
+                axes.axhline(0.5, color="0.6", linewidth=1, zorder=0)
+                axes.axhline(level, color="0.2", linewidth=1, linestyle="--", zorder=0, label=f"the level: {level:g}")
+            else:
+                axes.axhline(0.01, color="0.6", linewidth=1, zorder=0, label="a coin")
+                axes.set_xlabel("NDCG@10 over all users")
+    handles = {
+        label: handle for axes in grid.ravel() for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(handles.values(), handles.keys(), loc="outside right center", frameon=False, fontsize=9)
+    return figure
+
+
+# Tol's muted palette, for more lines than Okabe and Ito have colours.
+_MANY_COLOURS = (
+    "#332288", "#88CCEE", "#117733", "#CC6677", "#AA4499", "#44AA99", "#999933", "#882255", "#DDAA33",
+)  # fmt: skip
+# The points that others are compared with.
+_MARKED = ("none", "popularity-only")
+
+
+def _family(defence: str) -> str:
+    """The defences of a setting without their strengths."""
+    return "+".join(part.partition("=")[0] for part in defence.split("+"))
+
+
+def _frontier_points(axes: Axes, rows: pl.DataFrame, name: str, family: str, colour: str, marker: str) -> None:
+    x, y = rows["ndcg@10"].to_numpy(), rows[name].to_numpy()
+    spans = [
+        np.abs(np.stack([value - rows[f"{key}_low"].to_numpy(), rows[f"{key}_high"].to_numpy() - value]))
+        for key, value in (("ndcg@10", x), (name, y))
+    ]
+    marked = family in _MARKED
+    axes.errorbar(
+        x, y, yerr=spans[1], xerr=spans[0], color=colour, marker="*" if family == "none" else marker,
+        markersize=13 if marked else 6, markerfacecolor="white" if family == "popularity-only" else colour,
+        linewidth=1, elinewidth=0.7, linestyle="" if marked else "-", label=family, zorder=3 if marked else 2,
+    )  # fmt: skip
+    for row, at, value in zip(rows.iter_rows(named=True), x, y, strict=True):
+        strengths = ", ".join(part.partition("=")[2] for part in row["defence"].split("+") if "=" in part)
+        if strengths:
+            axes.annotate(strengths, (at, value), (4, 5), textcoords="offset points", fontsize=7, color=colour)
+
+
 def sweep_figure(table: pl.DataFrame, axes: Mapping[str, Sequence[Any]], title: str) -> Figure | None:
     """Draw the AUC over one swept key as lines, over two as heat maps.
 
