@@ -87,7 +87,7 @@ class Defence(BaseModel, ABC):
         The field that the number after the name stands for; empty where there is none.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: ClassVar[str]
     strength: ClassVar[str] = ""

@@ -1,0 +1,296 @@
+"""Defences as values: what they change, what they promise, and what they refuse."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import sparse, stats
+
+from recmia import Interactions, audit
+from recmia.config import AuditConfig
+from recmia.defences import (
+    DEFENCES,
+    FoldInOnly,
+    GumbelTopK,
+    Promise,
+    RandomisedHistories,
+    System,
+    check_defences,
+    parse_defences,
+)
+from recmia.errors import ConfigError, RecmiaError
+from recmia.game import Side, draw_members, serve
+from recmia.recommenders import Recommender, RecommenderSettings, make_recommender
+from recmia.recommenders.base import check_recommendations
+from recmia.recommenders.simple import Popularity
+from recmia.training import Task
+
+QUICK: dict[str, Any] = {
+    "attacks": ["mlp"], "thresholds": False, "l": 8, "k": 10, "seeds": 1, "lfm": {"epochs": 4}, "mlp": {"epochs": 2},
+}  # fmt: skip
+
+
+@pytest.fixture
+def side(small: Interactions, rng: np.random.Generator) -> Side:
+    return Side(small, draw_members(small.n_users, 0.5, rng))
+
+
+def task(side: Side, recommender: str = "lfm", regime: Any = "popular") -> Task:
+    return Task(recommender, RecommenderSettings(l=8), side, regime, 10, True, 0.1, (0, "target"))
+
+
+def defended(text: str, one: Task) -> Task:
+    for defence in parse_defences(text):
+        one = defence.change(one)
+    return one
+
+
+def fitted(model: Recommender, data: Interactions, seed: int = 1) -> Recommender:
+    return model.fit(data, rng=np.random.default_rng(seed))
+
+
+# What is written.
+def test_defences_act_in_one_order_however_they_are_named() -> None:
+    one, other = parse_defences("shorter-lists=5+gumbel=300"), parse_defences(" gumbel=300 + shorter-lists=5 ")
+    assert one == other
+    assert "+".join(map(str, one)) == "gumbel=300+shorter-lists=5"
+    assert parse_defences("") == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("gumble=3", "unknown defence 'gumble'; did you mean 'gumbel'"),
+        ("gumbel", "is written gumbel=EPSILON; got 'gumbel'"),
+        ("fold-in-members=2", "is written fold-in-members, without a number"),
+        ("gumbel=3+gumbel=4", "gumbel is named twice"),
+        ("gumbel=0", "epsilon: Input should be greater than 0; got '0'"),
+        ("gumbel=-1", "epsilon: Input should be greater than 0"),
+        ("gumbel=nan", "epsilon: Input should be"),
+        ("gumbel=inf", "epsilon: Input should be a finite number"),
+        ("gumbel=much", "epsilon: Input should be a valid number"),
+        ("randomised-response=0", "epsilon: Input should be greater than 0"),
+        ("dp-training=0", "epsilon: Input should be greater than 0"),
+        ("popular-random=0", "alpha: Input should be greater than 0"),
+        ("popular-random=1.5", "alpha: Input should be less than or equal to 1"),
+        ("shorter-lists=2.5", "k: Input should be a valid integer"),
+        ("early-stopping=0", "epochs: Input should be greater than or equal to 1"),
+        ("regularisation=0", "weight: Input should be greater than 0"),
+    ],
+)
+def test_bad_texts_are_told(text: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words.replace("(", r"\(")):
+        parse_defences(text)
+
+
+REFUSED = [
+    ("popular-random=0.1", "lfm", {"regimes": ["fold-in"]}, "nobody is given a popular list in fold-in; it applies to"),
+    ("shorter-lists=10", "lfm", {"k": 10}, "the lists have 10 items"),
+    ("regularisation=0.01", "lfm", {}, "the system has 0.01"),
+    ("regularisation=1", "itemknn", {}, "itemknn has no regularisation; it applies to als, bpr"),
+    ("early-stopping=20", "lfm", {}, "the system stops after 20"),
+    ("early-stopping=2", "ease", {}, "ease is not trained in passes; it applies to als, bpr, lfm"),
+    ("dp-training=1", "als", {}, "no private training of als; it applies to lfm"),
+    ("dp-training=1", "lfm-explicit", {}, "fitted to what was seen, not to ratings"),
+    ("randomised-response=4", "lfm-biased", {}, "ratings are not seen-or-not"),
+    ("fold-in-members", "itemknn", {}, "itemknn trains nothing for single users"),
+    ("fold-in-members", "lfm", {"regimes": ["fold-in"]}, "it applies to popular, popular-random, trained"),
+    ("popularity-only", "popularity", {}, "serves popular items already"),
+    ("popularity-only+early-stopping=2", "lfm", {}, "trains nothing that early-stopping could defend"),
+    ("dp-training=1+regularisation=1", "lfm", {}, "settings of its own"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "recommender", "changed", "words"), REFUSED)
+def test_what_does_not_apply_is_refused_with_what_would(
+    text: str, recommender: str, changed: dict[str, Any], words: str
+) -> None:
+    settings = {"defence": text, "target": recommender, "shadow": recommender, **changed}
+    with pytest.raises(ConfigError, match=words):
+        AuditConfig.parse(settings)
+
+
+def test_a_shadow_that_cannot_have_the_defence_is_refused_too() -> None:
+    with pytest.raises(ConfigError, match="no private training of itemknn"):
+        AuditConfig.parse({"defence": "dp-training=4", "shadow": "itemknn"})
+
+
+def test_every_defence_applies_to_the_default_audit() -> None:
+    strengths = {"popular-random": "0.1", "shorter-lists": "20", "regularisation": "0.1", "early-stopping": "5",
+                 "randomised-response": "4", "gumbel": "100", "dp-training": "4"}  # fmt: skip
+    for name in DEFENCES:
+        text = f"{name}={strengths[name]}" if name in strengths else name
+        check_defences(parse_defences(text), System("lfm", RecommenderSettings(), ("popular", "fold-in"), 100))
+
+
+# What is changed.
+def test_settings_and_serving_are_changed_and_nothing_else(side: Side) -> None:
+    plain = task(side)
+    assert defended("early-stopping=3", plain).settings.lfm == plain.settings.lfm.model_copy(update={"epochs": 3})
+    assert defended("regularisation=0.5", plain).settings.lfm.regularisation == 0.5
+    assert defended("shorter-lists=4", plain).k == 4
+    assert defended("popularity-only", plain).recommender == "popularity"
+    randomised = defended("popular-random=0.3", plain)
+    assert (randomised.regime, randomised.alpha) == ("popular-random", 0.3)
+    folded = task(side, regime="fold-in")
+    assert defended("popular-random=0.3", folded) is folded
+    both = defended("shorter-lists=4+gumbel=30", plain)
+    assert both.k == 4
+    assert [str(one) for one in both.wrappers] == ["gumbel=30"]
+    als = defended("early-stopping=3", task(side, "als"))
+    assert als.settings.als.iterations == 3
+
+
+def test_a_defended_model_is_never_taken_for_another(side: Side) -> None:
+    texts = ["", "gumbel=30", "gumbel=31", "dp-training=1", "dp-training=2", "randomised-response=3", "fold-in-members",
+             "early-stopping=3", "regularisation=0.5"]  # fmt: skip
+    assert len({defended(text, task(side)).model_key for text in texts}) == len(texts)
+    served = [*texts, "shorter-lists=4", "popular-random=0.3"]
+    assert len({defended(text, task(side)).key for text in served}) == len(served)
+
+
+@pytest.mark.parametrize("recommender", ["lfm", "itemknn", "popularity", "userknn"])
+@pytest.mark.parametrize(
+    "text", ["gumbel=50", "randomised-response=3", "fold-in-members", "randomised-response=3+gumbel=50"]
+)
+def test_wrappers_keep_the_interface(side: Side, recommender: str, text: str) -> None:
+    one = defended(text, task(side, recommender))
+    model = make_recommender(recommender, one.settings)
+    for wrapper in one.wrappers:
+        model = wrapper.wrap(model)
+    fitted(model, side.training_data())
+    for regime in ("popular", "fold-in", "trained"):
+        for exclude_seen in (True, False):
+            lists = serve(regime, model, side, 10, exclude_seen=exclude_seen, rng=np.random.default_rng(0))
+            assert lists.shape == (side.interactions.n_users, 10)
+    histories = side.interactions.csr()
+    lists = model.recommend(histories, 10)
+    assert np.array_equal(model.recommend(histories, 10), lists), "asked again, it must answer the same"
+    assert np.array_equal(model.recommend(histories[[9, 4]], 10), lists[[9, 4]]), "other users must not matter"
+    assert np.array_equal(pickle.loads(pickle.dumps(model)).recommend(histories, 10), lists)
+    empty = sparse.csr_array((1, histories.shape[1]), dtype=np.float32)
+    known = model.known
+    assert known is not None
+    check_recommendations(model.recommend(empty, 10), empty, known, 10, exclude_seen=True, source="empty")
+
+
+# The exponential mechanism.
+def test_gumbel_with_a_large_epsilon_changes_nothing(small: Interactions) -> None:
+    model = fitted(GumbelTopK(make_recommender("lfm"), 1e9), small)
+    assert isinstance(model, GumbelTopK)
+    assert np.array_equal(model.recommend(small.csr(), 5), model.inner.recommend(small.csr(), 5))
+
+
+def drawn_ranks(data: Interactions, epsilon: float, n: int = 4000) -> np.ndarray:
+    """The rank that the popularity model gives to the one item that is drawn, over many keys."""
+    model = GumbelTopK(Popularity(), epsilon)
+    history = data.csr()[[0]]
+    fitted(model, data)
+    order = model.inner.recommend(history, data.n_items, exclude_seen=False)[0]
+    place = np.argsort(order)
+    drawn = np.empty(n, np.int64)
+    for key in range(n):
+        model._key = key
+        drawn[key] = place[model.recommend(history, 1, exclude_seen=False)[0, 0]]
+    return drawn
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Interactions:
+    rng = np.random.default_rng(3)
+    user, item = np.nonzero(rng.random((60, 12)) < np.linspace(0.9, 0.1, 12))
+    return Interactions.from_arrays(user, item)
+
+
+def test_gumbel_draws_with_the_stated_probabilities(tiny: Interactions) -> None:
+    quality = 1 - np.log(np.arange(1, 13)) / np.log(12)
+
+    def p_value(epsilon: float, stated: float) -> float:
+        expected = np.exp(stated / 2 * quality)
+        counts = np.bincount(drawn_ranks(tiny, epsilon), minlength=12)
+        return float(stats.chisquare(counts, counts.sum() * expected / expected.sum()).pvalue)
+
+    assert p_value(4.0, stated=4.0) > 0.001
+    assert p_value(6.0, stated=4.0) < 1e-6, "the test must see an epsilon that is not the stated one"
+
+
+def test_the_mechanism_keeps_its_promise_against_any_other_ranking() -> None:
+    # One draw: from whatever ranking to whatever other, no item's probability may change by more than e^epsilon.
+    n, epsilon = 50, 2.0
+    quality = 1 - np.log(np.arange(1, n + 1)) / np.log(n)
+    chances = np.exp(epsilon / 2 * quality)
+    chances /= chances.sum()
+    assert np.log(chances.max() / chances.min()) <= epsilon
+
+
+# Randomised response.
+def test_lies_have_the_stated_rate(small: Interactions) -> None:
+    model = RandomisedHistories(make_recommender("itemknn"), 1.5)
+    fitted(model, small)
+    seen, told = (matrix.toarray() > 0 for matrix in (small.csr(), model._told(small.csr())))
+    rate = 1 / (1 + np.exp(1.5))
+    for truth in (True, False):
+        lies = int((told != seen)[seen == truth].sum())
+        assert stats.binomtest(lies, int((seen == truth).sum()), rate).pvalue > 0.001
+
+
+def test_a_history_is_told_the_same_in_training_and_in_serving(small: Interactions) -> None:
+    kept: list[Interactions] = []
+
+    class Spy(Popularity):
+        def fit(self, interactions: Interactions, *, rng: np.random.Generator) -> Spy:
+            kept.append(interactions)
+            super().fit(interactions, rng=rng)
+            return self
+
+    model = RandomisedHistories(Spy(), 2.0)
+    fitted(model, small)
+    told = model._told(small.csr())
+    assert np.array_equal(kept[0].csr().toarray(), told.toarray())
+    assert not kept[0].rated
+    assert not np.array_equal(told.toarray() > 0, small.csr().toarray() > 0)
+
+
+def test_members_are_served_from_their_history(small: Interactions) -> None:
+    model = fitted(FoldInOnly(make_recommender("lfm", RecommenderSettings(l=8))), small)
+    assert isinstance(model, FoldInOnly)
+    histories = small.csr()
+    assert np.array_equal(model.recommend_members(histories, 5), model.inner.recommend(histories, 5))
+    assert not np.array_equal(model.recommend_members(histories, 5), model.inner.recommend_members(histories, 5))
+
+
+# Audits.
+def test_popular_lists_by_lot_change_popular_and_not_fold_in(small: Interactions) -> None:
+    plain, randomised = (audit(small, **QUICK, defence=text) for text in ("", "popular-random=0.2"))
+    for regime, alike in (("fold-in", True), ("popular", False)):
+        scores = [result.scores.filter(regime=regime)["score"].to_numpy() for result in (plain, randomised)]
+        assert np.array_equal(*scores) == alike
+
+
+def test_shorter_lists_are_audited_as_such(small: Interactions) -> None:
+    shorter = audit(small, **QUICK, defence="shorter-lists=5")
+    as_set = audit(small, **{**QUICK, "k": 5})
+    assert shorter.scores.equals(as_set.scores)
+
+
+def test_promises_hold_where_all_are_served_alike() -> None:
+    for text, delta in (("gumbel=3", 0.0), ("dp-training=3", 1e-5)):
+        (defence,) = parse_defences(text)
+        assert defence.promise() == Promise(3.0, delta, ("fold-in", "trained"))
+    (local,) = parse_defences("randomised-response=3")
+    assert local.promise() is None, "an epsilon of single interactions promises nothing of a whole user"
+
+
+def test_the_epsilon_of_a_wrapper_must_be_above_zero() -> None:
+    for wrapper in (GumbelTopK, RandomisedHistories):
+        for epsilon in (0.0, -1.0, float("inf"), float("nan")):
+            with pytest.raises(ConfigError, match="epsilon must be above 0"):
+                wrapper(Popularity(), epsilon)
+
+
+def test_delta_that_is_no_promise_fails_the_audit(small: Interactions) -> None:
+    with pytest.raises(RecmiaError, match="delta must lie below 1 / 30"):
+        audit(small, **QUICK, defence="dp-training=4", dp={"delta": 0.1})
