@@ -171,7 +171,7 @@ def test_wrappers_keep_the_interface(side: Side, recommender: str, text: str) ->
     assert np.array_equal(model.recommend(histories, 10), lists), "asked again, it must answer the same"
     assert np.array_equal(model.recommend(histories[[9, 4]], 10), lists[[9, 4]]), "other users must not matter"
     assert np.array_equal(pickle.loads(pickle.dumps(model)).recommend(histories, 10), lists)
-    empty = sparse.csr_array((1, histories.shape[1]), dtype=np.float32)
+    empty: sparse.csr_array = sparse.csr_array(np.zeros((1, histories.shape[1]), np.float32))
     known = model.known
     assert known is not None
     check_recommendations(model.recommend(empty, 10), empty, known, 10, exclude_seen=True, source="empty")
@@ -267,7 +267,7 @@ def test_popular_lists_by_lot_change_popular_and_not_fold_in(small: Interactions
     plain, randomised = (audit(small, **QUICK, defence=text) for text in ("", "popular-random=0.2"))
     for regime, alike in (("fold-in", True), ("popular", False)):
         scores = [result.scores.filter(regime=regime)["score"].to_numpy() for result in (plain, randomised)]
-        assert np.array_equal(*scores) == alike
+        assert np.array_equal(scores[0], scores[1]) == alike
 
 
 def test_shorter_lists_are_audited_as_such(small: Interactions) -> None:

@@ -16,6 +16,7 @@ from recmia.game import (
     Split,
     draw_members,
     draw_shadow_members,
+    hold_out,
     join_users,
     serve,
     split_game,
@@ -316,3 +317,22 @@ def test_unknown_regime(side: Side, model: LFM, rng: np.random.Generator) -> Non
 def test_member_must_fit(small: Interactions) -> None:
     with pytest.raises(ProtocolError, match=r"bool\[120\]"):
         Side(small, np.ones(3, np.bool_))
+
+
+@pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 0.99])
+def test_held_out_interactions_part_every_users_own(small: Interactions, share: float) -> None:
+    known, held = hold_out(small, share, np.random.default_rng(1))
+    both = known.csr() + held.csr()
+    assert np.array_equal(both.toarray(), small.csr().toarray())
+    assert known.csr().multiply(held.csr()).nnz == 0
+    counts, kept = (np.bincount(part.user, minlength=small.n_users) for part in (small, known))
+    assert np.array_equal(counts - kept, np.minimum(np.ceil(share * counts), counts - 1))
+    assert kept.min() >= 1
+    again, _ = hold_out(small, share, np.random.default_rng(1))
+    assert np.array_equal(again.item, known.item)
+
+
+def test_users_with_one_interaction_have_nothing_to_hold_out() -> None:
+    lonely = Interactions.from_arrays([0, 1, 2], [0, 1, 1])
+    with pytest.raises(ConfigError, match="no user has two interactions"):
+        hold_out(lonely, 0.5, np.random.default_rng(0))

@@ -57,7 +57,7 @@ def test_gradients_are_clipped_outer_products(theta: np.ndarray, histories: spar
         target, weights = dense(theta, seen, len(seen) / (len(theta) - len(seen)))
         gradient = np.outer(weights * (target - theta @ vector), vector)
         length = np.linalg.norm(gradient)
-        clipped += length > settings.clip
+        clipped += int(length > settings.clip)
         total += gradient * min(1, settings.clip / length)
         one = private._clipped_gradients(theta, histories[[row]], settings)
         assert np.linalg.norm(one) <= settings.clip * (1 + 1e-12)
@@ -146,7 +146,7 @@ def test_lists_depend_on_the_seed_and_on_a_users_own_row_alone(small: Interactio
     assert np.array_equal(model.recommend(histories[[7, 3]], 10), lists[[7, 3]])
     assert np.array_equal(model.recommend_members(histories, 10), lists)
     assert np.array_equal(pickle.loads(pickle.dumps(model)).recommend(histories, 10), lists)
-    assert np.isfinite(model.scores(sparse.csr_array((2, small.n_items), dtype=np.float32))).all()
+    assert np.isfinite(model.scores(sparse.csr_array(np.zeros((2, small.n_items), np.float32)))).all()
     assert model.item_vectors.shape == (small.n_items, 8)
 
 

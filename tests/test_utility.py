@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import sparse
-from sklearn.metrics import ndcg_score
+from sklearn.metrics import average_precision_score, ndcg_score
 
 from recmia.errors import ConfigError, DataError, ProtocolError
-from recmia.utility import ndcg, recall
+from recmia.utility import average_precision, coverage, ndcg, novelty, recall
 
 
 def held(*rows: list[int], n_items: int = 8) -> sparse.csr_array:
@@ -37,6 +37,33 @@ def test_ndcg_is_scikit_learns(rng: np.random.Generator) -> None:
     shown = np.argsort(-scores, axis=1)[:, :15].astype(np.int32)
     expected = [ndcg_score(one[None], score[None], k=10) for one, score in zip(relevant, scores, strict=True)]
     np.testing.assert_allclose(ndcg(shown, sparse.csr_array(relevant.astype(np.float32)), 10), expected)
+
+
+def test_average_precision_by_hand_and_as_scikit_learns(rng: np.random.Generator) -> None:
+    wanted = held([0, 1, 2, 3], [5], [7])
+    shown = lists([0, 6, 1], [6, 7, 5], [7, -1, -1])
+    np.testing.assert_allclose(average_precision(shown, wanted, 3), [(1 + 2 / 3) / 3, 1 / 3, 1])
+    np.testing.assert_allclose(average_precision(shown, wanted, 1), [1, 0, 1])
+    # Over whole rankings, no cut-off is left in which the definitions differ.
+    scores, relevant = rng.random((20, 30)), rng.random((20, 30)) < 0.3
+    relevant[:, 0] = True
+    ranked = np.argsort(-scores, axis=1).astype(np.int32)
+    expected = [average_precision_score(one, score) for one, score in zip(relevant, scores, strict=True)]
+    found = average_precision(ranked, sparse.csr_array(relevant.astype(np.float32)), 30)
+    np.testing.assert_allclose(found, expected)
+
+
+def test_novelty_counts_the_bits_of_rare_items() -> None:
+    popularity = np.array([8, 4, 1, 0])
+    found = novelty(lists([0, 1], [2, 3], [1, -1], [-1, -1]), popularity, 8, 2)
+    np.testing.assert_allclose(found, [0.5, 3, 1, 0])
+    np.testing.assert_allclose(novelty(lists([0, 1]), popularity, 8, 1), [0])
+
+
+def test_coverage_is_of_all_lists_together() -> None:
+    shown = lists([0, 1, 2], [1, 0, 3], [1, -1, -1])
+    assert coverage(shown, 8, 2) == 2 / 8
+    assert coverage(shown, 8, 3) == 4 / 8
 
 
 def test_padding_is_no_hit_and_order_matters_for_ndcg_alone() -> None:
