@@ -9,7 +9,7 @@ import datetime
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_origin
@@ -30,6 +30,7 @@ from rich.progress import (
 from recmia.errors import ConfigError, RecmiaError
 
 if TYPE_CHECKING:
+    from recmia.audit import AuditResult
     from recmia.config import AuditConfig
     from recmia.evaluation import Metric
     from recmia.gate import Threshold
@@ -110,7 +111,7 @@ def _audit(**options: Any) -> None:
     Without options: the paper's case and the strict one, side by side, on MovieLens ml-latest-small.
     """
     # Imported here, so that help and errors in the usage come at once.
-    from recmia import store, summary
+    from recmia import store
     from recmia.audit import audit, metric_names
 
     asked = {name: options.pop(name) for name in ("fail_above", "junit", "json")}
@@ -119,6 +120,48 @@ def _audit(**options: Any) -> None:
     with lists as kept, workers as at_once, _progress() as progress:
         result = audit(config=config, jobs=at_once, store=kept, progress=progress)
         store.write_run(result, out)
+    _tell_result(result, out, kept, thresholds, asked)
+
+
+def _audit_files(**options: Any) -> None:
+    """Audit lists that your own system served: recmia audit-files --interactions I --lists L --members M.
+
+    Files are CSV, TSV or Parquet. What there is no file of on the attacker's side is trained and served here; for a
+    first look at many users: --attacks distance,k-means, which need no shadow system.
+    """
+    from recmia import store
+    from recmia.audit import metric_names
+    from recmia.config import FilesConfig
+    from recmia.files import audit_files
+
+    asked = {name: options.pop(name) for name in ("fail_above", "junit", "json")}
+    config, out, lists, workers = _prepared(options, files=True)
+    assert isinstance(config, FilesConfig), "of files"
+    measured = config.model_copy(update={"thresholds": config.thresholds and config.has_shadow})
+    thresholds = _thresholds(asked, metric_names(measured))
+    with lists as kept, workers as at_once, _progress() as progress:
+        result = audit_files(config, jobs=at_once, store=kept, progress=progress)
+        store.write_run(result, out)
+    _tell_result(result, out, kept, thresholds, asked)
+
+
+def _export_files(**options: Any) -> None:
+    """Write the files of an audit of ours, its first seed and regime, as recmia audit-files takes them."""
+    from recmia.files import export_files
+    from recmia.store import new_folder
+
+    config, out, lists, workers = _prepared(options)
+    with lists as kept, workers as at_once, new_folder(out) as scratch:
+        export_files(config, scratch, jobs=at_once, store=kept)
+    _console().print(f"written to {escape(str(out))}", soft_wrap=True)
+
+
+def _tell_result(
+    result: AuditResult, out: Path, lists: ArrayStore, thresholds: Sequence[Threshold], asked: Mapping[str, Any]
+) -> None:
+    """Print what was found, and put it to the gate."""
+    from recmia import summary
+
     console = _console()
     data = result.provenance["data"]
     console.print(f"data: {escape(data['source'])}: {data['rows_kept']:,} interactions of {data['users']:,} users")
@@ -126,7 +169,7 @@ def _audit(**options: Any) -> None:
         console.print(f"  dropped {count:,}: {escape(reason)}")
     for note in data["notes"]:
         console.print(f"  note: {escape(note)}", style="dim", soft_wrap=True)
-    _tell_damage(console, kept)
+    _tell_damage(console, lists)
     console.print(summary.table(result.metrics))
     console.print(escape(result.verdict))
     console.print(f"\nwritten to {escape(str(out))} (config, metrics, scores, ROC, provenance)", soft_wrap=True)
@@ -329,10 +372,14 @@ def _workers(address: str | None, jobs: int | None) -> Iterator[int]:
 
 
 def _prepared(
-    options: dict[str, Any], axes: Mapping[str, list[Any]] = {}, defaults: Mapping[str, Any] = {}
+    options: dict[str, Any],
+    axes: Mapping[str, list[Any]] = {},
+    defaults: Mapping[str, Any] = {},
+    *,
+    files: bool = False,
 ) -> tuple[AuditConfig, Path, AbstractContextManager[ArrayStore], AbstractContextManager[int]]:
     """Check the options of a run: its settings, its new folder, its store and its workers."""
-    from recmia.config import AuditConfig
+    from recmia.config import AuditConfig, FilesConfig
     from recmia.recommenders import is_own
     from recmia.store import check_new, read_config
 
@@ -341,13 +388,16 @@ def _prepared(
     recommender = options.pop("recommender", None)
     settings = dict(defaults) | (read_config(file) if file is not None else {})
     given = {key: value for key, value in options.items() if value is not None}
-    settings = _overlay(settings, given, AuditConfig)
+    model = FilesConfig if files else AuditConfig
+    settings = _overlay(settings, given, model)
     if recommender is not None:
         settings["recommender"] = recommender
-    config = AuditConfig.parse(settings)
+    config = model.parse(settings)
     out = _new_folder_name(out, config.dataset)
     check_new(out)
-    named = {config.target, config.shadow, *axes.get("target", ()), *axes.get("shadow", ())}
+    named = {config.shadow, *axes.get("target", ()), *axes.get("shadow", ())}
+    # The audited system of files is not run, whatever it is called.
+    named |= set() if files else {config.target}
     own = kept is None and any(map(is_own, named))
     return config, out, _store_beside(out) if own else nullcontext(_store(kept)), _workers(cluster, jobs)
 
@@ -482,12 +532,15 @@ def _overlay(settings: dict[str, Any], options: dict[str, Any], model: type[Base
 def _with_settings(
     command: Callable[..., None],
     *own: inspect.Parameter,
-    without: Sequence[str] = (),
+    without: Collection[str] = (),
     renamed: Mapping[str, tuple[str, ...]] = {},
+    files: bool = False,
 ) -> None:
-    """Give a command its own parameters, those of every run, and one for every setting of an audit."""
-    from recmia.config import AuditConfig
+    """Give a command its own parameters, those of every run, and one for every setting of an audit (of files)."""
+    from recmia.config import AuditConfig, FilesConfig
 
+    model = FilesConfig if files else AuditConfig
+    without = {*without, *FilesConfig.unused()} if files else without
     config = typer.Option("--config", "-c", help="TOML file of settings.", rich_help_panel=_PANEL)
     run = [
         ("config", Path | None, None, config),
@@ -502,7 +555,9 @@ def _with_settings(
         inspect.Parameter(name, _PARAMETER, default=default, annotation=Annotated[kind, option])
         for name, kind, default, option in run
     ]
-    parameters += [one for one in _config_options(AuditConfig, renamed) if one.name not in without]
+    settings = [one for one in _config_options(model, renamed) if one.name not in without]
+    # Where the files are comes first.
+    parameters += sorted(settings, key=lambda one: files and one.name not in model.__annotations__)
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
 
@@ -556,7 +611,11 @@ _with_settings(
         "--level", help="The AUC that every attack is to stay under.")]),
     without=("defence",),
 )  # fmt: skip
+_with_settings(_audit_files, *_LIMITS, files=True)
+_with_settings(_export_files, _RECOMMENDER)
 app.command(name="audit")(_audit)
+app.command(name="audit-files")(_audit_files)
+app.command(name="export-files")(_export_files)
 app.command(name="sweep")(_sweep)
 app.command(name="matrix")(_matrix)
 app.command(name="defend")(_defend)

@@ -22,6 +22,8 @@ from recmia.recommenders.base import Recommender, check_recommendations
 
 Regime = Literal["popular", "popular-random", "fold-in", "trained"]
 SplitUnit = Literal["users", "interactions", "shared"]
+# In place of a regime, for lists that were read: how they came about is not known.
+AS_SERVED = "as-served"
 
 # Fewer members or non-members a side than this, and no figure would mean anything.
 MIN_PER_CLASS = 10

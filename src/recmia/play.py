@@ -309,11 +309,11 @@ class Game:
             for level in self.config.knowledge:
                 views = self._views(level, store, threads)
                 for regime in self.config.regimes:
-                    evidence = self._evidence(level, regime, views, store)
+                    evidence = self.evidence(level, regime, views, store)
                     scored = attack(evidence, self.config, self.seed, level, regime, notes)
                     frames += [one.frame(level, regime) for one in scored]
         scores = join_scores(frames, self.seed)
-        users = describe_users(self.split.target.interactions, self._all, self.seed)
+        users = describe_users(self.split.target.interactions, [self._all], self.seed)
         utility = pl.DataFrame()
         if self._held_out is not None:
             lists = {
@@ -381,7 +381,8 @@ class Game:
         factors = factorize(source, config.lfm, l=config.l, rng=rng_for(self.seed, *names), threads=threads)
         return [AttackerView.of(factors, shadow, config.rank_weights)] * config.targets
 
-    def _evidence(self, level: Knowledge, regime: Regime, views: list[AttackerView], store: Lists) -> Evidence:
+    def evidence(self, level: Knowledge, regime: Regime, views: list[AttackerView], store: Lists) -> Evidence:
+        """What the attacker has to go on, once all tasks are in the store."""
         config = self.config
 
         def served(task: Task) -> Served:
@@ -503,10 +504,11 @@ def _attack_lists(
     return scored
 
 
-def describe_users(audited: Interactions, everyone: Interactions, seed: int) -> pl.DataFrame:
-    """Length and rarity of the histories of audited users; see `Play`. The shares are of `everyone`, over the items."""
-    shares = everyone.item_counts() / everyone.n_users
-    rarity = -np.log(np.maximum(shares[audited.item], 1 / everyone.n_users))
+def describe_users(audited: Interactions, everyone: Sequence[Interactions], seed: int) -> pl.DataFrame:
+    """Length and rarity of the histories of audited users, see `Play`; shares are of the users of `everyone`."""
+    n_users = sum(part.n_users for part in everyone)
+    counts = np.sum([part.item_counts() for part in everyone], axis=0)
+    rarity = -np.log(np.maximum(counts / n_users, 1 / n_users))[audited.item]
     lengths = np.bincount(audited.user, minlength=audited.n_users)
     total = np.bincount(audited.user, rarity, minlength=audited.n_users)
     return pl.DataFrame(
