@@ -9,8 +9,8 @@ import datetime
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_origin
 
@@ -30,7 +30,10 @@ from rich.progress import (
 from recmia.errors import ConfigError, RecmiaError
 
 if TYPE_CHECKING:
+    from recmia.audit import AuditResult
     from recmia.config import AuditConfig
+    from recmia.evaluation import Metric
+    from recmia.gate import Threshold
     from recmia.store import ArrayStore
     from recmia.sweep import SweepResult
 
@@ -52,6 +55,7 @@ _CLUSTER = typer.Option(
     "--cluster", help="Dask scheduler to run on, such as tcp://host:8786, in place of --jobs.", rich_help_panel=_PANEL
 )
 _STORE = typer.Option("--store", help="Folder of what was computed so far (else a cache).", rich_help_panel=_PANEL)
+_GATE = "The gate"
 # Further spellings of options.
 _ALIASES = {
     "l": ("-l",),
@@ -74,12 +78,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(args=arguments)
     except SystemExit as stop:
         if stop.code == _INTERRUPTED:
-            errors.print("interrupted; no results were written, and what was trained is kept: the same command goes on")
+            hints = _hints(stop) or ["the same command goes on"]
+            errors.print(f"interrupted; no results were written, and what was trained is kept: {escape(hints[0])}")
         raise
     except RecmiaError as error:
         if "--debug" in arguments:
             raise
         errors.print(f"[bold red]error:[/] {escape(str(error))}")
+        for hint in _hints(error):
+            errors.print(f"what was finished is kept: {escape(hint)}")
         sys.exit(2)
     except Exception as error:
         if "--debug" in arguments:
@@ -89,19 +96,72 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(3)
 
 
+def _hints(error: BaseException | None) -> list[str]:
+    """The notes on an error, or on one that it came of."""
+    while error is not None:
+        if getattr(error, "__notes__", None):
+            return list(error.__notes__)
+        error = error.__context__
+    return []
+
+
 def _audit(**options: Any) -> None:
     """Audit a recommender: train it, serve lists to members and non-members, attack it, and say what leaks.
 
     Without options: the paper's case and the strict one, side by side, on MovieLens ml-latest-small.
     """
     # Imported here, so that help and errors in the usage come at once.
-    from recmia import store, summary
-    from recmia.audit import audit
+    from recmia import store
+    from recmia.audit import audit, metric_names
+
+    asked = {name: options.pop(name) for name in ("fail_above", "junit", "json")}
+    config, out, lists, workers = _prepared(options)
+    thresholds = _thresholds(asked, metric_names(config))
+    with lists as kept, workers as at_once, _progress() as progress:
+        result = audit(config=config, jobs=at_once, store=kept, progress=progress)
+        store.write_run(result, out)
+    _tell_result(result, out, kept, thresholds, asked)
+
+
+def _audit_files(**options: Any) -> None:
+    """Audit lists that your own system served: recmia audit-files --interactions I --lists L --members M.
+
+    Files are CSV, TSV or Parquet. What there is no file of on the attacker's side is trained and served here; for a
+    first look at many users: --attacks distance,k-means, which need no shadow system.
+    """
+    from recmia import store
+    from recmia.audit import metric_names
+    from recmia.config import FilesConfig
+    from recmia.files import audit_files
+
+    asked = {name: options.pop(name) for name in ("fail_above", "junit", "json")}
+    config, out, lists, workers = _prepared(options, files=True)
+    assert isinstance(config, FilesConfig), "of files"
+    measured = config.model_copy(update={"thresholds": config.thresholds and config.has_shadow})
+    thresholds = _thresholds(asked, metric_names(measured))
+    with lists as kept, workers as at_once, _progress() as progress:
+        result = audit_files(config, jobs=at_once, store=kept, progress=progress)
+        store.write_run(result, out)
+    _tell_result(result, out, kept, thresholds, asked)
+
+
+def _export_files(**options: Any) -> None:
+    """Write the files of an audit of ours, its first seed and regime, as recmia audit-files takes them."""
+    from recmia.files import export_files
+    from recmia.store import new_folder
 
     config, out, lists, workers = _prepared(options)
-    with workers as at_once, _progress() as progress:
-        result = audit(config=config, jobs=at_once, store=lists, progress=progress)
-        store.write_run(result, out)
+    with lists as kept, workers as at_once, new_folder(out) as scratch:
+        export_files(config, scratch, jobs=at_once, store=kept)
+    _console().print(f"written to {escape(str(out))}", soft_wrap=True)
+
+
+def _tell_result(
+    result: AuditResult, out: Path, lists: ArrayStore, thresholds: Sequence[Threshold], asked: Mapping[str, Any]
+) -> None:
+    """Print what was found, and put it to the gate."""
+    from recmia import summary
+
     console = _console()
     data = result.provenance["data"]
     console.print(f"data: {escape(data['source'])}: {data['rows_kept']:,} interactions of {data['users']:,} users")
@@ -113,6 +173,40 @@ def _audit(**options: Any) -> None:
     console.print(summary.table(result.metrics))
     console.print(escape(result.verdict))
     console.print(f"\nwritten to {escape(str(out))} (config, metrics, scores, ROC, provenance)", soft_wrap=True)
+    _pass_gate(console, result.metrics, thresholds, asked)
+
+
+def _thresholds(asked: Mapping[str, Any], metrics: Sequence[str]) -> list[Threshold]:
+    """Check the options of the gate before a run: what it may not be above, and where to report."""
+    from recmia.gate import parse_threshold
+
+    thresholds = [parse_threshold(text, metrics) for text in asked["fail_above"] or ()]
+    for name in ("junit", "json"):
+        file = asked[name]
+        if file is not None and not thresholds:
+            raise ConfigError(f"--{name} tells what --fail-above found; name a threshold, such as --fail-above auc=0.6")
+        if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
+            raise ConfigError(f"cannot write {file}: it must be a file in a folder that exists")
+    return thresholds
+
+
+def _pass_gate(
+    console: Console, metrics: Sequence[Metric], thresholds: Sequence[Threshold], asked: Mapping[str, Any]
+) -> None:
+    """Test what was found, report it, and end with an exit code of its own unless all is well."""
+    from recmia import gate
+    from recmia.store import write_text
+
+    checks = gate.check(metrics, thresholds)
+    for name, text in (("junit", gate.as_junit), ("json", gate.as_json)):
+        if asked[name] is not None:
+            write_text(asked[name], text(checks))
+    for line in gate.verdict(checks):
+        console.print(f"[bold red]gate:[/] {escape(line)}", soft_wrap=True)
+    if code := gate.exit_code(checks):
+        raise typer.Exit(code)
+    if checks:
+        console.print(f"gate: passed, {len(checks)} figures under {', '.join(map(str, thresholds))}", soft_wrap=True)
 
 
 def _sweep(**options: Any) -> None:
@@ -153,12 +247,12 @@ def _defend(**options: Any) -> None:
 
     texts = [text.strip() for text in (options.pop("defences") or "").split(",") if text.strip()]
     level = options.pop("level")
-    config, out, lists, workers = _prepared(options, DEFAULTS)
-    with workers as at_once, _progress() as progress:
-        result = defend(config, texts, level=level, jobs=at_once, store=lists, progress=progress)
+    config, out, lists, workers = _prepared(options, defaults=DEFAULTS)
+    with lists as kept, workers as at_once, _progress() as progress:
+        result = defend(config, texts, level=level, jobs=at_once, store=kept, progress=progress)
         store.write_defend(result, out)
     console = _console(_WIDE)
-    _tell_damage(console, lists)
+    _tell_damage(console, kept)
     for table in summary.defences_table(result.table):
         console.print(table)
     console.print(escape(result.advice))
@@ -247,12 +341,12 @@ def _run_sweep(axes: dict[str, list[Any]], options: dict[str, Any]) -> None:
     from recmia import store, summary
     from recmia.sweep import sweep
 
-    config, out, lists, workers = _prepared(options)
-    with workers as at_once, _progress() as progress:
-        result = sweep(config, axes, jobs=at_once, store=lists, progress=progress)
+    config, out, lists, workers = _prepared(options, axes)
+    with lists as kept, workers as at_once, _progress() as progress:
+        result = sweep(config, axes, jobs=at_once, store=kept, progress=progress)
         store.write_sweep(result, out)
     console = _console()
-    _tell_damage(console, lists)
+    _tell_damage(console, kept)
     for table in summary.grid_tables(result.table, result.axes):
         console.print(table)
     if set(result.axes) == {"target", "shadow"}:
@@ -278,20 +372,54 @@ def _workers(address: str | None, jobs: int | None) -> Iterator[int]:
 
 
 def _prepared(
-    options: dict[str, Any], defaults: Mapping[str, Any] = {}
-) -> tuple[AuditConfig, Path, ArrayStore, AbstractContextManager[int]]:
+    options: dict[str, Any],
+    axes: Mapping[str, list[Any]] = {},
+    defaults: Mapping[str, Any] = {},
+    *,
+    files: bool = False,
+) -> tuple[AuditConfig, Path, AbstractContextManager[ArrayStore], AbstractContextManager[int]]:
     """Check the options of a run: its settings, its new folder, its store and its workers."""
-    from recmia.config import AuditConfig
+    from recmia.config import AuditConfig, FilesConfig
+    from recmia.recommenders import is_own
     from recmia.store import check_new, read_config
 
     file, out, jobs, kept, cluster = (options.pop(name) for name in ("config", "out", "jobs", "store", "cluster"))
     del options["debug"]  # seen by main
+    recommender = options.pop("recommender", None)
     settings = dict(defaults) | (read_config(file) if file is not None else {})
     given = {key: value for key, value in options.items() if value is not None}
-    config = AuditConfig.parse(_overlay(settings, given, AuditConfig))
+    model = FilesConfig if files else AuditConfig
+    settings = _overlay(settings, given, model)
+    if recommender is not None:
+        settings["recommender"] = recommender
+    config = model.parse(settings)
     out = _new_folder_name(out, config.dataset)
     check_new(out)
-    return config, out, _store(kept), _workers(cluster, jobs)
+    named = {config.shadow, *axes.get("target", ()), *axes.get("shadow", ())}
+    # The audited system of files is not run, whatever it is called.
+    named |= set() if files else {config.target}
+    own = kept is None and any(map(is_own, named))
+    return config, out, _store_beside(out) if own else nullcontext(_store(kept)), _workers(cluster, jobs)
+
+
+@contextmanager
+def _store_beside(out: Path) -> Iterator[ArrayStore]:
+    """Give a store for this run alone: what code served that we cannot see change must not be taken for another's."""
+    from recmia.store import ArrayStore, remove
+
+    folder = out.with_name(f"{out.name}.unfinished")
+    if folder.exists():
+        raise ConfigError(
+            f"{folder} holds what an earlier run finished: go on with --store {folder}, or remove it if the "
+            "recommender has changed since"
+        )
+    try:
+        yield ArrayStore(folder)
+    except BaseException as error:
+        if folder.exists():
+            error.add_note(f"to go on, add --store {folder}")
+        raise
+    remove(folder)
 
 
 def _store(folder: Path | None) -> ArrayStore:
@@ -404,12 +532,15 @@ def _overlay(settings: dict[str, Any], options: dict[str, Any], model: type[Base
 def _with_settings(
     command: Callable[..., None],
     *own: inspect.Parameter,
-    without: Sequence[str] = (),
+    without: Collection[str] = (),
     renamed: Mapping[str, tuple[str, ...]] = {},
+    files: bool = False,
 ) -> None:
-    """Give a command its own parameters, those of every run, and one for every setting of an audit."""
-    from recmia.config import AuditConfig
+    """Give a command its own parameters, those of every run, and one for every setting of an audit (of files)."""
+    from recmia.config import AuditConfig, FilesConfig
 
+    model = FilesConfig if files else AuditConfig
+    without = {*without, *FilesConfig.unused()} if files else without
     config = typer.Option("--config", "-c", help="TOML file of settings.", rich_help_panel=_PANEL)
     run = [
         ("config", Path | None, None, config),
@@ -424,7 +555,9 @@ def _with_settings(
         inspect.Parameter(name, _PARAMETER, default=default, annotation=Annotated[kind, option])
         for name, kind, default, option in run
     ]
-    parameters += [one for one in _config_options(AuditConfig, renamed) if one.name not in without]
+    settings = [one for one in _config_options(model, renamed) if one.name not in without]
+    # Where the files are comes first.
+    parameters += sorted(settings, key=lambda one: files and one.name not in model.__annotations__)
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
 
@@ -435,9 +568,27 @@ def _names(of: str, words: str) -> inspect.Parameter:
     return inspect.Parameter(f"{of}_names", _PARAMETER, default=default, annotation=Annotated[str, option])
 
 
-_with_settings(_audit)
+def _extra(name: str, kind: Any, words: str, panel: str) -> inspect.Parameter:
+    option = typer.Option(f"--{name.replace('_', '-')}", help=words, rich_help_panel=panel, show_default=False)
+    return inspect.Parameter(name, _PARAMETER, default=None, annotation=Annotated[kind | None, option])
+
+
+_RECOMMENDER = _extra(
+    "recommender",
+    str,
+    "What to audit: a name, or your own as package.module:factory. Shadows are of it, too, unless named.",
+    "The audit",
+)
+# The options of the gate, for any command that ends with metrics.
+_LIMITS = (
+    _extra("fail_above", list[str], "METRIC=VALUE, as auc=0.6 or tpr@fpr=0.01=0.1: exit 1 if surely above.", _GATE),
+    _extra("junit", Path, "File for what the gate found, as JUnit XML.", _GATE),
+    _extra("json", Path, "File for what the gate found, as JSON.", _GATE),
+)
+_with_settings(_audit, _RECOMMENDER, *_LIMITS)
 _with_settings(
     _sweep,
+    _RECOMMENDER,
     inspect.Parameter("keys", _PARAMETER, default=None, annotation=Annotated[
         list[str] | None, typer.Argument(help="KEY=V1,V2,... for each setting to sweep.", show_default=False)]),
     inspect.Parameter("grid", _PARAMETER, default=None, annotation=Annotated[
@@ -460,10 +611,26 @@ _with_settings(
         "--level", help="The AUC that every attack is to stay under.")]),
     without=("defence",),
 )  # fmt: skip
+_with_settings(_audit_files, *_LIMITS, files=True)
+_with_settings(_export_files, _RECOMMENDER)
 app.command(name="audit")(_audit)
+app.command(name="audit-files")(_audit_files)
+app.command(name="export-files")(_export_files)
 app.command(name="sweep")(_sweep)
 app.command(name="matrix")(_matrix)
 app.command(name="defend")(_defend)
+
+
+@app.command(name="doctor")
+def _doctor(debug: Annotated[bool, _DEBUG] = False) -> None:
+    """Say what is installed and found, what is missing, and the command that brings it."""
+    from recmia.doctor import examine
+
+    console = _console()
+    for part, rows in examine().items():
+        console.print(f"[bold]{part}[/]")
+        for name, found in rows:
+            console.print(f"  {escape(name):<20} {escape(found)}", soft_wrap=True)
 
 
 @contextmanager

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Literal, Self, get_args
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from recmia.attacks import CLASSIFIERS, POOL_ATTACKS, SHADOW_FREE, MLPSettings
 from recmia.datasets import Columns
 from recmia.defences import Defence, System, check_defences, parse_defences
 from recmia.errors import ConfigError, nearest
-from recmia.game import Regime, SplitUnit
+from recmia.game import AS_SERVED, Regime, SplitUnit
 from recmia.recommenders import RECOMMENDERS, RecommenderSettings
 from recmia.recommenders.private import PrivacySettings
 from recmia.vectors import ItemVectorSource, RankWeights
 
 ATTACKS = (*CLASSIFIERS, *SHADOW_FREE, *POOL_ATTACKS)
 Knowledge = Literal["black-box", "grey-box", "white-box"]
+# Your own recommender, by name.
+_FACTORY = re.compile(r"[\w.]+:[\w.]+")
 
 
 class AuditConfig(RecommenderSettings):
@@ -33,8 +44,8 @@ class AuditConfig(RecommenderSettings):
         ("popular", "fold-in"), min_length=1, description="What non-members are served; one result each."
     )
     alpha: float = Field(0.1, gt=0, le=1, description="popular-random draws k of the k / alpha most popular.")
-    target: str = Field("lfm", description="The audited recommender.")
-    shadow: str = Field("lfm", description="The attacker's recommender.")
+    target: str = Field("lfm", description="The audited recommender, or your own as package.module:factory.")
+    shadow: str = Field("lfm", description="The attacker's recommender, or your own as package.module:factory.")
     defence: str = Field(
         "", description="What the system does against leaks, as dp-training=4+shorter-lists=20; shadows do it, too."
     )
@@ -70,8 +81,10 @@ class AuditConfig(RecommenderSettings):
     @field_validator("target", "shadow")
     @classmethod
     def _known_recommender(cls, name: str) -> str:
-        if name not in RECOMMENDERS:
-            raise ValueError(f"unknown recommender {name!r}; {nearest(name, RECOMMENDERS)}")
+        if name not in RECOMMENDERS and not _FACTORY.fullmatch(name):
+            raise ValueError(
+                f"unknown recommender {name!r}; {nearest(name, RECOMMENDERS)}; or your own, as package.module:factory"
+            )
         return name
 
     @field_validator("attacks")
@@ -105,6 +118,22 @@ class AuditConfig(RecommenderSettings):
         if repeated:
             raise ValueError(f"named more than once: {', '.join(repeated)}")
         return names
+
+    @model_validator(mode="before")
+    @classmethod
+    def _train_what_the_command_trains(cls, settings: Any) -> Any:
+        """A training command alone says what is audited and, unless another shadow is named, what the attacker uses."""
+        train = settings.get("train") if isinstance(settings, Mapping) else None
+        given = train.get("command") if isinstance(train, Mapping) else getattr(train, "command", "")
+        if given and "target" not in settings:
+            return {"shadow": "command", **settings, "target": "command"}
+        return settings
+
+    @model_validator(mode="after")
+    def _command_for_command(self) -> Self:
+        if "command" in (self.target, self.shadow) and not self.train.command:
+            raise ValueError("the recommender 'command' needs the command that trains it: train.command")
+        return self
 
     @model_validator(mode="after")
     def _applicable_defences(self) -> Self:
@@ -141,18 +170,122 @@ class AuditConfig(RecommenderSettings):
         return tuple(name for name in self.attacks if name not in POOL_ATTACKS)
 
     @classmethod
-    def parse(cls, settings: Mapping[str, Any]) -> AuditConfig:
-        """Check settings from a file or a caller.
+    def parse(cls, settings: Mapping[str, Any]) -> Self:
+        """Check settings from a file or a caller; ``recommender`` stands for the target and, if not named, the shadow.
 
         Raises
         ------
         ConfigError
             Naming every bad key, what was found and what is allowed.
         """
+        if "recommender" in settings:
+            if "target" in settings:
+                raise ConfigError(
+                    f"name the audited recommender once: recommender is {settings['recommender']!r}, target "
+                    f"{settings['target']!r}"
+                )
+            rest = {key: value for key, value in settings.items() if key != "recommender"}
+            settings = {"shadow": settings["recommender"], **rest, "target": settings["recommender"]}
         try:
             return cls.model_validate(settings)
         except ValidationError as error:
             raise ConfigError("; ".join(_complaint(problem, cls) for problem in error.errors())) from None
+
+
+# What an audit of files takes from an audit; the rest is in the files, or makes no sense for them.
+_FOR_FILES = {
+    *RecommenderSettings.model_fields,
+    *("shadow", "attacks", "shadows", "alpha", "exclude_seen", "rank_weights", "member_share", "thresholds", "seed"),
+    *("columns", "mlp"),
+}
+
+
+class FilesConfig(AuditConfig):
+    """Every setting of an audit of lists from files; see `recmia.files`."""
+
+    interactions: str = Field("", description="Histories of the audited users, members and others: file or data set.")
+    lists: str = Field("", description="What each of them is shown: columns user, item, rank.")
+    members: str = Field("", description="Who of them is in the training data: user ids, or columns user, member.")
+    items: str = Field("", description="Ids of further items, in no history, that lists may hold.")
+    shadow_interactions: str = Field(
+        "", description="Histories for the attacker's own system (else those of the audited users)."
+    )
+    shadow_members: str = Field("", description="Who of those its training data hold (else drawn by lot).")
+    shadow_lists: str = Field("", description="What it shows them (else it is trained and served here).")
+    pool_lists: str = Field(
+        "", description="Pattern of files, one a shadow system, of lists for the audited users (else served here)."
+    )
+    pool_members: str = Field("", description="Pattern of files, sorted likewise, of who each was trained on.")
+    regime: Regime = Field(
+        "fold-in", description="What non-members are served by shadow systems that are trained here."
+    )
+    target: str = Field("your system", description="What to call the audited system.")
+    attacks: tuple[str, ...] = Field(
+        ("distance", "mlp", "list-lr"), description="Attacks; the baselines are always run."
+    )
+    k: int = Field(0, ge=0, description="Most items of a list; 0 means as many as the longest has.")
+    regimes: tuple[Any, ...] = (AS_SERVED,)
+    seeds: int = 1
+    min_interactions: int = 1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _train_what_the_command_trains(cls, settings: Any) -> Any:
+        """A training command says what the attacker uses."""
+        train = settings.get("train")
+        return {"shadow": "command", **settings} if isinstance(train, Mapping) and train.get("command") else settings
+
+    # The target may be called anything.
+    @field_validator("shadow")
+    @classmethod
+    def _known_recommender(cls, name: str) -> str:
+        return super()._known_recommender(name)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_what_is_used(cls, given: Any) -> Any:
+        unknown = [name for name in given if name in cls.unused()]
+        if unknown:
+            allowed = [name for name in cls.model_fields if name not in cls.unused()]
+            raise ValueError(f"not a setting of audits of files: {unknown[0]!r}; {nearest(unknown[0], allowed)}")
+        return {**given, "dataset": given.get("interactions", "")}
+
+    @model_validator(mode="after")
+    def _files_go_together(self) -> Self:
+        needed = {
+            "interactions": "the histories of the audited users",
+            "lists": "what the audited users are shown",
+            "members": "who of the audited users is in the training data: without it no attack can be graded",
+        }
+        for name, words in needed.items():
+            if not getattr(self, name):
+                raise ValueError(f"{name} is needed: {words}")
+        for one, others in {
+            "shadow_members": ["shadow_interactions"],
+            "shadow_lists": ["shadow_interactions", "shadow_members"],
+            "pool_lists": ["pool_members"],
+            "pool_members": ["pool_lists"],
+        }.items():
+            missing = [other for other in others if getattr(self, one) and not getattr(self, other)]
+            if missing:
+                raise ValueError(f"{one} needs {' and '.join(missing)} beside it")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if name not in self.unused()}
+
+    @property
+    def has_shadow(self) -> bool:
+        """Whether the attacker has a system: its lists are in files, or an attack learns, so that one is trained."""
+        learns = any(name in CLASSIFIERS or name in POOL_ATTACKS for name in self.attacks)
+        return learns or bool(self.shadow_lists or self.pool_lists)
+
+    @classmethod
+    def unused(cls) -> set[str]:
+        """Settings of an audit that one of files does not know."""
+        own = set(cls.__annotations__) - {"regimes", "seeds", "min_interactions"}
+        return set(AuditConfig.model_fields) - _FOR_FILES - own
 
 
 def _complaint(problem: Any, model: type[BaseModel]) -> str:

@@ -20,11 +20,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from recmia.errors import DataError, nearest
-from recmia.interactions import Interactions
+from recmia.interactions import IdMap, Int32, Interactions, number_ids
 from recmia.synthetic import SHAPES, synthesize
 
 GROUPLENS = "https://files.grouplens.org/datasets/movielens/"
@@ -197,34 +199,51 @@ def clean(frame: pl.DataFrame, source: str, min_interactions: int) -> tuple[Inte
         told = frame.select("item", "text").drop_nulls("text").unique("item", keep="first", maintain_order=True)
         texts = dict(told.with_columns(pl.col("text").cast(pl.String)).iter_rows())
         frame = frame.drop("text")
-    frame = frame.with_row_index("row")
-    # Stable: among equal times the later row comes last, and wins.
-    ordered = frame.sort(["time", "row"]) if "time" in frame.columns else frame
-    frame = ordered.unique(["user", "item"], keep="last", maintain_order=False)
-    if frame.height < rows_read:
-        dropped["an earlier row of the same user and item"] = rows_read - frame.height
-    before = frame.height
-    lengths = frame.group_by("user").len()
-    few = lengths.filter(pl.col("len") < min_interactions)
-    if few.height:
-        frame = frame.join(few.select("user"), on="user", how="anti")
+    user, users = number_ids(frame["user"])
+    item, items = number_ids(frame["item"])
+    pair = user.astype(np.int64) * len(items) + item
+    order = np.argsort(pair, kind="stable")
+    last = np.append(np.diff(pair[order]) > 0, True)
+    if "time" in frame.columns and not last.all():
+        # Among equal times the later row comes last, and wins.
+        order = np.lexsort((frame["time"].to_numpy(), pair))
+    order = order[last]
+    del pair
+    if len(order) < rows_read:
+        dropped["an earlier row of the same user and item"] = rows_read - len(order)
+    lengths = np.bincount(user[order], minlength=len(users))
+    few = lengths < min_interactions
+    if few.any():
+        before = len(order)
+        order = order[~few[user[order]]]
         dropped[
-            f"users with fewer than {min_interactions} interactions ({few.height:,} of {lengths.height:,} users)"
-        ] = before - frame.height
-    if frame.height == 0:
-        longest = int(lengths["len"].to_numpy().max())
+            f"users with fewer than {min_interactions} interactions ({int(few.sum()):,} of {len(users):,} users)"
+        ] = before - len(order)
+    if not len(order):
         raise DataError(
-            f"{source}: none of {lengths.height} users has {min_interactions} interactions (the most is {longest}); "
+            f"{source}: none of {len(users)} users has {min_interactions} interactions (the most is {lengths.max()}); "
             "lower min_interactions"
         )
-    interactions = Interactions.from_arrays(
-        frame["user"].to_numpy(),
-        frame["item"].to_numpy(),
-        frame["rating"].to_numpy() if "rating" in frame.columns else None,
-        frame["time"].to_numpy() if "time" in frame.columns else None,
-        texts=texts,
+    user, users = _without_gaps(user[order], users)
+    item, items = _without_gaps(item[order], items)
+    interactions = Interactions(
+        user,
+        item,
+        frame["rating"].to_numpy()[order].astype(np.float32)
+        if "rating" in frame.columns
+        else np.ones_like(user, np.float32),
+        frame["time"].to_numpy()[order].astype(np.int64) if "time" in frame.columns else None,
+        IdMap(users),
+        IdMap(items, tuple(texts.get(item, "") for item in items.tolist()) if texts else None),
+        rated="rating" in frame.columns,
     )
-    return interactions, CleaningReport(source, rows_read, frame.height, dropped)
+    return interactions, CleaningReport(source, rows_read, len(order), dropped)
+
+
+def _without_gaps(rows: Int32, ids: npt.NDArray[np.generic]) -> tuple[Int32, npt.NDArray[np.generic]]:
+    """Keep the ids that occur, and number the rows anew."""
+    used = np.bincount(rows, minlength=len(ids)) > 0
+    return (np.cumsum(used, dtype=np.int32) - 1)[rows], ids[used]
 
 
 def read_table(path: Path, columns: Columns) -> tuple[pl.DataFrame, tuple[str, ...]]:

@@ -21,6 +21,7 @@ Float32 = npt.NDArray[np.float32]
 Bool = npt.NDArray[np.bool_]
 
 MAX_INTERACTIONS = 2**31 - 1
+_ROWS_AT_ONCE = 2**22
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,16 +144,16 @@ class Interactions:
             As the class, on a pair that occurs twice, on ids that are neither all whole numbers nor all text, and on
             columns of unequal length.
         """
-        user_ids, user_rows = np.unique(_checked_ids("user", user), return_inverse=True)
-        item_ids, item_rows = np.unique(_checked_ids("item", item), return_inverse=True)
+        user_rows, user_ids = number_ids(pl.Series(_checked_ids("user", user)))
+        item_rows, item_ids = number_ids(pl.Series(_checked_ids("item", item)))
         n = len(user_rows)
         for name, column in (("item", item_rows), ("value", value), ("time", time)):
             if column is not None and np.shape(column) != (n,):
                 raise DataError(f"{name} must have one entry for each of the {n} users; got shape {np.shape(column)}")
         order = np.lexsort((item_rows, user_rows))
         return cls(
-            user=user_rows[order].astype(np.int32),
-            item=item_rows[order].astype(np.int32),
+            user=user_rows[order],
+            item=item_rows[order],
             value=np.ones(n, np.float32) if value is None else np.asarray(value, np.float32)[order],
             time=None if time is None else np.asarray(time, np.int64)[order],
             users=IdMap(user_ids),
@@ -262,6 +263,25 @@ class Interactions:
         for column in columns:
             digest.update(b"none" if column is None else column.astype(column.dtype.newbyteorder("<")).tobytes())
         return digest.hexdigest()
+
+
+def number_ids(column: pl.Series) -> tuple[Int32, npt.NDArray[np.generic]]:
+    """Number the ids of a column by their order.
+
+    Returns
+    -------
+    rows : int32, shape (n,)
+    ids : array of int or str, shape (m,)
+        Ascending; ``ids[rows]`` is the column.
+    """
+    ids = column.unique().sort()
+    places = pl.DataFrame({"id": ids, "row": np.arange(len(ids), dtype=np.int32)})
+    rows = np.empty(len(column), np.int32)
+    # A join of all at once would hold several columns of positions.
+    for start in range(0, len(column), _ROWS_AT_ONCE):
+        part = column.slice(start, _ROWS_AT_ONCE).alias("id").to_frame()
+        rows[start : start + _ROWS_AT_ONCE] = part.join(places, on="id", how="left", maintain_order="left")["row"]
+    return rows, ids.to_numpy()
 
 
 def _checked_ids(name: str, ids: npt.ArrayLike) -> npt.NDArray[np.generic]:

@@ -32,7 +32,13 @@ _ROWS_AT_ONCE = 4_000_000
 
 
 def read_lists(
-    path: Path, users: IdMap, items: IdMap, k: int, *, lengths: npt.NDArray[np.integer] | None = None
+    path: Path,
+    users: IdMap,
+    items: IdMap,
+    k: int,
+    *,
+    lengths: npt.NDArray[np.integer] | None = None,
+    shorter: bool = False,
 ) -> Int32:
     """Read everybody's list.
 
@@ -43,9 +49,11 @@ def read_lists(
     users, items : IdMap
         All who must have a list, and all that a list may hold.
     k : int
-        Length of the lists.
+        Length of the lists; 0 means that of the longest.
     lengths : int64, shape (n_users,), optional
         How many items each user must have, at most k, where that is not k for all.
+    shorter : bool
+        Instead of `lengths`: a list may have any number of items from 1 to k.
 
     Returns
     -------
@@ -59,6 +67,12 @@ def read_lists(
         short, an unknown user or item, a rank that is no whole number, out of 1..k, left out or given twice, an item
         given twice, more or fewer items than there must be.
     """
+    if k == 0:
+        # A list holds no item twice, so none is longer than the catalogue.
+        parts = (_Part(path, start, frame) for start, frame in _batches(path))
+        k = max((int(part.ranks(len(items)).max(initial=0)) for part in parts), default=0)
+    if lengths is None and not shorter:
+        lengths = np.full(len(users), k, np.int64)
     lists: Int32 = np.full((len(users), k), -1, np.int32)
     flat = lists.reshape(-1)
     for start, frame in _batches(path):
@@ -71,7 +85,7 @@ def read_lists(
         flat[place[::-1]] = number[::-1]
         part.refuse(taken | (flat[place] != number), "user", "gives a rank to a second item of the user")
         flat[place] = item
-    _check(path, lists, users, items, np.full(len(users), k, np.int64) if lengths is None else lengths)
+    _check(path, lists, users, items, lengths)
     return lists
 
 
@@ -168,7 +182,7 @@ def _match(path: Path, names: list[str]) -> list[pl.Expr]:
     return chosen
 
 
-def _check(path: Path, lists: Int32, users: IdMap, items: IdMap, lengths: Int64) -> None:
+def _check(path: Path, lists: Int32, users: IdMap, items: IdMap, lengths: npt.NDArray[np.integer] | None) -> None:
     """Refuse lists with gaps, with an item twice, or of another length than they must have."""
     found = np.empty(len(lists), np.int64)
     for start in range(0, len(lists), 2**16):
@@ -190,14 +204,14 @@ def _check(path: Path, lists: Int32, users: IdMap, items: IdMap, lengths: Int64)
                 f"{path}: user {_name(users, start + user)} has the item {_name(items, item)} more than once, at the "
                 f"ranks {ranks}"
             )
-    missing = (found == 0) & (lengths > 0)
+    missing = found == 0 if lengths is None else (found == 0) & (lengths > 0)
     if missing.any():
         raise ProtocolError(
             f"{path}: user {_name(users, int(np.argmax(missing)))} has no list ({missing.sum():,} of {len(users):,} "
             "users have none)"
         )
-    wrong = found != lengths
-    if wrong.any():
+    wrong = np.zeros(len(lists), np.bool_) if lengths is None else found != lengths
+    if lengths is not None and wrong.any():
         user = int(np.argmax(wrong))
         raise ProtocolError(
             f"{path}: user {_name(users, user)} has {found[user]} items and must have {lengths[user]} "
@@ -206,4 +220,4 @@ def _check(path: Path, lists: Int32, users: IdMap, items: IdMap, lengths: Int64)
 
 
 def _name(ids: IdMap, row: int) -> str:
-    return repr(ids.ids[row].item())
+    return repr(ids.ids[row : row + 1].tolist()[0])

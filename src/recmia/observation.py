@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,6 +10,9 @@ import numpy.typing as npt
 from scipy import sparse
 
 from recmia.errors import ProtocolError
+
+# Users worked on at once where each takes much memory.
+_BLOCK = 2**15
 
 Bool = npt.NDArray[np.bool_]
 Float64 = npt.NDArray[np.float64]
@@ -148,15 +152,22 @@ def check_lists(lists: npt.NDArray[np.int32], n: int, n_items: int) -> None:
     """
     if not isinstance(lists, np.ndarray) or lists.ndim != 2 or lists.shape[0] != n or lists.dtype != np.int32:
         raise ProtocolError(f"lists must be int32 with shape ({n}, k); got {describe(lists)}")
-    ordered = np.sort(lists, axis=1)
-    broken = {
-        f"holds an item out of 0..{n_items - 1} (-1 pads)": ((lists < -1) | (lists >= n_items)).any(axis=1),
-        "holds an item twice": ((np.diff(ordered, axis=1) == 0) & (ordered[:, 1:] >= 0)).any(axis=1),
-        "has an item after its padding": ((lists[:, :-1] == -1) & (lists[:, 1:] != -1)).any(axis=1),
-    }
-    for rule, users in broken.items():
-        if users.any():
-            raise ProtocolError(f"the list of user {int(np.argmax(users))} {rule}")
+    for rows in blocks(n):
+        part = lists[rows]
+        ordered = np.sort(part, axis=1)
+        broken = {
+            f"holds an item out of 0..{n_items - 1} (-1 pads)": ((part < -1) | (part >= n_items)).any(axis=1),
+            "holds an item twice": ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any(axis=1),
+            "has an item after its padding": ((part[:, :-1] == -1) & (part[:, 1:] != -1)).any(axis=1),
+        }
+        for rule, users in broken.items():
+            if users.any():
+                raise ProtocolError(f"the list of user {rows.start + int(np.argmax(users))} {rule}")
+
+
+def blocks(n: int) -> Iterator[slice]:
+    """Cut n users into blocks, so that what is worked out for each entry of their lists takes little memory."""
+    return (slice(start, min(start + _BLOCK, n)) for start in range(0, n, _BLOCK))
 
 
 def describe(value: object) -> str:
@@ -169,7 +180,13 @@ def in_history(lists: npt.NDArray[np.int32], histories: sparse.csr_array) -> Boo
     n, n_items = histories.shape
     if not histories.has_sorted_indices:
         histories = histories.sorted_indices()
-    seen = np.repeat(np.arange(n), np.diff(histories.indptr)) * n_items + histories.indices
-    listed = np.arange(n)[:, None] * n_items + lists
-    place = np.minimum(np.searchsorted(seen, listed), max(0, len(seen) - 1))
-    return (lists >= 0) & (seen[place] == listed) if len(seen) else np.zeros(lists.shape, np.bool_)
+    found = np.zeros(lists.shape, np.bool_)
+    for rows in blocks(n):
+        own = np.arange(rows.stop - rows.start)
+        ends = histories.indptr[rows.start : rows.stop + 1]
+        seen = np.repeat(own, np.diff(ends)) * n_items + histories.indices[ends[0] : ends[-1]]
+        if len(seen):
+            listed = own[:, None] * n_items + lists[rows]
+            place = np.minimum(np.searchsorted(seen, listed), len(seen) - 1)
+            found[rows] = (lists[rows] >= 0) & (seen[place] == listed)
+    return found

@@ -20,8 +20,9 @@ import io
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ from recmia.interactions import Int32, Interactions
 from recmia.observation import ShadowPool
 from recmia.parallel import run_calls
 from recmia.provenance import peak_memory
-from recmia.recommenders import RecommenderSettings, used_settings
+from recmia.recommenders import Own, RecommenderSettings, used_settings
 from recmia.seeding import rng_for
 from recmia.training import Store, Task, digest, run_tasks
 from recmia.utility import average_precision, coverage, ndcg, novelty, recall
@@ -167,6 +168,8 @@ class Game:
         Of the black-box attacker, over the same items; else its users are drawn.
     splits : dict
         Draws that were made before; games that share one do not make it again.
+    own : mapping of str to Own
+        The user's recommenders, by the names that the settings have for them.
     """
 
     def __init__(
@@ -176,8 +179,9 @@ class Game:
         seed: int,
         black_box: Interactions | None = None,
         splits: dict[Any, Any] | None = None,
+        own: Mapping[str, Own] = MappingProxyType({}),
     ) -> None:
-        self.config, self.seed = config, seed
+        self.config, self.seed, self._own = config, seed, dict(own)
         splits = {} if splits is None else splits
         self._held_out: Interactions | None = None
         if config.held_out:
@@ -268,6 +272,7 @@ class Game:
         # Made once: a task remembers its keys, which take a while to digest.
         if (regime, path) not in self._tasks:
             task = Task(name, config, side, regime, config.k, config.exclude_seen, config.alpha, path, item_vectors)
+            task = replace(task, own=self._own.get(name))
             for defence in config.defences:
                 task = defence.change(task)
             self._tasks[regime, path] = task
@@ -277,7 +282,8 @@ class Game:
     def key(self) -> str:
         """Digest of all that the scores depend on."""
         config = self.config
-        tables = {name: used_settings(name, config) for name in (config.target, config.shadow, "lfm")}
+        names = (config.target, config.shadow, "lfm")
+        tables = {name: used_settings(self._own.get(name, name), config) for name in names}
         elsewhere = {*RecommenderSettings.model_fields, "dataset", "black_box_data", "columns", "seeds", "seed"}
         return digest(
             {
@@ -303,11 +309,11 @@ class Game:
             for level in self.config.knowledge:
                 views = self._views(level, store, threads)
                 for regime in self.config.regimes:
-                    evidence = self._evidence(level, regime, views, store)
+                    evidence = self.evidence(level, regime, views, store)
                     scored = attack(evidence, self.config, self.seed, level, regime, notes)
                     frames += [one.frame(level, regime) for one in scored]
         scores = join_scores(frames, self.seed)
-        users = describe_users(self.split.target.interactions, self._all, self.seed)
+        users = describe_users(self.split.target.interactions, [self._all], self.seed)
         utility = pl.DataFrame()
         if self._held_out is not None:
             lists = {
@@ -375,7 +381,8 @@ class Game:
         factors = factorize(source, config.lfm, l=config.l, rng=rng_for(self.seed, *names), threads=threads)
         return [AttackerView.of(factors, shadow, config.rank_weights)] * config.targets
 
-    def _evidence(self, level: Knowledge, regime: Regime, views: list[AttackerView], store: Lists) -> Evidence:
+    def evidence(self, level: Knowledge, regime: Regime, views: list[AttackerView], store: Lists) -> Evidence:
+        """What the attacker has to go on, once all tasks are in the store."""
         config = self.config
 
         def served(task: Task) -> Served:
@@ -497,10 +504,11 @@ def _attack_lists(
     return scored
 
 
-def describe_users(audited: Interactions, everyone: Interactions, seed: int) -> pl.DataFrame:
-    """Length and rarity of the histories of audited users; see `Play`. The shares are of `everyone`, over the items."""
-    shares = everyone.item_counts() / everyone.n_users
-    rarity = -np.log(np.maximum(shares[audited.item], 1 / everyone.n_users))
+def describe_users(audited: Interactions, everyone: Sequence[Interactions], seed: int) -> pl.DataFrame:
+    """Length and rarity of the histories of audited users, see `Play`; shares are of the users of `everyone`."""
+    n_users = sum(part.n_users for part in everyone)
+    counts = np.sum([part.item_counts() for part in everyone], axis=0)
+    rarity = -np.log(np.maximum(counts / n_users, 1 / n_users))[audited.item]
     lengths = np.bincount(audited.user, minlength=audited.n_users)
     total = np.bincount(audited.user, rarity, minlength=audited.n_users)
     return pl.DataFrame(

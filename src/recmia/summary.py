@@ -14,14 +14,26 @@ from rich.text import Text
 
 from recmia.attacks import BASELINES, POOL_ATTACKS
 from recmia.evaluation import Metric, PromiseCheck
+from recmia.game import AS_SERVED
 
 REGIME_WORDS = {
     "popular": "non-members get one popular list",
     "popular-random": "non-members get popular items at random",
     "fold-in": "all served by the same path",
     "trained": "members served by their trained vectors",
+    AS_SERVED: "lists from files, however they came about",
 }
 _SHARED_PATH = ("fold-in", "trained")
+# What it means that a rule which needs no model does as well as an attack.
+_WITHOUT_A_MODEL = {
+    "fold-in": "what shows here shows without an attack.",
+    "trained": "what shows here shows without an attack.",
+    "popular": "what is measured is the list that non-members are given, not what the model remembers.",
+    "popular-random": "what is measured is the list that non-members are given, not what the model remembers.",
+    AS_SERVED: "members and others may be given different kinds of lists, or differ in more than their membership.",
+}
+# Rules that look at the history alone, which no system has a part in.
+_OF_THE_HISTORY = ("history-length", "history-popularity", "recency")
 # What the table shows; `AuditResult.metrics` has more.
 _COLUMNS = ("auc", "tpr@fpr=0.01", "balanced_accuracy", "epsilon")
 
@@ -213,16 +225,19 @@ def _section_verdict(regime: str, aucs: Sequence[Metric]) -> str:
         sentences.append(f"{pooled.attack} {_strength(pooled)} (AUC {_figure(pooled)}).")
     if _low(rule) > 0.5 and (attack is None or _value(rule) >= _value(attack) - 0.02):
         sentences.append(f"A rule that needs no model at all ({rule.attack}) reaches {_figure(rule)}:")
-        sentences.append(
-            "what shows here shows without an attack."
-            if regime in _SHARED_PATH
-            else "what is measured is the list that non-members are given, not what the model remembers."
-        )
+        sentences.append(_WITHOUT_A_MODEL[regime])
     elif attack is not None:
         sentences.append(f"The best rule without a model ({rule.attack}) reaches {_figure(rule)}.")
         if _low(attack) > max(0.5, _value(rule)):
             sentences.append(f"{attack.attack} sees more than any such rule: the lists give members away.")
-    if regime in _SHARED_PATH and attack is not None and _value(attack) < _WEAK:
+    uneven = [row for row in aucs if row.attack in _OF_THE_HISTORY and not _low(row) - 0.01 <= 0.5 <= _high(row) + 0.01]
+    if regime == AS_SERVED and uneven:
+        found = ", ".join(f"{row.attack} {_figure(row)}" for row in uneven)
+        sentences.append(
+            f"Members and others differ in their histories alone ({found}): that is chance if members were drawn by "
+            "lot, and else no figure here is the system's alone."
+        )
+    if regime in (*_SHARED_PATH, AS_SERVED) and attack is not None and _value(attack) < _WEAK:
         sentences.append("That an attack fails is no proof of safety: a stronger one may not.")
     return " ".join(sentences)
 
@@ -287,6 +302,10 @@ def _value(row: Metric) -> float:
 
 def _low(row: Metric) -> float:
     return 0.0 if row.low is None else row.low
+
+
+def _high(row: Metric) -> float:
+    return 1.0 if row.high is None else row.high
 
 
 def _figure(row: Metric, digits: int = 3) -> str:

@@ -19,7 +19,7 @@ from scipy import sparse
 from recmia.factorization import Factors
 from recmia.game import rank_by_popularity
 from recmia.interactions import Bool, Int32, Interactions
-from recmia.observation import Observation
+from recmia.observation import Observation, blocks
 
 RankWeights = Literal["uniform", "linear"]
 ItemVectorSource = Literal["shadow", "public", "all"]
@@ -75,11 +75,12 @@ class AttackerView:
         list_mean, has_list = self._list_means(lists)
         popular = rank_by_popularity(np.where(self.known, self.popularity, -1))[: lists.shape[1]]
         has_vector = has_history & has_list
+        history_mean[~has_vector] = list_mean[~has_vector] = 0
         return Observation(
             histories=histories,
             lists=lists,
-            history_mean=np.where(has_vector[:, None], history_mean, 0),
-            list_mean=np.where(has_vector[:, None], list_mean, 0),
+            history_mean=history_mean,
+            list_mean=list_mean,
             popular_mean=self._list_means(popular[None])[0][0],
             has_vector=has_vector,
             popularity=self.popularity,
@@ -88,27 +89,35 @@ class AttackerView:
 
     def unknown_shares(self, observation: Observation) -> tuple[float, float]:
         """Shares of history entries and of list entries that were left out for want of a vector."""
-        listed = observation.lists[observation.lists >= 0]
-        return (
-            float(np.mean(~self.known[observation.histories.indices])),
-            float(np.mean(~self.known[listed])) if len(listed) else 0.0,
-        )
+        unknown, listed = 0, 0
+        for rows in blocks(len(observation)):
+            shown = observation.lists[rows] >= 0
+            unknown += int((shown & ~self.known[observation.lists[rows]]).sum())
+            listed += int(shown.sum())
+        return float(np.mean(~self.known[observation.histories.indices])), unknown / max(listed, 1)
 
     def _history_means(self, histories: sparse.csr_array) -> tuple[Float64, Bool]:
-        pattern = sparse.csr_array(
-            (self.known[histories.indices].astype(np.float64), histories.indices, histories.indptr),
-            histories.shape,
-        )
-        counts: Float64 = pattern.sum(axis=1)
-        return (pattern @ self.item_vectors) / np.maximum(counts, 1)[:, None], counts > 0
+        n = histories.shape[0]
+        means, known = np.empty((n, self.item_vectors.shape[1])), np.empty(n, np.bool_)
+        for rows in blocks(n):
+            ends = histories.indptr[rows.start : rows.stop + 1]
+            items = histories.indices[ends[0] : ends[-1]]
+            weights = self.known[items].astype(np.float64)
+            counts = np.diff(np.concatenate([[0], np.cumsum(weights)])[ends - ends[0]])
+            means[rows], known[rows] = self._means(weights, items, ends - ends[0], counts)
+        return means, known
 
     def _list_means(self, lists: Int32) -> tuple[Float64, Bool]:
-        present = (lists >= 0) & self.known[lists]
-        weights = present * rank_weights(self.weights, lists.shape[1])
-        totals = weights.sum(axis=1)
         n, k = lists.shape
-        matrix = sparse.csr_array(
-            (weights.ravel(), np.maximum(lists, 0).ravel(), np.arange(0, n * k + 1, k)),
-            shape=(n, len(self.item_vectors)),
-        )
+        means, known = np.empty((n, self.item_vectors.shape[1])), np.empty(n, np.bool_)
+        for rows in blocks(n):
+            part = lists[rows]
+            weights = ((part >= 0) & self.known[part]) * rank_weights(self.weights, k)
+            items, ends = np.maximum(part, 0).ravel(), np.arange(0, part.size + 1, k, dtype=np.int32)
+            means[rows], known[rows] = self._means(weights.ravel(), items, ends, weights.sum(axis=1))
+        return means, known
+
+    def _means(self, weights: Float64, items: Int32, ends: Int32, totals: Float64) -> tuple[Float64, Bool]:
+        """Weighted means of item vectors, and where there is any weight; user u has the entries up from ``ends[u]``."""
+        matrix = sparse.csr_array((weights, items, ends), shape=(len(totals), len(self.item_vectors)))
         return (matrix @ self.item_vectors) / np.where(totals > 0, totals, 1)[:, None], totals > 0
