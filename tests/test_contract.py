@@ -21,7 +21,8 @@ SMALL: dict[str, dict[str, Any]] = {name: LFM for name in RECOMMENDERS if name.s
 WITHOUT_TASTE = {"popularity", "random"}
 
 
-@pytest.mark.parametrize("name", RECOMMENDERS)
+# What a command does is its own affair: see tests/test_command.py.
+@pytest.mark.parametrize("name", [name for name in RECOMMENDERS if name != "command"])
 def test_every_recommender_keeps_the_contract(name: str) -> None:
     settings = RecommenderSettings.model_validate(SMALL.get(name, {}))
     check_recommender(lambda: make_recommender(name, settings), personal=name not in WITHOUT_TASTE)

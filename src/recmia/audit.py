@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -37,10 +38,11 @@ from recmia.evaluation import (
     roc,
     tpr_at_fpr,
 )
-from recmia.game import with_items_of
+from recmia.game import check_servable, with_items_of
 from recmia.interactions import Interactions
 from recmia.play import Game, Play, play_games, work_units
 from recmia.provenance import peak_memory, versions
+from recmia.recommenders import Own, load_own
 from recmia.training import Store
 
 FALSE_POSITIVE_RATES = (0.1, 0.01, 0.001)
@@ -226,6 +228,7 @@ def audit(
     dataset: str | Path | Interactions | None = None,
     *,
     config: AuditConfig | None = None,
+    recommender: Any = None,
     jobs: int = 1,
     store: Store | None = None,
     progress: Progress | None = None,
@@ -239,6 +242,10 @@ def audit(
         See `recmia.datasets.load`. If not given, ml-latest-small.
     config : AuditConfig, optional
         Instead of `settings` and of the name of a data set.
+    recommender : object or str, optional
+        What to audit instead of ``target``: a name, or your own, not fitted, as `recmia.recommenders.own` says: an
+        object, a function that makes it, or ``"package.module:factory"``. Unless ``shadow`` names another, the
+        attacker trains the same.
     jobs : int
         Processes that share the models and the seeds and, where there are fewer, threads that share the work on each;
         results do not depend on it.
@@ -263,26 +270,53 @@ def audit(
     given = dataset if isinstance(dataset, Interactions) else None
     if given is None and dataset is not None:
         settings["dataset"] = str(dataset)
+    if isinstance(recommender, str):
+        settings["recommender"] = recommender
     if config is None:
         config = AuditConfig.parse(settings)
     elif settings:
         raise ConfigError(f"give either config or single settings, not both; got {', '.join(sorted(settings))}")
     if given is not None:
         config = config.model_copy(update={"dataset": IN_MEMORY})
+    own: dict[str, Own] = {}
+    if recommender is not None and not isinstance(recommender, str):
+        packed = Own.of(recommender)
+        own[packed.name] = packed
+        same = {} if "shadow" in config.model_fields_set else {"shadow": packed.name}
+        config = config.model_copy(update={"target": packed.name, **same})
     if jobs < 1:
         raise ConfigError(f"jobs must be at least 1; got {jobs}")
+    own |= import_own(config, own)
     report = Reporter(progress)
     report("loading the data", 0)
     started = time.perf_counter()
     interactions, cleaning = load_candidates(config, given)
     seconds = {"load": time.perf_counter() - started}
     black_box = load_black_box(config, interactions)
-    games = [Game(config, interactions, seed, black_box) for seed in range(config.seed, config.seed + config.seeds)]
+    seeds = range(config.seed, config.seed + config.seeds)
+    games = [Game(config, interactions, seed, black_box, own=own) for seed in seeds]
     report.total = work_units(games)
     started = time.perf_counter()
     plays = play_games(games, store={} if store is None else store, jobs=jobs, report=report)
     seconds["train, serve and attack"] = time.perf_counter() - started
     return join_plays(config, plays, interactions, cleaning, jobs, seconds)
+
+
+def import_own(config: AuditConfig, own: Mapping[str, Own] = MappingProxyType({})) -> dict[str, Own]:
+    """Import the user's recommenders that an audit names, unless they are there, and see that they serve its regimes.
+
+    Raises
+    ------
+    ConfigError
+        If one does not import, is no recommender, or cannot serve a regime.
+    """
+    names = (config.target, config.shadow)
+    found = {**own, **load_own(name for name in names if name not in own)}
+    for one in found.values():
+        model = one.make()
+        for regime in config.regimes:
+            check_servable(model, regime)
+    return found
 
 
 def load_candidates(config: AuditConfig, given: Interactions | None = None) -> tuple[Interactions, CleaningReport]:
@@ -354,6 +388,12 @@ class Reporter:
         self._done += units
         if self._progress is not None:
             self._progress(text, self._done, self.total)
+
+
+def metric_names(config: AuditConfig) -> list[str]:
+    """The metrics of an audit, as `AuditResult.metrics` has them."""
+    names = ["auc", *(f"tpr@fpr={rate:g}" for rate in FALSE_POSITIVE_RATES)]
+    return [*names, "balanced_accuracy", "epsilon"] if config.thresholds else names
 
 
 def _estimates(seeds: list[tuple[_Labelled, list[_Labelled]]], thresholds: bool) -> Iterator[tuple[str, Estimate]]:

@@ -10,7 +10,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_origin
 
@@ -31,6 +31,8 @@ from recmia.errors import ConfigError, RecmiaError
 
 if TYPE_CHECKING:
     from recmia.config import AuditConfig
+    from recmia.evaluation import Metric
+    from recmia.gate import Threshold
     from recmia.store import ArrayStore
     from recmia.sweep import SweepResult
 
@@ -52,6 +54,7 @@ _CLUSTER = typer.Option(
     "--cluster", help="Dask scheduler to run on, such as tcp://host:8786, in place of --jobs.", rich_help_panel=_PANEL
 )
 _STORE = typer.Option("--store", help="Folder of what was computed so far (else a cache).", rich_help_panel=_PANEL)
+_GATE = "The gate"
 # Further spellings of options.
 _ALIASES = {
     "l": ("-l",),
@@ -74,12 +77,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(args=arguments)
     except SystemExit as stop:
         if stop.code == _INTERRUPTED:
-            errors.print("interrupted; no results were written, and what was trained is kept: the same command goes on")
+            hints = _hints(stop) or ["the same command goes on"]
+            errors.print(f"interrupted; no results were written, and what was trained is kept: {escape(hints[0])}")
         raise
     except RecmiaError as error:
         if "--debug" in arguments:
             raise
         errors.print(f"[bold red]error:[/] {escape(str(error))}")
+        for hint in _hints(error):
+            errors.print(f"what was finished is kept: {escape(hint)}")
         sys.exit(2)
     except Exception as error:
         if "--debug" in arguments:
@@ -89,6 +95,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(3)
 
 
+def _hints(error: BaseException | None) -> list[str]:
+    """The notes on an error, or on one that it came of."""
+    while error is not None:
+        if getattr(error, "__notes__", None):
+            return list(error.__notes__)
+        error = error.__context__
+    return []
+
+
 def _audit(**options: Any) -> None:
     """Audit a recommender: train it, serve lists to members and non-members, attack it, and say what leaks.
 
@@ -96,11 +111,13 @@ def _audit(**options: Any) -> None:
     """
     # Imported here, so that help and errors in the usage come at once.
     from recmia import store, summary
-    from recmia.audit import audit
+    from recmia.audit import audit, metric_names
 
+    asked = {name: options.pop(name) for name in ("fail_above", "junit", "json")}
     config, out, lists, workers = _prepared(options)
-    with workers as at_once, _progress() as progress:
-        result = audit(config=config, jobs=at_once, store=lists, progress=progress)
+    thresholds = _thresholds(asked, metric_names(config))
+    with lists as kept, workers as at_once, _progress() as progress:
+        result = audit(config=config, jobs=at_once, store=kept, progress=progress)
         store.write_run(result, out)
     console = _console()
     data = result.provenance["data"]
@@ -109,10 +126,44 @@ def _audit(**options: Any) -> None:
         console.print(f"  dropped {count:,}: {escape(reason)}")
     for note in data["notes"]:
         console.print(f"  note: {escape(note)}", style="dim", soft_wrap=True)
-    _tell_damage(console, lists)
+    _tell_damage(console, kept)
     console.print(summary.table(result.metrics))
     console.print(escape(result.verdict))
     console.print(f"\nwritten to {escape(str(out))} (config, metrics, scores, ROC, provenance)", soft_wrap=True)
+    _pass_gate(console, result.metrics, thresholds, asked)
+
+
+def _thresholds(asked: Mapping[str, Any], metrics: Sequence[str]) -> list[Threshold]:
+    """Check the options of the gate before a run: what it may not be above, and where to report."""
+    from recmia.gate import parse_threshold
+
+    thresholds = [parse_threshold(text, metrics) for text in asked["fail_above"] or ()]
+    for name in ("junit", "json"):
+        file = asked[name]
+        if file is not None and not thresholds:
+            raise ConfigError(f"--{name} tells what --fail-above found; name a threshold, such as --fail-above auc=0.6")
+        if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
+            raise ConfigError(f"cannot write {file}: it must be a file in a folder that exists")
+    return thresholds
+
+
+def _pass_gate(
+    console: Console, metrics: Sequence[Metric], thresholds: Sequence[Threshold], asked: Mapping[str, Any]
+) -> None:
+    """Test what was found, report it, and end with an exit code of its own unless all is well."""
+    from recmia import gate
+    from recmia.store import write_text
+
+    checks = gate.check(metrics, thresholds)
+    for name, text in (("junit", gate.as_junit), ("json", gate.as_json)):
+        if asked[name] is not None:
+            write_text(asked[name], text(checks))
+    for line in gate.verdict(checks):
+        console.print(f"[bold red]gate:[/] {escape(line)}", soft_wrap=True)
+    if code := gate.exit_code(checks):
+        raise typer.Exit(code)
+    if checks:
+        console.print(f"gate: passed, {len(checks)} figures under {', '.join(map(str, thresholds))}", soft_wrap=True)
 
 
 def _sweep(**options: Any) -> None:
@@ -153,12 +204,12 @@ def _defend(**options: Any) -> None:
 
     texts = [text.strip() for text in (options.pop("defences") or "").split(",") if text.strip()]
     level = options.pop("level")
-    config, out, lists, workers = _prepared(options, DEFAULTS)
-    with workers as at_once, _progress() as progress:
-        result = defend(config, texts, level=level, jobs=at_once, store=lists, progress=progress)
+    config, out, lists, workers = _prepared(options, defaults=DEFAULTS)
+    with lists as kept, workers as at_once, _progress() as progress:
+        result = defend(config, texts, level=level, jobs=at_once, store=kept, progress=progress)
         store.write_defend(result, out)
     console = _console(_WIDE)
-    _tell_damage(console, lists)
+    _tell_damage(console, kept)
     for table in summary.defences_table(result.table):
         console.print(table)
     console.print(escape(result.advice))
@@ -247,12 +298,12 @@ def _run_sweep(axes: dict[str, list[Any]], options: dict[str, Any]) -> None:
     from recmia import store, summary
     from recmia.sweep import sweep
 
-    config, out, lists, workers = _prepared(options)
-    with workers as at_once, _progress() as progress:
-        result = sweep(config, axes, jobs=at_once, store=lists, progress=progress)
+    config, out, lists, workers = _prepared(options, axes)
+    with lists as kept, workers as at_once, _progress() as progress:
+        result = sweep(config, axes, jobs=at_once, store=kept, progress=progress)
         store.write_sweep(result, out)
     console = _console()
-    _tell_damage(console, lists)
+    _tell_damage(console, kept)
     for table in summary.grid_tables(result.table, result.axes):
         console.print(table)
     if set(result.axes) == {"target", "shadow"}:
@@ -278,20 +329,47 @@ def _workers(address: str | None, jobs: int | None) -> Iterator[int]:
 
 
 def _prepared(
-    options: dict[str, Any], defaults: Mapping[str, Any] = {}
-) -> tuple[AuditConfig, Path, ArrayStore, AbstractContextManager[int]]:
+    options: dict[str, Any], axes: Mapping[str, list[Any]] = {}, defaults: Mapping[str, Any] = {}
+) -> tuple[AuditConfig, Path, AbstractContextManager[ArrayStore], AbstractContextManager[int]]:
     """Check the options of a run: its settings, its new folder, its store and its workers."""
     from recmia.config import AuditConfig
+    from recmia.recommenders import is_own
     from recmia.store import check_new, read_config
 
     file, out, jobs, kept, cluster = (options.pop(name) for name in ("config", "out", "jobs", "store", "cluster"))
     del options["debug"]  # seen by main
+    recommender = options.pop("recommender", None)
     settings = dict(defaults) | (read_config(file) if file is not None else {})
     given = {key: value for key, value in options.items() if value is not None}
-    config = AuditConfig.parse(_overlay(settings, given, AuditConfig))
+    settings = _overlay(settings, given, AuditConfig)
+    if recommender is not None:
+        settings["recommender"] = recommender
+    config = AuditConfig.parse(settings)
     out = _new_folder_name(out, config.dataset)
     check_new(out)
-    return config, out, _store(kept), _workers(cluster, jobs)
+    named = {config.target, config.shadow, *axes.get("target", ()), *axes.get("shadow", ())}
+    own = kept is None and any(map(is_own, named))
+    return config, out, _store_beside(out) if own else nullcontext(_store(kept)), _workers(cluster, jobs)
+
+
+@contextmanager
+def _store_beside(out: Path) -> Iterator[ArrayStore]:
+    """Give a store for this run alone: what code served that we cannot see change must not be taken for another's."""
+    from recmia.store import ArrayStore, remove
+
+    folder = out.with_name(f"{out.name}.unfinished")
+    if folder.exists():
+        raise ConfigError(
+            f"{folder} holds what an earlier run finished: go on with --store {folder}, or remove it if the "
+            "recommender has changed since"
+        )
+    try:
+        yield ArrayStore(folder)
+    except BaseException as error:
+        if folder.exists():
+            error.add_note(f"to go on, add --store {folder}")
+        raise
+    remove(folder)
 
 
 def _store(folder: Path | None) -> ArrayStore:
@@ -435,9 +513,27 @@ def _names(of: str, words: str) -> inspect.Parameter:
     return inspect.Parameter(f"{of}_names", _PARAMETER, default=default, annotation=Annotated[str, option])
 
 
-_with_settings(_audit)
+def _extra(name: str, kind: Any, words: str, panel: str) -> inspect.Parameter:
+    option = typer.Option(f"--{name.replace('_', '-')}", help=words, rich_help_panel=panel, show_default=False)
+    return inspect.Parameter(name, _PARAMETER, default=None, annotation=Annotated[kind | None, option])
+
+
+_RECOMMENDER = _extra(
+    "recommender",
+    str,
+    "What to audit: a name, or your own as package.module:factory. Shadows are of it, too, unless named.",
+    "The audit",
+)
+# The options of the gate, for any command that ends with metrics.
+_LIMITS = (
+    _extra("fail_above", list[str], "METRIC=VALUE, as auc=0.6 or tpr@fpr=0.01=0.1: exit 1 if surely above.", _GATE),
+    _extra("junit", Path, "File for what the gate found, as JUnit XML.", _GATE),
+    _extra("json", Path, "File for what the gate found, as JSON.", _GATE),
+)
+_with_settings(_audit, _RECOMMENDER, *_LIMITS)
 _with_settings(
     _sweep,
+    _RECOMMENDER,
     inspect.Parameter("keys", _PARAMETER, default=None, annotation=Annotated[
         list[str] | None, typer.Argument(help="KEY=V1,V2,... for each setting to sweep.", show_default=False)]),
     inspect.Parameter("grid", _PARAMETER, default=None, annotation=Annotated[
@@ -464,6 +560,18 @@ app.command(name="audit")(_audit)
 app.command(name="sweep")(_sweep)
 app.command(name="matrix")(_matrix)
 app.command(name="defend")(_defend)
+
+
+@app.command(name="doctor")
+def _doctor(debug: Annotated[bool, _DEBUG] = False) -> None:
+    """Say what is installed and found, what is missing, and the command that brings it."""
+    from recmia.doctor import examine
+
+    console = _console()
+    for part, rows in examine().items():
+        console.print(f"[bold]{part}[/]")
+        for name, found in rows:
+            console.print(f"  {escape(name):<20} {escape(found)}", soft_wrap=True)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Literal, Self, get_args
@@ -19,6 +20,8 @@ from recmia.vectors import ItemVectorSource, RankWeights
 
 ATTACKS = (*CLASSIFIERS, *SHADOW_FREE, *POOL_ATTACKS)
 Knowledge = Literal["black-box", "grey-box", "white-box"]
+# Your own recommender, by name.
+_FACTORY = re.compile(r"[\w.]+:[\w.]+")
 
 
 class AuditConfig(RecommenderSettings):
@@ -33,8 +36,8 @@ class AuditConfig(RecommenderSettings):
         ("popular", "fold-in"), min_length=1, description="What non-members are served; one result each."
     )
     alpha: float = Field(0.1, gt=0, le=1, description="popular-random draws k of the k / alpha most popular.")
-    target: str = Field("lfm", description="The audited recommender.")
-    shadow: str = Field("lfm", description="The attacker's recommender.")
+    target: str = Field("lfm", description="The audited recommender, or your own as package.module:factory.")
+    shadow: str = Field("lfm", description="The attacker's recommender, or your own as package.module:factory.")
     defence: str = Field(
         "", description="What the system does against leaks, as dp-training=4+shorter-lists=20; shadows do it, too."
     )
@@ -70,8 +73,10 @@ class AuditConfig(RecommenderSettings):
     @field_validator("target", "shadow")
     @classmethod
     def _known_recommender(cls, name: str) -> str:
-        if name not in RECOMMENDERS:
-            raise ValueError(f"unknown recommender {name!r}; {nearest(name, RECOMMENDERS)}")
+        if name not in RECOMMENDERS and not _FACTORY.fullmatch(name):
+            raise ValueError(
+                f"unknown recommender {name!r}; {nearest(name, RECOMMENDERS)}; or your own, as package.module:factory"
+            )
         return name
 
     @field_validator("attacks")
@@ -105,6 +110,22 @@ class AuditConfig(RecommenderSettings):
         if repeated:
             raise ValueError(f"named more than once: {', '.join(repeated)}")
         return names
+
+    @model_validator(mode="before")
+    @classmethod
+    def _train_what_the_command_trains(cls, settings: Any) -> Any:
+        """A training command alone says what is audited and, unless another shadow is named, what the attacker uses."""
+        train = settings.get("train") if isinstance(settings, Mapping) else None
+        given = train.get("command") if isinstance(train, Mapping) else getattr(train, "command", "")
+        if given and "target" not in settings:
+            return {"shadow": "command", **settings, "target": "command"}
+        return settings
+
+    @model_validator(mode="after")
+    def _command_for_command(self) -> Self:
+        if "command" in (self.target, self.shadow) and not self.train.command:
+            raise ValueError("the recommender 'command' needs the command that trains it: train.command")
+        return self
 
     @model_validator(mode="after")
     def _applicable_defences(self) -> Self:
@@ -142,13 +163,21 @@ class AuditConfig(RecommenderSettings):
 
     @classmethod
     def parse(cls, settings: Mapping[str, Any]) -> AuditConfig:
-        """Check settings from a file or a caller.
+        """Check settings from a file or a caller; ``recommender`` stands for the target and, if not named, the shadow.
 
         Raises
         ------
         ConfigError
             Naming every bad key, what was found and what is allowed.
         """
+        if "recommender" in settings:
+            if "target" in settings:
+                raise ConfigError(
+                    f"name the audited recommender once: recommender is {settings['recommender']!r}, target "
+                    f"{settings['target']!r}"
+                )
+            rest = {key: value for key, value in settings.items() if key != "recommender"}
+            settings = {"shadow": settings["recommender"], **rest, "target": settings["recommender"]}
         try:
             return cls.model_validate(settings)
         except ValidationError as error:

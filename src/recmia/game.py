@@ -272,11 +272,7 @@ def serve(
     name, n_items = type(model).__name__, side.interactions.n_items
     if not isinstance(model, Recommender):
         raise ProtocolError(f"a fitted Recommender is needed, which fit must return; got a {name}")
-    if regime in ("fold-in", "trained") and not model.folds_in:
-        raise ConfigError(
-            f"{name} cannot serve a user that it was not trained on, which the regime {regime} asks for; it can be "
-            "audited in: popular, popular-random"
-        )
+    check_servable(model, regime)
     known = model.known
     if not isinstance(known, np.ndarray) or known.shape != (n_items,) or known.dtype != np.bool_:
         raise ProtocolError(
@@ -314,6 +310,21 @@ def serve(
         pool = ranking[: max(k, round(k / alpha))]
         lists[~member] = rng.permuted(np.tile(pool, (int((~member).sum()), 1)), axis=1)[:, :k]
     return lists
+
+
+def check_servable(model: Recommender, regime: Regime) -> None:
+    """Refuse a regime that asks for more than a model offers.
+
+    Raises
+    ------
+    ConfigError
+        Naming the regimes that it can serve.
+    """
+    if regime in ("fold-in", "trained") and not model.folds_in:
+        raise ConfigError(
+            f"{type(model).__name__} cannot serve a user that it was not trained on, which the regime {regime} asks "
+            "for; it can be audited in: popular, popular-random"
+        )
 
 
 def rank_by_popularity(counts: npt.NDArray[np.int64]) -> Int32:

@@ -59,6 +59,8 @@ def read_lists(
         short, an unknown user or item, a rank that is no whole number, out of 1..k, left out or given twice, an item
         given twice, more or fewer items than there must be.
     """
+    if lengths is None:
+        lengths = np.full(len(users), k, np.int64)
     lists: Int32 = np.full((len(users), k), -1, np.int32)
     flat = lists.reshape(-1)
     for start, frame in _batches(path):
@@ -71,7 +73,7 @@ def read_lists(
         flat[place[::-1]] = number[::-1]
         part.refuse(taken | (flat[place] != number), "user", "gives a rank to a second item of the user")
         flat[place] = item
-    _check(path, lists, users, items, np.full(len(users), k, np.int64) if lengths is None else lengths)
+    _check(path, lists, users, items, lengths)
     return lists
 
 
@@ -168,7 +170,7 @@ def _match(path: Path, names: list[str]) -> list[pl.Expr]:
     return chosen
 
 
-def _check(path: Path, lists: Int32, users: IdMap, items: IdMap, lengths: Int64) -> None:
+def _check(path: Path, lists: Int32, users: IdMap, items: IdMap, lengths: npt.NDArray[np.integer]) -> None:
     """Refuse lists with gaps, with an item twice, or of another length than they must have."""
     found = np.empty(len(lists), np.int64)
     for start in range(0, len(lists), 2**16):

@@ -20,8 +20,9 @@ import io
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ from recmia.interactions import Int32, Interactions
 from recmia.observation import ShadowPool
 from recmia.parallel import run_calls
 from recmia.provenance import peak_memory
-from recmia.recommenders import RecommenderSettings, used_settings
+from recmia.recommenders import Own, RecommenderSettings, used_settings
 from recmia.seeding import rng_for
 from recmia.training import Store, Task, digest, run_tasks
 from recmia.utility import average_precision, coverage, ndcg, novelty, recall
@@ -167,6 +168,8 @@ class Game:
         Of the black-box attacker, over the same items; else its users are drawn.
     splits : dict
         Draws that were made before; games that share one do not make it again.
+    own : mapping of str to Own
+        The user's recommenders, by the names that the settings have for them.
     """
 
     def __init__(
@@ -176,8 +179,9 @@ class Game:
         seed: int,
         black_box: Interactions | None = None,
         splits: dict[Any, Any] | None = None,
+        own: Mapping[str, Own] = MappingProxyType({}),
     ) -> None:
-        self.config, self.seed = config, seed
+        self.config, self.seed, self._own = config, seed, dict(own)
         splits = {} if splits is None else splits
         self._held_out: Interactions | None = None
         if config.held_out:
@@ -268,6 +272,7 @@ class Game:
         # Made once: a task remembers its keys, which take a while to digest.
         if (regime, path) not in self._tasks:
             task = Task(name, config, side, regime, config.k, config.exclude_seen, config.alpha, path, item_vectors)
+            task = replace(task, own=self._own.get(name))
             for defence in config.defences:
                 task = defence.change(task)
             self._tasks[regime, path] = task
@@ -277,7 +282,8 @@ class Game:
     def key(self) -> str:
         """Digest of all that the scores depend on."""
         config = self.config
-        tables = {name: used_settings(name, config) for name in (config.target, config.shadow, "lfm")}
+        names = (config.target, config.shadow, "lfm")
+        tables = {name: used_settings(self._own.get(name, name), config) for name in names}
         elsewhere = {*RecommenderSettings.model_fields, "dataset", "black_box_data", "columns", "seeds", "seed"}
         return digest(
             {

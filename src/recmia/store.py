@@ -153,9 +153,17 @@ def write_run(result: AuditResult, folder: Path) -> None:
         If the folder exists or cannot be made.
     """
     with new_folder(folder) as scratch:
-        comment = f"# The data were {IN_MEMORY}: set dataset before running this again.\n"
-        in_memory = result.config.dataset == IN_MEMORY
-        text = (comment if in_memory else "") + config_toml(result.config)
+        in_memory = {
+            "data were": ("dataset", result.config.dataset == IN_MEMORY),
+            "recommender was": ("target", result.config.target.endswith(IN_MEMORY)),
+            "attacker's recommender was": ("shadow", result.config.shadow.endswith(IN_MEMORY)),
+        }
+        comments = [
+            f"# The {what} {IN_MEMORY}: set {key} before running this again.\n"
+            for what, (key, missing) in in_memory.items()
+            if missing
+        ]
+        text = "".join(comments) + config_toml(result.config)
         (scratch / "config.toml").write_text(text, encoding="utf-8")
         _write_json(scratch / "metrics.json", [asdict(metric) for metric in result.metrics])
         result.scores.write_parquet(scratch / "scores.parquet")
@@ -346,6 +354,25 @@ def new_folder(folder: Path) -> Iterator[Path]:
         scratch.rename(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file in a folder that exists, over one that is there.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be written.
+    """
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
+
+
+def remove(folder: Path) -> None:
+    """Remove a store, if it was ever made."""
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write_json(path: Path, value: Any) -> None:

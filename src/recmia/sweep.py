@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from recmia.audit import IN_MEMORY, Progress, Reporter, join_plays, load_black_box, load_candidates
+from recmia.audit import IN_MEMORY, Progress, Reporter, import_own, join_plays, load_black_box, load_candidates
 from recmia.config import AuditConfig
 from recmia.datasets import CleaningReport
 from recmia.errors import ConfigError, RecmiaError
@@ -145,7 +145,8 @@ def sweep(
             seeds = range(cell.seed, cell.seed + cell.seeds)
             interactions = loaded[source][0]
             black_box = load_black_box(cell, interactions)
-            games.append([Game(cell, interactions, seed, black_box, splits) for seed in seeds])
+            own = import_own(cell)
+            games.append([Game(cell, interactions, seed, black_box, splits, own) for seed in seeds])
         except RecmiaError as error:
             games.append(error)
     playable = [game for group in games if not isinstance(group, RecmiaError) for game in group]

