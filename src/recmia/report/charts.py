@@ -19,6 +19,7 @@ _HUES = 6
 _DASHES = ([1, 0], [7, 3], [2, 2])
 _RULE_DASHES = ([4, 2], [1, 2], [8, 2], [6, 2, 1, 2], [2, 4], [10, 3, 2, 3])
 _HEIGHT = 300
+_LEGEND = alt.Legend(orient="top", symbolOpacity=1, symbolSize=80)
 
 
 def styles(series: Sequence[str]) -> dict[str, tuple[str, list[int]]]:
@@ -44,7 +45,7 @@ def roc(series: Sequence[str], finest: float) -> dict[str, Spec]:
 def _roc(series: Sequence[str], finest: float | None) -> Spec:
     logarithmic = finest is not None
     floor = finest / 2 if finest is not None else 0.0
-    scale = {"type": "log", "nice": False} if logarithmic else {}
+    scale: dict[str, Any] = {"type": "log", "nice": False} if logarithmic else {}
     x = alt.X("fpr:Q", title="Non-members called members", scale=alt.Scale(domain=[finest or 0, 1], **scale),
               axis=alt.Axis(format="~%", tickCount=5))  # fmt: skip
     y_scale = alt.Scale(domain=[floor, 1], **scale)
@@ -80,11 +81,13 @@ def _roc(series: Sequence[str], finest: float | None) -> Spec:
         )
     )
     coin = (
-        alt.Chart(alt.InlineData([{"fpr": finest or 0, "drawn": finest or 0}, {"fpr": 1, "drawn": 1}]))
+        alt.Chart(alt.InlineData([{"fpr": end, "drawn": end} for end in (finest or 0.0, 1.0)]))
         .mark_line(strokeDash=[2, 3], color="var(--soft)", strokeWidth=1)
         .encode(x=x, y=alt.Y("drawn:Q", scale=y_scale))
     )
-    near = alt.selection_point(name="near", nearest=True, on="pointermove", clear="pointerout", fields=["fpr"], empty=False)
+    near = alt.selection_point(
+        name="near", nearest=True, on="pointermove", clear="pointerout", fields=["fpr"], empty=False
+    )
     hover = (
         curves.transform_pivot("series", value="tpr", groupby=["fpr"])
         .mark_rule(color="var(--soft)")
@@ -101,7 +104,7 @@ def _roc(series: Sequence[str], finest: float | None) -> Spec:
     return _spec(alt.layer(coin, bands, lines, hover).add_params(shown), _HEIGHT)
 
 
-def intervals(series: Sequence[str]) -> Spec:
+def intervals(series: Sequence[str], lowest: float) -> Spec:
     """The AUC of every attack and rule with its interval; draws ``values`` (series, value, low, high)."""
     base = alt.Chart(alt.NamedData("values")).encode(
         y=alt.Y("series:N", sort=list(series), title=None, axis=alt.Axis(labelLimit=160, domain=False, ticks=False)),
@@ -113,26 +116,35 @@ def intervals(series: Sequence[str]) -> Spec:
             alt.Tooltip("high:Q", title="to", format=".3f"),
         ],
     )
-    x = alt.X("low:Q", title="AUC, 95% interval (0.5: a coin)", scale=alt.Scale(domainMax=1, nice=True, zero=False))
+    floor = min(4, int(10 * lowest))
+    x = alt.X("low:Q", title="AUC, 95% interval (0.5: a coin)", scale=alt.Scale(domain=[floor / 10, 1]),
+              axis=alt.Axis(values=[tenth / 10 for tenth in range(floor, 11)], format=".1f"))  # fmt: skip
     coin = alt.Chart(alt.InlineData([{"low": 0.5}])).mark_rule(strokeDash=[2, 3], color="var(--soft)").encode(x="low:Q")
     bars = base.mark_rule(strokeWidth=2).encode(x=x, x2="high:Q")
     points = base.mark_point(filled=True, size=70, opacity=1).encode(x="value:Q")
-    return _spec(alt.layer(coin, bars, points), alt.Step(24))
+    return _spec(alt.layer(coin, bars, points), 24 * len(series) + 8)
 
 
 def distribution() -> Spec:
     """Scores of members and of non-members; draws ``bins`` (start, end, members, nonmembers: shares)."""
     kinds = ["members", "non-members"]
     colour = alt.Color("kind:N", title=None, scale=alt.Scale(domain=kinds, range=["var(--hue-2)", "var(--hue-1)"]),
-                       legend=alt.Legend(orient="top", symbolType="square", symbolOpacity=1))  # fmt: skip
-    dash = alt.StrokeDash("kind:N", legend=None, scale=alt.Scale(domain=kinds, range=[[1, 0], [5, 2]]))
+                       legend=_LEGEND)  # fmt: skip
+    dash = alt.StrokeDash("kind:N", title=None, legend=_LEGEND, scale=alt.Scale(domain=kinds, range=[[1, 0], [5, 2]]))
     bins = alt.Chart(alt.NamedData("bins"))
-    long = bins.transform_fold(kinds, as_=["kind", "share"])
-    x = alt.X("start:Q", title="Score (higher: taken for a member)", scale=alt.Scale(zero=False, nice=False),
-              axis=alt.Axis(tickCount=6, format="~g"))  # fmt: skip
+    long = bins.transform_fold([*kinds], as_=["kind", "share"])
+    x = alt.X(
+        "start:Q",
+        bin="binned",
+        title="Score (higher: taken for a member)",
+        scale=alt.Scale(zero=False, nice=False),
+        axis=alt.Axis(tickCount=6, format=".6~g"),
+    )
     y = alt.Y("share:Q", title="Share of users", stack=None, axis=alt.Axis(format="~%", tickCount=4))
     bars = long.mark_bar(opacity=0.22, binSpacing=0).encode(x=x, x2="end:Q", y=y, color=colour)
-    lines = long.mark_line(interpolate="step-after", strokeWidth=1.6).encode(x=x, y=y, color=colour, strokeDash=dash)
+    lines = long.mark_line(interpolate="step-after", strokeWidth=1.6).encode(
+        x="start:Q", y=y, color=colour, strokeDash=dash
+    )
     hover = (
         bins.transform_calculate(top=f"max(datum['{kinds[0]}'], datum['{kinds[1]}'])")
         .mark_bar(opacity=0, binSpacing=0)
@@ -156,18 +168,19 @@ def exposure(column: str, title: str, logarithmic: bool) -> Spec:
     Draws ``users`` (user, auc, low, high, history_length, rarity, named) and ``groups`` (x, mean, low, high).
     """
     scale = alt.Scale(type="log", nice=False) if logarithmic else alt.Scale(zero=False, nice=True)
-    axis = alt.Axis(tickCount=5, format="~s" if logarithmic else "~g")
+    axis = alt.Axis(tickCount=5, format="~s" if logarithmic else ".6~g")
     names = ["told in from out", "not told"]
     users = (
         alt.Chart(alt.NamedData("users"))
         .transform_calculate(kind=f"datum.named ? '{names[0]}' : '{names[1]}'")
-        .mark_point(filled=True, opacity=0.6)
+        .mark_point(filled=True, fillOpacity=0.65)
         .encode(
             x=alt.X(f"{column}:Q", title=title, scale=scale, axis=axis),
             y=alt.Y("auc:Q", title="AUC of the user", scale=alt.Scale(domain=[0, 1])),
             color=alt.Color("kind:N", title=None, scale=alt.Scale(domain=names, range=["var(--hue-2)", "var(--rule)"]),
-                            legend=alt.Legend(orient="top", symbolOpacity=1)),
-            shape=alt.Shape("kind:N", title=None, scale=alt.Scale(domain=names, range=["diamond", "circle"])),
+                            legend=_LEGEND),
+            shape=alt.Shape("kind:N", title=None, scale=alt.Scale(domain=names, range=["diamond", "circle"]),
+                            legend=_LEGEND),
             size=alt.condition("datum.named", alt.value(60), alt.value(26)),
             tooltip=[
                 alt.Tooltip("user:N", title="user"),
@@ -192,12 +205,12 @@ def sweep_lines(key: str, values: Sequence[Any], series: Sequence[str]) -> Spec:
     logarithmic = numeric and min(values) > 0 and max(values) >= 20 * min(values)
     if numeric:
         scale = alt.Scale(type="log", nice=False) if logarithmic else alt.Scale(zero=False, nice=False, padding=12)
-        x = alt.X("x:Q", title=key, scale=scale, axis=alt.Axis(values=list(values), format="~g"))
+        x = alt.X("x:Q", title=key, scale=scale, axis=alt.Axis(values=list(values), format=".6~g"))
     else:
         x = alt.X("x:N", title=key, sort=[str(value) for value in values], axis=alt.Axis(labelAngle=-30))
-    offset = {} if numeric else {"xOffset": alt.XOffset("series:N", sort=list(series))}
+    offset: dict[str, Any] = {} if numeric else {"xOffset": alt.XOffset("series:N", sort=list(series))}
     base = alt.Chart(alt.NamedData("values")).encode(x=x, color=_colour(series), **offset)
-    y = {"title": "AUC, 95% interval", "scale": alt.Scale(zero=False, domainMax=1)}
+    y: dict[str, Any] = {"title": "AUC, 95% interval", "scale": alt.Scale(zero=False, domainMax=1)}
     tooltip = [
         alt.Tooltip("series:N", title="attack"),
         alt.Tooltip("x:N", title=key),
@@ -212,9 +225,7 @@ def sweep_lines(key: str, values: Sequence[Any], series: Sequence[str]) -> Spec:
         return alt.condition(seen, alt.value(opacity), alt.value(0))
 
     coin = alt.Chart(alt.InlineData([{"low": 0.5}])).mark_rule(strokeDash=[2, 3], color="var(--soft)").encode(y="low:Q")
-    points = base.mark_point(filled=True, size=50).encode(
-        y=alt.Y("value:Q", **y), opacity=visible(1), tooltip=tooltip
-    )
+    points = base.mark_point(filled=True, size=50).encode(y=alt.Y("value:Q", **y), opacity=visible(1), tooltip=tooltip)
     if numeric:
         band = base.transform_filter(f"indexof({list(BASELINES)!r}, datum.series) < 0").mark_area().encode(
             y=alt.Y("low:Q", **y), y2="high:Q", opacity=visible(0.16)
@@ -229,7 +240,7 @@ def sweep_lines(key: str, values: Sequence[Any], series: Sequence[str]) -> Spec:
 
 
 def heat_map(down: str, across: str, values: Mapping[str, Sequence[Any]]) -> Spec:
-    """The AUC over two swept keys; draws ``values`` (down, across, value, low, high; value null where a cell failed)."""
+    """The AUC over two swept keys; draws ``values`` (down, across, value, low, high), null where a cell failed."""
     order = {key: [str(value) for value in values[key]] for key in (down, across)}
     base = alt.Chart(alt.NamedData("values")).encode(
         x=alt.X("across:N", title=across, sort=order[across], axis=alt.Axis(labelAngle=-30, domain=False, ticks=False)),
@@ -251,7 +262,7 @@ def heat_map(down: str, across: str, values: Mapping[str, Sequence[Any]]) -> Spe
         .mark_text(color="var(--ink)", fontSize=13)
         .encode(text="text:N")
     )
-    return _spec(alt.layer(tiles, figures), alt.Step(40))
+    return _spec(alt.layer(tiles, figures), 42 * len(values[down]))
 
 
 def _colour(series: Sequence[str]) -> alt.Color:
@@ -271,8 +282,10 @@ def _field(name: str) -> str:
     return "".join(f"\\{mark}" if mark in ".[]" else mark for mark in name)
 
 
-def _spec(chart: alt.LayerChart, height: int | alt.Step) -> Spec:
-    sized = chart.properties(width="container", height=height, autosize=alt.AutoSizeParams(type="fit-x", contains="padding"))
+def _spec(chart: alt.LayerChart | alt.FacetChart, height: int) -> Spec:
+    sized = chart.properties(
+        width="container", height=height, autosize=alt.AutoSizeParams(type="fit-x", contains="padding")
+    )
     spec: Spec = sized.to_dict()
     # The page draws with the Vega-Lite that it holds; no address in it needs to lead anywhere.
     spec.pop("$schema", None)

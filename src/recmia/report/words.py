@@ -11,10 +11,10 @@ from typing import Any
 
 import polars as pl
 
-from recmia.attacks import BASELINES, POOL_ATTACKS
+from recmia.attacks import BASELINES
 from recmia.audit import AuditResult
 from recmia.evaluation import Metric
-from recmia.summary import SHARED_PATH, Grade, grade, most_exposing, section, transfer
+from recmia.summary import REGIME_WORDS, SHARED_PATH, Grade, grade, most_exposing, section, transfer
 from recmia.sweep import SweepResult
 
 # Rules that look at the list; the others look at the history, which membership, drawn by lot, cannot have changed.
@@ -26,6 +26,24 @@ RULES: Mapping[str, str] = {
     "history-length": "has a long history",
     "history-popularity": "has a history of popular items",
     "recency": "was active lately",
+}
+ATTACKS: Mapping[str, str] = {
+    "list-lr": "asks how probable the list is with the user in training and without, from many shadow models",
+    "list-lr-surprise": "the part of list-lr that asks how unusual the list is",
+    "list-lr-counts": "the part of list-lr that counts items",
+    "list-lr-ranks": "the part of list-lr that looks at ranks",
+    "list-lr-ridge": "a discriminant on the lists of the user from many shadow models",
+    "list-lr-offline": "list-lr from shadow models that never saw the user",
+    "rmia": "compares the user's list with those of known non-members (after Zarifzadeh et al. 2024)",
+    "mlp": "a neural network over history minus list, the published attack (Hu 2023)",
+    "naive-bayes": "a naive Bayes classifier over history minus list (Hu 2023)",
+    "decision-tree": "a decision tree over history minus list (Hu 2023)",
+    "logistic-regression": "a logistic regression over history minus list",
+    "random-forest": "a random forest over history minus list",
+    "gradient-boosting": "boosted trees over history minus list",
+    "k-nn": "the nearest neighbours over history minus list",
+    "distance": "how near the list is to the history, and how far from the popular list (Chi et al. 2024)",
+    "k-means": "two clusters of history minus list (Zhang et al. 2021)",
 }
 GRADES: Mapping[Grade, str] = {
     "strong": "Leaks",
@@ -41,6 +59,7 @@ _HEADLINES: Mapping[Grade, str] = {
     "none": "The attacks that were run cannot tell who was in the training data.",
     "unclear": "This audit is too small to say whether the recommendations give away who was in the training data.",
 }
+_LEAK = ("marked", "strong")
 _ORDER: Sequence[Grade] = ("none", "unclear", "slight", "marked", "strong")
 _REGIMES = {
     "popular": "people who were not in the training data are all shown one list of popular items",
@@ -49,31 +68,54 @@ _REGIMES = {
     "trained": "people in the training data are served by what was trained for them, all others from their history",
 }
 _KNOWLEDGE = {
-    "black-box": "and no data like those that the system was trained on",
-    "grey-box": "and has data of other people of the same kind, on which to train and try its attacks",
-    "white-box": "and has, besides data of other people of the same kind, the item vectors of the model itself",
+    "black-box": "no data like those that the system was trained on, only public statistics or another data set",
+    "grey-box": "data of other people of the same kind, on which to train and try its attacks",
+    "white-box": "such data and the item vectors of the model itself",
 }
 # How often a share of members found must exceed the share of non-members called members to count as a leak.
 _TIMES = 10
 _MANY_SHADOWS = 64
+# AUCs that differ by less are not told apart in words.
+_ALIKE = 0.01
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What shows in one section: at one level of knowledge, in one regime."""
+    """What shows in one section.
+
+    Parameters
+    ----------
+    name, regime : str
+    grade : str
+        Of `recmia.summary.grade`, raised where few are found but with hardly an error.
+    best : Metric
+        The AUC of the strongest attack.
+    about : str
+        How people are served.
+    label, text : str
+        What the AUC of `best` says, and what else there is to say.
+    of_the_fallback : bool
+        Whether a rule without a model sees as much, because of what non-members are served.
+    """
 
     name: str
     regime: str
-    knowledge: str
     grade: Grade
     best: Metric
-    rule: Metric
+    about: str
+    label: str
     text: str
+    of_the_fallback: bool = False
 
     @property
-    def of_the_fallback(self) -> bool:
-        """Whether a rule without a model sees as much, because of what non-members are served."""
-        return self.regime not in SHARED_PATH and grade(self.rule) != "none" and _value(self.rule) >= _value(self.best)
+    def value(self) -> float:
+        """The AUC."""
+        return _value(self.best)
+
+    @property
+    def figure(self) -> str:
+        """The AUC as cases of 100."""
+        return of_100(self.best.value)
 
 
 def findings(metrics: Sequence[Metric]) -> list[Finding]:
@@ -89,48 +131,44 @@ def findings(metrics: Sequence[Metric]) -> list[Finding]:
 
 def _finding(name: str, rows: Sequence[Metric]) -> Finding:
     aucs = [row for row in rows if row.metric == "auc"]
-    attacks = [row for row in aucs if row.attack not in BASELINES]
+    regime = aucs[0].regime
     rule = max((row for row in aucs if row.attack in LIST_RULES), key=_value)
-    best = max(attacks or [rule], key=_value)
-    strongest = max(attacks + [rule], key=lambda row: (_ORDER.index(grade(row)), _value(row)))
-    judged = grade(strongest)
-    caught = [row for row in rows if row.metric == "tpr@fpr=0.01" and (row.attack not in BASELINES or row == rule)]
+    best = max([row for row in aucs if row.attack not in BASELINES] or [rule], key=_value)
+    judged = max((grade(best), grade(rule)), key=_ORDER.index)
+    tpr = next((row for row in rows if (row.metric, row.attack) == ("tpr@fpr=0.01", best.attack)), None)
     # Few are found, but with hardly an error: that leaks, too, and the AUC does not show it.
-    if judged in ("none", "unclear", "slight") and any((row.low or 0) >= _TIMES * 0.01 for row in caught):
-        judged = "marked"
-    sentences = [
-        f"Shown one person who was in the training data and one who was not, {_called(best)} picks the right one in "
-        f"{_in_100(best)} of 100 cases; a coin would in 50."
-    ]
-    tpr = next((row for row in caught if row.attack == best.attack), None)
+    if tpr is not None and (tpr.low or 0) >= _TIMES * 0.01:
+        judged = max((judged, "marked"), key=_ORDER.index)
+    sentences = []
     if tpr is not None and tpr.value is not None:
         sentences.append(
-            f"If it may be wrong about one in 100 of those who were not, it finds {_in_100(tpr)} of 100 who were."
+            f"If it may wrongly name one in 100 of those who were not, it finds {of_100(tpr.value)} of 100 who were."
         )
-    finding = Finding(name, aucs[0].regime, aucs[0].knowledge, judged, best, rule, "")
-    if best is not rule:
-        if finding.of_the_fallback:
-            sentences.append(
-                f"A rule that needs no model ({rule.attack}) does as well ({_in_100(rule)} of 100): what shows is the "
-                "list that non-members are given, not what the model remembers."
-            )
-        else:
-            sentences.append(f"The best rule that needs no model ({rule.attack}): {_in_100(rule)} of 100.")
-    return Finding(
-        name, finding.regime, finding.knowledge, judged, best, rule, " ".join(sentences)
+    fallback = regime not in SHARED_PATH and grade(rule) in _LEAK and _value(rule) >= _value(best) - _ALIKE
+    if fallback and best is not rule:
+        sentences.append(
+            f"A rule that needs no model, `{rule.attack}`, does as well: what shows is the list that non-members are "
+            "given, not what the model remembers."
+        )
+    elif best is not rule:
+        sentences.append(f"The best rule that needs no model, `{rule.attack}`: {of_100(rule.value)} of 100 pairs.")
+    label = (
+        f"pairs told apart by {_called(best)}: of one person who was in the training data and one who was not, it "
+        "picks the right one. A coin: 50."
     )
+    return Finding(name, regime, judged, best, REGIME_WORDS.get(regime, ""), label, " ".join(sentences), fallback)
 
 
-def headline(found: Sequence[Finding]) -> tuple[Grade, str]:
-    """One sentence for the whole run, after the section in which most shows."""
-    worst = max(found, key=lambda finding: _ORDER.index(finding.grade)).grade
-    words = _HEADLINES[worst]
-    if worst in ("strong", "marked"):
-        shared = [finding for finding in found if finding.regime in SHARED_PATH]
-        alike = max((_ORDER.index(finding.grade) for finding in shared), default=0)
-        if shared and alike < _ORDER.index("marked"):
-            words += " It shows in whom the system treats differently, not in what the model remembers."
-    return worst, words
+def headline(found: Sequence[Finding]) -> tuple[Grade, str, str]:
+    """A grade and a sentence for the whole run, after the section in which most shows, and what qualifies it."""
+    worst = max((finding.grade for finding in found), key=_ORDER.index)
+    alike = max((finding.grade for finding in found if finding.regime in SHARED_PATH), key=_ORDER.index, default=worst)
+    more = ""
+    if worst in _LEAK and alike not in _LEAK:
+        more = "This shows in whom the system serves differently. Where everyone is served by the same path, " + (
+            "this audit is too small to say." if alike == "unclear" else "these attacks see next to nothing."
+        )
+    return worst, _HEADLINES[worst], more
 
 
 def tested(result: AuditResult) -> list[str]:
@@ -139,22 +177,24 @@ def tested(result: AuditResult) -> list[str]:
     size = ", ".join(f"{data[key]:,} {words}" for key, words in (("rows_kept", "interactions"), ("users", "users"),
                                                                  ("items", "items")) if key in data)  # fmt: skip
     first = result.metrics[0]
-    words = [
+    regimes = list(dict.fromkeys(row.regime for row in result.metrics))
+    return [
         f"The recommender `{config.target}` on {data['source']}{f' ({size})' if size else ''}, serving lists of "
         f"{config.k}. Which users were in its training data was drawn by lot; {first.n_members:,} who were and "
-        f"{first.n_nonmembers:,} who were not were then attacked."
+        f"{first.n_nonmembers:,} who were not were then attacked.",
+        "; ".join(f"In `{regime}`, {_REGIMES[regime]}" for regime in regimes if regime in _REGIMES).replace(
+            "; In", "; in"
+        )
+        + ".",
     ]
-    regimes = list(dict.fromkeys(row.regime for row in result.metrics))
-    served = "; ".join(f"`{regime}`, {_REGIMES[regime]}" for regime in regimes if regime in _REGIMES)
-    return [*words, f"How people were served: {served}."]
 
 
 def attackers(levels: Sequence[str]) -> str:
     """What the attackers know."""
-    known = "; ".join(f"`{level}` {_KNOWLEDGE[level]}" for level in levels if level in _KNOWLEDGE)
+    known = "; ".join(f"{_KNOWLEDGE[level]} (`{level}`)" for level in levels if level in _KNOWLEDGE)
     return (
         "The attacker sees what any outsider can who knows a person: that person's history and the list that the "
-        f"system shows them. It sees no scores and nothing inside the system. What else it has: {known}."
+        f"system shows them. Besides, it has {known}."
     )
 
 
@@ -164,11 +204,12 @@ def certainty(result: AuditResult, found: Sequence[Finding]) -> list[str]:
     repeats = f"{first.seeds} independent repetitions" if first.seeds > 1 else "one draw of members"
     if first.targets > 1:
         repeats += f" with {first.targets} trained systems" + (" each" if first.seeds > 1 else "")
-    worst = max(found, key=lambda finding: (_ORDER.index(finding.grade), _value(finding.best)))
-    best = worst.best
+    each = "; ".join(
+        f"in `{one.name}`, {_called(one.best)} is right in {_exact(one.best.low)} to {_exact(one.best.high)} of 100"
+        for one in found
+    )
     words = [
-        f"Every figure has a 95% interval, over {repeats}. For {_called(best)} in `{worst.name}` it reaches from "
-        f"{_percent(best.low)} to {_percent(best.high)} of 100 cases. With {first.n_nonmembers:,} people who were not in "
+        f"Every figure has a 95% interval, over {repeats}: {each}. With {first.n_nonmembers:,} people who were not in "
         f"training, error rates below {1 / first.n_nonmembers:.2g} cannot be measured, and none are reported."
     ]
     bounds = [row for row in result.metrics if row.metric == "epsilon" and row.value is not None]
@@ -194,16 +235,21 @@ def exposed(result: AuditResult, exposures: pl.DataFrame) -> list[str]:
             f"Nobody can be singled out with {runs} trained systems (`{regime}`, `{attack}`). That few systems can "
             "name few people: more targets would show more."
         ]
-    words = [
+    words = (
         f"{len(named):,} of {len(users):,} people can be told in from out, each alone (`{regime}`, `{attack}`, {runs} "
         "trained systems; about 5% of those named are named wrongly)."
-    ]
-    for column, text in (("history_length", "a history of {:,.0f} items"), ("rarity", "a rarity of taste of {:.2f}")):
-        medians = [float(part[column].median()) for part in (named, users.filter(~pl.col("identifiable")))
-                   if len(part)]  # fmt: skip
-        words.append("Half of them have " + text.format(medians[0]) + " or more" + (
-            f", of the others {text.split(' of ', 1)[1].format(medians[1])}." if len(medians) > 1 else "."))  # fmt: skip
-    return [" ".join(words)]
+    )
+    others = users.filter(~pl.col("identifiable"))
+    if len(others):
+        history, taste = (
+            [f"{float(part[column].median()):{form}}" for part in (named, others)]  # type: ignore[arg-type]
+            for column, form in (("history_length", ",.0f"), ("rarity", ".2f"))
+        )
+        words += (
+            f" Their histories hold {history[0]} items in the median, those of the others {history[1]}; the rarity of "
+            f"their taste is {taste[0]} against {taste[1]}."
+        )
+    return [words]
 
 
 def why_no_exposures(result: AuditResult) -> str:
@@ -218,7 +264,7 @@ def why_no_exposures(result: AuditResult) -> str:
 
 def advice(result: AuditResult, found: Sequence[Finding], config: str) -> list[str]:
     """What to do; `config` is the path of the settings of the run."""
-    leaks = [finding for finding in found if finding.grade in ("marked", "strong")]
+    leaks = [finding for finding in found if finding.grade in _LEAK]
     shared = [finding for finding in found if finding.regime in SHARED_PATH]
     own = result.config
     words = []
@@ -235,11 +281,14 @@ def advice(result: AuditResult, found: Sequence[Finding], config: str) -> list[s
         epochs = f" {own.target}.epochs={_epochs(own, own.target)}" if _epochs(own, own.target) else ""
         words.append(
             "The model itself remembers whom it was trained on. See what shorter lists"
-            f"{' and less training' if epochs else ''} would save: `recmia sweep --config {config} k={shorter}{epochs}`."
+            f"{' and less training' if epochs else ''} would save: `recmia sweep --config {config} k={shorter}"
+            f"{epochs}`."
         )
     if not shared:
         words.append("Find out whether the model itself remembers: run again with `--regimes fold-in`.")
     elif not remembered:
+        if any(finding.grade == "unclear" for finding in shared):
+            words.append("Narrow the intervals before deciding anything: more users, `--targets` or `--seeds`.")
         strong = "list-lr" not in own.attacks or own.shadows < _MANY_SHADOWS
         words.append(
             "Do not take this for proof that nothing leaks."
@@ -254,36 +303,46 @@ def advice(result: AuditResult, found: Sequence[Finding], config: str) -> list[s
 def _epochs(config: Any, target: str) -> str:
     table = getattr(config, target, None)
     epochs = getattr(table, "epochs", 0)
-    return ",".join(str(one) for one in dict.fromkeys((max(1, epochs // 4), max(1, epochs // 2), epochs))) * bool(epochs)
+    return ",".join(str(one) for one in dict.fromkeys((max(1, epochs // 4), max(1, epochs // 2), epochs))) * bool(
+        epochs
+    )
 
 
-def sweep_findings(result: SweepResult) -> list[tuple[Grade, str, str]]:
-    """For each section of a sweep: a grade, its name, and from where to where the strongest attack goes."""
-    found: list[tuple[Grade, str, str]] = []
-    aucs = [Metric(**{key: row[key] for key in Metric.__dataclass_fields__}) for row in _aucs(result).iter_rows(named=True)]
-    cells = [tuple(row) for row in _aucs(result).select(list(result.axes)).iter_rows()]
-    levels = len({row.knowledge for row in aucs})
-    for key in dict.fromkeys((row.regime, row.knowledge) for row in aucs):
+def sweep_findings(result: SweepResult) -> list[Finding]:
+    """For each section of a sweep, where the strongest attack sees most, and where least."""
+    table = _aucs(result)
+    names = list(Metric.__dataclass_fields__)
+    levels = table["knowledge"].n_unique()
+    found = []
+    for (regime, level), part in table.partition_by("regime", "knowledge", as_dict=True, maintain_order=True).items():
         best: dict[tuple[Any, ...], Metric] = {}
-        for cell, row in zip(cells, aucs, strict=True):
-            if (row.regime, row.knowledge) == key and (cell not in best or _value(row) > _value(best[cell])):
-                best[cell] = row
-        low, high = min(best, key=lambda cell: _value(best[cell])), max(best, key=lambda cell: _value(best[cell]))
+        for row in part.sort("value", maintain_order=True).iter_rows(named=True):
+            best[tuple(row[key] for key in result.axes)] = Metric(**{name: row[name] for name in names})
+        low, high = (pick(best, key=lambda cell: _value(best[cell])) for pick in (min, max))
+        alike = _value(best[high]) - _value(best[low]) < _ALIKE
         words = (
-            f"Most shows at {_cell(result, high)}: {best[high].attack} is right in {_in_100(best[high])} of 100 cases "
-            f"(AUC {_value(best[high]):.3f}). Least shows at {_cell(result, low)}: {best[low].attack}, "
-            f"{_in_100(best[low])} of 100 (AUC {_value(best[low]):.3f}). A coin is right in 50."
+            "Nearly as much shows in every other setting."
+            if alike
+            else (
+                f"Least shows at {_cell(result, low)}: {_called(best[low])} is right in {of_100(best[low].value)} of "
+                f"100 cases (AUC {_interval(best[low])})."
+            )
         )
-        found.append((grade(best[high]), section(key[1], key[0], levels), words))
+        label = (
+            f"pairs told apart by {_called(best[high])} at {_cell(result, high)}, where most shows (AUC "
+            f"{_interval(best[high])}). A coin: 50."
+        )
+        name = section(str(level), str(regime), levels)
+        about = REGIME_WORDS.get(str(regime), "")
+        found.append(Finding(name, str(regime), grade(best[high]), best[high], about, label, words))
     return found
 
 
-def sweep_headline(found: Sequence[tuple[Grade, str, str]]) -> tuple[Grade, str]:
+def sweep_headline(found: Sequence[Finding]) -> tuple[Grade, str]:
     """One sentence for the whole grid."""
-    worst = max((entry[0] for entry in found), key=_ORDER.index)
-    if worst in ("strong", "marked"):
-        return worst, "For some of the settings tried, " + _HEADLINES[worst][0].lower() + _HEADLINES[worst][1:]
-    return worst, _HEADLINES[worst]
+    worst = max((finding.grade for finding in found), key=_ORDER.index)
+    words = _HEADLINES[worst]
+    return worst, f"For some of the settings tried, {words[0].lower()}{words[1:]}" if worst in _LEAK else words
 
 
 def sweep_advice(result: SweepResult) -> list[str]:
@@ -309,18 +368,23 @@ def _cell(result: SweepResult, values: Sequence[Any]) -> str:
 
 
 def _called(row: Metric) -> str:
-    if row.attack in BASELINES:
-        return f"the rule `{row.attack}`"
-    return f"`{row.attack}`" + (", which trains models of its own," if row.attack in POOL_ATTACKS else "")
+    return f"the rule `{row.attack}`" if row.attack in BASELINES else f"`{row.attack}`"
 
 
 def _value(row: Metric) -> float:
     return 0.0 if row.value is None else row.value
 
 
-def _in_100(row: Metric) -> str:
-    return _percent(row.value)
+def _interval(row: Metric) -> str:
+    return f"{row.value:.3f} [{row.low:.3f}–{row.high:.3f}]"
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.0f}"
+def of_100(value: float | None) -> str:
+    """A share as cases of 100; 100 only where it is all of them, but for what rounding hides."""
+    if value is None:
+        return "–"
+    return f"{100 * value:.0f}" if 0.01 <= value <= 0.99 else _exact(value)
+
+
+def _exact(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.3g}"
