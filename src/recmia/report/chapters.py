@@ -212,6 +212,7 @@ def _rocs(result: AuditResult, points: int) -> Part:
     rates = (0.001, 0.01, 0.1)
     n_nonmembers = result.metrics[0].n_nonmembers
     resolvable = [rate for rate in rates if rate * n_nonmembers >= 1]
+    specs = charts.roc(series, 1 / n_nonmembers)
     for name, level, regime in _sections(result):
         curves = {attack: result.rocs[level, regime, attack] for attack in series}
         grid = _grid(n_nonmembers, points)
@@ -237,7 +238,7 @@ def _rocs(result: AuditResult, points: int) -> Part:
                 alt=f"ROC curves in {name}. Largest areas: "
                 + ", ".join(f"{attack} {values[level, regime, attack]:.3f}" for attack in best)
                 + ". The table below holds the figures.",
-                specs=charts.roc(series, 1 / n_nonmembers),
+                specs=specs,
                 data={"": data},
             )
         )
@@ -365,9 +366,9 @@ def _exposures(result: AuditResult, exposures: pl.DataFrame) -> Part:
         title,
         words=[
             f"Each point is one person, over {runs} trained systems, some with that person in the training data and "
-            "some without. An AUC of 1: the person always scores higher when in; 0.5: there is nothing to see. The line "
-            f"is the mean of {_GROUPS} groups of equal size, with a 95% interval. Rarity of taste: how few others know "
-            "the items of the history (mean of minus the logarithm of their share). Of the first seed."
+            "some without. An AUC of 1: the person always scores higher when in; 0.5: there is nothing to see. The "
+            f"line is the mean of {_GROUPS} groups of equal size, with a 95% interval. Rarity of taste: how few others "
+            "know the items of the history (mean of minus the logarithm of their share). Of the first seed."
             + (f" One point in {thinned} is drawn; the line is of all." if thinned > 1 else ""),
             "People told in from out are named one by one with an exact test, at a false discovery rate of 5%.",
         ],
@@ -384,7 +385,7 @@ def _exposures(result: AuditResult, exposures: pl.DataFrame) -> Part:
 def _baselines(result: AuditResult) -> Part:
     series = _series(result)
     aucs = {(row.knowledge, row.regime, row.attack): row for row in result.metrics if row.metric == "auc"}
-    lowest = min(row.low for row in aucs.values() if row.low is not None)
+    spec = charts.intervals(series, min(row.low for row in aucs.values() if row.low is not None))
     figures = []
     for name, level, regime in _sections(result):
         rows = [aucs[level, regime, attack] for attack in series]
@@ -394,7 +395,7 @@ def _baselines(result: AuditResult) -> Part:
                 title=f"{name}: {summary.REGIME_WORDS.get(regime, '')}",
                 alt=f"AUC with intervals of all attacks and rules in {name}; the best rule without a model is "
                 f"{best.attack} with {_figure(best)}. The table of regimes above holds the figures.",
-                specs={"": charts.intervals(series, lowest)},
+                specs={"": spec},
                 data={"": {"values": [_interval(row.attack, row) for row in rows]}},
             )
         )

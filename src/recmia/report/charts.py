@@ -19,7 +19,7 @@ _HUES = 6
 _DASHES = ([1, 0], [7, 3], [2, 2])
 _RULE_DASHES = ([4, 2], [1, 2], [8, 2], [6, 2, 1, 2], [2, 4], [10, 3, 2, 3])
 _HEIGHT = 300
-_LEGEND = alt.Legend(orient="top", symbolOpacity=1, symbolSize=80)
+_LEGEND = alt.Legend(orient="top", symbolOpacity=1, symbolSize=80, symbolStrokeWidth=0)
 
 
 def styles(series: Sequence[str]) -> dict[str, tuple[str, list[int]]]:
@@ -117,12 +117,16 @@ def intervals(series: Sequence[str], lowest: float) -> Spec:
         ],
     )
     floor = min(4, int(10 * lowest))
-    x = alt.X("low:Q", title="AUC, 95% interval (0.5: a coin)", scale=alt.Scale(domain=[floor / 10, 1]),
-              axis=alt.Axis(values=[tenth / 10 for tenth in range(floor, 11)], format=".1f"))  # fmt: skip
-    coin = alt.Chart(alt.InlineData([{"low": 0.5}])).mark_rule(strokeDash=[2, 3], color="var(--soft)").encode(x="low:Q")
-    bars = base.mark_rule(strokeWidth=2).encode(x=x, x2="high:Q")
-    points = base.mark_point(filled=True, size=70, opacity=1).encode(x="value:Q")
-    return _spec(alt.layer(coin, bars, points), 24 * len(series) + 8)
+
+    def x(column: str) -> alt.X:
+        return alt.X(f"{column}:Q", title="AUC, 95% interval (0.5: a coin)", scale=alt.Scale(domain=[floor / 10, 1]),
+                     axis=alt.Axis(values=[tenth / 10 for tenth in range(floor, 11)], format=".1f",
+                                   labelOverlap="greedy", labelSeparation=8))  # fmt: skip
+
+    coin = alt.Chart(alt.InlineData([{"low": 0.5}])).mark_rule(strokeDash=[2, 3], color="var(--soft)")
+    bars = base.mark_rule(strokeWidth=2).encode(x=x("low"), x2="high:Q")
+    points = base.mark_point(filled=True, size=45, opacity=1).encode(x=x("value"))
+    return _spec(alt.layer(coin.encode(x=x("low")), bars, points), 24 * len(series) + 8)
 
 
 def distribution() -> Spec:

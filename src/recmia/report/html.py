@@ -8,6 +8,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,7 +59,7 @@ def page(runs: Mapping[Path, AuditResult | SweepResult], *, redact: str = "none"
     if not runs:
         raise ConfigError("a report needs a run; got none")
     jinja2 = import_extra("jinja2", _EXTRA)
-    converter = import_extra("vl_convert", _EXTRA)
+    import_extra("vl_convert", _EXTRA)
     import_extra("altair", _EXTRA)
     # They need the extra.
     from markupsafe import Markup
@@ -76,8 +77,7 @@ def page(runs: Mapping[Path, AuditResult | SweepResult], *, redact: str = "none"
     }
     here = files("recmia.report")
     style, own = (here.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    # A bundle that held the end of a script would end ours.
-    bundle = converter.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
+    bundle = _bundle()
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -103,6 +103,15 @@ _REDACTION_WORDS = {
     "hash": "User ids are replaced by pseudonyms of this report alone: hashes with a secret that was not kept.",
     "omit": "User ids are left out.",
 }
+
+
+@cache
+def _bundle() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script; takes a second to make."""
+    import vl_convert
+
+    # One that held the end of a script would end ours.
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
 
 
 def _names(redact: str) -> Names:
