@@ -237,7 +237,7 @@ def exposed(result: AuditResult, exposures: pl.DataFrame) -> list[str]:
         ]
     words = (
         f"{len(named):,} of {len(users):,} people can be told in from out, each alone (`{regime}`, `{attack}`, {runs} "
-        "trained systems; about 5% of those named are named wrongly)."
+        "trained systems; of those named, about 5% or fewer are named wrongly)."
     )
     others = users.filter(~pl.col("identifiable"))
     if len(others):
