@@ -476,6 +476,26 @@ def data(
     )
 
 
+@app.command(name="report")
+def _report(
+    runs: Annotated[list[Path], typer.Argument(help="Folders that audit, sweep or matrix wrote.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="New HTML file to write.")] = Path("report.html"),
+    redact: Annotated[
+        str, typer.Option(help="User ids: none (shown), hash (a pseudonym of this report alone), omit.")
+    ] = "none",
+    debug: Annotated[bool, _DEBUG] = False,
+) -> None:
+    """Make one page of one or more runs that anybody can open, offline, and read."""
+    from recmia.report import html
+    from recmia.store import check_new, read_result, write_page
+
+    check_new(out, "file")
+    page = html.page({folder: read_result(folder) for folder in runs}, redact=redact)
+    write_page(page, out)
+    size = len(page.encode()) / 1e6
+    _console().print(f"written to {escape(str(out))} ({size:.1f} MB, opens offline)", soft_wrap=True)
+
+
 @app.callback(invoke_without_command=True)
 def _version(
     context: typer.Context,

@@ -7,9 +7,9 @@ import json
 import shutil
 import tempfile
 import tomllib
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from recmia.audit import IN_MEMORY, AuditResult
 from recmia.config import AuditConfig
 from recmia.defend import DefendResult
 from recmia.errors import ConfigError
-from recmia.evaluation import Roc
+from recmia.evaluation import Metric, Roc
 from recmia.report.figures import frontier_figure, panel_figure, roc_band, roc_figure, sweep_figure
 from recmia.reproduce import FEEDBACK, PAPER_AUC, PAPER_REGIME, Reproduction
 from recmia.summary import section
@@ -125,15 +125,15 @@ def config_toml(config: AuditConfig) -> str:
     return tomli_w.dumps(config.model_dump(mode="json"))
 
 
-def check_new(folder: Path) -> None:
-    """Refuse a folder that exists.
+def check_new(path: Path, kind: str = "folder") -> None:
+    """Refuse a folder or file that exists.
 
     Raises
     ------
     ConfigError
     """
-    if folder.exists():
-        raise ConfigError(f"the output folder {folder} exists; name a new one or remove it")
+    if path.exists():
+        raise ConfigError(f"the output {kind} {path} exists; name a new one or remove it")
 
 
 def write_run(result: AuditResult, folder: Path) -> None:
@@ -266,6 +266,122 @@ def write_defend(result: DefendResult, folder: Path) -> None:
             f"shadows: {config.shadows}; 95% intervals",
         )
         _save(figure, scratch / "frontier")
+
+
+def read_result(folder: Path) -> AuditResult | SweepResult:
+    """Read a run folder of any kind, told by the file that only its kind has.
+
+    Raises
+    ------
+    ConfigError
+        If `folder` is none, or is damaged.
+    """
+    for marker, read in _READERS.items():
+        if (folder / marker).is_file():
+            try:
+                return read(folder)
+            except (OSError, ValueError, KeyError, pl.exceptions.PolarsError) as error:
+                reason = str(error).partition("\n")[0]
+                raise ConfigError(f"cannot read the run {folder}: {type(error).__name__}: {reason}") from None
+    if not folder.is_dir():
+        raise ConfigError(f"no such run folder: {folder}")
+    there = sorted(path.name for path in folder.iterdir())
+    found = ", ".join(there[:_NAMED]) + (f" and {len(there) - _NAMED} more" if len(there) > _NAMED else "")
+    raise ConfigError(
+        f"{folder} is no run folder: looked for {' or '.join(_READERS)}, which recmia audit, sweep and matrix write; "
+        f"there is {found or 'nothing'}"
+    )
+
+
+def read_run(folder: Path) -> AuditResult:
+    """Read what `write_run` wrote; metrics are computed anew from the scores.
+
+    Raises
+    ------
+    ConfigError, ProtocolError
+        If a file is missing or unfit; also OSError, ValueError, KeyError and PolarsError: see `read_result`.
+    """
+    result = AuditResult(
+        config=AuditConfig.parse(read_config(folder / "config.toml")),
+        scores=_table(folder / "scores.parquet", _SCORES),
+        users=_table(folder / "users.parquet", _USERS),
+        provenance=_read_object(folder / "run.json", "data"),
+    )
+    try:
+        # Nobody is to find out later that scores are missing.
+        if not result.metrics:
+            raise ConfigError(f"{folder / 'scores.parquet'} holds no scores")
+    except KeyError as error:
+        key = ", ".join(map(str, error.args[0]))
+        raise ConfigError(f"{folder / 'scores.parquet'} lacks the scores of {key}, which config.toml names") from None
+    return result
+
+
+def read_sweep(folder: Path) -> SweepResult:
+    """Read what `write_sweep` wrote.
+
+    Raises
+    ------
+    ConfigError
+        As `read_run`.
+    """
+    about = _read_object(folder / "sweep.json", "axes", "errors", "provenance")
+    return SweepResult(
+        config=AuditConfig.parse(read_config(folder / "config.toml")),
+        axes=about["axes"],
+        table=_table(folder / "table.parquet", (*about["axes"], *(field.name for field in fields(Metric)))),
+        errors=about["errors"],
+        provenance=about["provenance"],
+    )
+
+
+# What each kind of run folder is known by.
+_READERS: dict[str, Callable[[Path], AuditResult | SweepResult]] = {"run.json": read_run, "sweep.json": read_sweep}
+_SCORES = ("seed", "knowledge", "side", "run", "regime", "attack", "user_id", "member", "score")
+_USERS = ("seed", "user_id", "history_length", "rarity")
+# Files that an error message names.
+_NAMED = 5
+
+
+def _table(path: Path, columns: Sequence[str]) -> pl.DataFrame:
+    table = pl.read_parquet(path)
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+        raise ConfigError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}")
+    return table
+
+
+def _read_object(path: Path, *keys: str) -> dict[str, Any]:
+    value = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(value, dict) or not value.keys() >= set(keys):
+        raise ConfigError(f"{path} must hold an object with {', '.join(keys)}")
+    return value
+
+
+def write_page(page: str, path: Path) -> None:
+    """Write a report: all of it, or nothing.
+
+    Raises
+    ------
+    ConfigError
+        If the file exists or cannot be made.
+    """
+    check_new(path, "file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}-", delete=False
+        ) as scratch:
+            try:
+                scratch.write(page)
+                scratch.close()
+                Path(scratch.name).chmod(0o644)
+                Path(scratch.name).replace(path)
+            except BaseException:
+                Path(scratch.name).unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
 
 
 def write_reproduction(result: Reproduction, folder: Path) -> None:

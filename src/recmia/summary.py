@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 from rich import box
@@ -23,7 +23,8 @@ REGIME_WORDS = {
     "trained": "members served by their trained vectors",
     AS_SERVED: "lists from files, however they came about",
 }
-_SHARED_PATH = ("fold-in", "trained")
+SHARED_PATH = ("fold-in", "trained")
+Grade = Literal["none", "unclear", "slight", "marked", "strong"]
 # What it means that a rule which needs no model does as well as an attack.
 _WITHOUT_A_MODEL = {
     "fold-in": "what shows here shows without an attack.",
@@ -237,7 +238,7 @@ def _section_verdict(regime: str, aucs: Sequence[Metric]) -> str:
             f"Members and others differ in their histories alone ({found}): that is chance if members were drawn by "
             "lot, and else no figure here is the system's alone."
         )
-    if regime in (*_SHARED_PATH, AS_SERVED) and attack is not None and _value(attack) < _WEAK:
+    if regime in (*SHARED_PATH, AS_SERVED) and attack is not None and _value(attack) < _WEAK:
         sentences.append("That an attack fails is no proof of safety: a stronger one may not.")
     return " ".join(sentences)
 
@@ -246,27 +247,39 @@ def _exposed(exposures: pl.DataFrame) -> list[str]:
     """A paragraph on single users, for the attack and the section that name most of them."""
     if exposures.is_empty():
         return []
-    keys = ["regime", "knowledge", "attack"]
-    # One seed: a user who is named in any of several is wrongly named in more than the stated share.
-    first_seed = exposures.filter(pl.col("seed") == pl.col("seed").first())
-    shared = first_seed.filter(pl.col("regime").is_in(_SHARED_PATH))
-    chosen = shared if len(shared) else first_seed
-    best = chosen.group_by(keys, maintain_order=True).agg(pl.col("identifiable").mean(), pl.col("auc").mean())
-    regime, level, attack = best.sort("identifiable", "auc", descending=True, maintain_order=True).row(0)[:3]
-    users = chosen.filter(regime=regime, knowledge=level, attack=attack)
-    named = users.filter(pl.col("identifiable")).sort("low", "auc", "rarity", descending=True, maintain_order=True)
-    runs = int(users["n_in"][0] + users["n_out"][0])
+    users = most_exposing(exposures)
+    regime, attack, runs = users.select("regime", "attack", pl.col("n_in") + pl.col("n_out")).row(0)
+    named = users.filter(pl.col("identifiable"))
     words = f"single users ({regime}, {attack}, one seed, {runs} targets): "
     if named.is_empty():
         return [words + "none can be named with a 5% share of errors; more targets would show more."]
-    most = "; ".join(f"{row['user_id']} ({_reason(row, users)})" for row in named.head(_NAMED).iter_rows(named=True))
+    most = "; ".join(f"{row['user_id']} ({unusual(row, users)})" for row in named.head(_NAMED).iter_rows(named=True))
     return [
         f"{words}{len(named)} of {len(users)} can be told in from out, each alone, with a 5% share of errors. "
         f"The most exposed: {most}."
     ]
 
 
-def _reason(user: dict[str, Any], users: pl.DataFrame) -> str:
+def most_exposing(exposures: pl.DataFrame) -> pl.DataFrame:
+    """The users of one seed as the attack and the section see them that name most, the most exposed first.
+
+    Parameters
+    ----------
+    exposures : polars.DataFrame
+        As of `recmia.audit.AuditResult.exposures`, not empty.
+    """
+    keys = ["regime", "knowledge", "attack"]
+    # One seed: a user who is named in any of several is wrongly named in more than the stated share.
+    first_seed = exposures.filter(pl.col("seed") == pl.col("seed").first())
+    shared = first_seed.filter(pl.col("regime").is_in(SHARED_PATH))
+    chosen = shared if len(shared) else first_seed
+    best = chosen.group_by(keys, maintain_order=True).agg(pl.col("identifiable").mean(), pl.col("auc").mean())
+    regime, level, attack = best.sort("identifiable", "auc", descending=True, maintain_order=True).row(0)[:3]
+    users = chosen.filter(regime=regime, knowledge=level, attack=attack)
+    return users.sort("identifiable", "low", "auc", "rarity", descending=True, maintain_order=True)
+
+
+def unusual(user: Mapping[str, Any], users: pl.DataFrame) -> str:
     """What is unusual about a user among the audited ones."""
     words = []
     for column, high, low in (("history_length", "long history", "short history"),
@@ -282,18 +295,26 @@ _NAMED, _USUAL = 5, 0.15
 _WEAK = 0.65
 
 
-def _strength(row: Metric) -> str:
+def grade(row: Metric) -> Grade:
+    """How much an AUC says."""
     value = _value(row)
     if _low(row) <= 0.5:
         # A wide interval is no finding: it must not read as if the attack had been shown to fail.
-        if row.high is None or row.high >= _WEAK:
-            return "cannot be told from a coin, but the interval is too wide to say that it sees nothing"
-        return "sees next to nothing, and cannot be told from a coin"
+        return "unclear" if row.high is None or row.high >= _WEAK else "none"
     if value < _WEAK:
-        return "sees next to nothing"
-    if value < 0.8:
-        return "tells members from non-members, with many errors"
-    return "tells members from non-members" + (" almost always" if value >= 0.95 else " mostly")
+        return "slight"
+    return "marked" if value < 0.8 else "strong"
+
+
+def _strength(row: Metric) -> str:
+    words: dict[Grade, str] = {
+        "none": "sees next to nothing, and cannot be told from a coin",
+        "unclear": "cannot be told from a coin, but the interval is too wide to say that it sees nothing",
+        "slight": "sees next to nothing",
+        "marked": "tells members from non-members, with many errors",
+        "strong": "tells members from non-members" + (" almost always" if _value(row) >= 0.95 else " mostly"),
+    }
+    return words[grade(row)]
 
 
 def _value(row: Metric) -> float:

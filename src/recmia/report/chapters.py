@@ -1,0 +1,651 @@
+"""What a page says about each kind of run: words, figures, tables."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import tomli_w
+
+from recmia import summary
+from recmia.attacks import BASELINES
+from recmia.audit import AuditResult
+from recmia.evaluation import Metric
+from recmia.report import charts, words
+from recmia.report.charts import Spec
+from recmia.report.figures import roc_band
+from recmia.sweep import SweepResult
+
+Float64 = npt.NDArray[np.float64]
+# How users are called in a report: names in place of ids.
+Names = Callable[[pl.Series], pl.Series]
+
+# Bars of a histogram; users drawn; users named in a table; groups of users.
+_BINS, _MOST_USERS, _NAMED, _GROUPS = 48, 1500, 10, 10
+_COLUMNS = ("auc", "tpr@fpr=0.1", "tpr@fpr=0.01", "tpr@fpr=0.001", "balanced_accuracy", "epsilon")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table; `kind` is "group" for a heading within it, and "dim" for a rule that needs no model."""
+
+    cells: Sequence[str]
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table, folded away unless it is `open`; with `prose` it holds texts, not figures."""
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Row]
+    notes: Sequence[str] = ()
+    open: bool = False
+    prose: bool = False
+
+
+@dataclass(frozen=True)
+class Control:
+    """Buttons that choose what the figures of a part show.
+
+    Parameters
+    ----------
+    kind : str
+        "view" chooses the specification, "pick" the data, "shown" the series.
+    legend : str
+    options : sequence of (value, label, colour, dashes)
+        Colour and dashes are of the swatch, if any.
+    """
+
+    kind: str
+    legend: str
+    options: Sequence[tuple[str, str, str, str]]
+    chosen: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart: its specifications by view, and their data by pick.
+
+    Parameters
+    ----------
+    title : str
+    alt : str
+        What it shows, in words.
+    specs : mapping of str to specification
+        By the value of the control "view"; one with the key "" for all.
+    data : mapping of str to data sets by name
+        By the value of the control "pick"; one with the key "" for all.
+    """
+
+    title: str
+    alt: str
+    specs: Mapping[str, Spec]
+    data: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A section of a chapter: words, figures, and tables that hold the same."""
+
+    title: str
+    words: Sequence[str] = ()
+    controls: Sequence[Control] = ()
+    figures: Sequence[Figure] = ()
+    tables: Sequence[Table] = ()
+    texts: Sequence[tuple[str, str]] = ()
+
+    @property
+    def key(self) -> str:
+        """The title as part of an address."""
+        return re.sub(r"[^a-z]+", "-", self.title.lower()).strip("-")
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """All about one run.
+
+    Parameters
+    ----------
+    title, folder : str
+    grade : str
+        Of `recmia.summary.grade`.
+    headline, more : str
+        The verdict in a sentence, and what qualifies it.
+    findings : sequence of `recmia.report.words.Finding`
+    answers : sequence of (question, paragraphs)
+    advice : sequence of str
+        What to do.
+    parts : sequence of Part
+    """
+
+    title: str
+    folder: str
+    grade: summary.Grade
+    headline: str
+    findings: Sequence[words.Finding]
+    answers: Sequence[tuple[str, Sequence[str]]]
+    advice: Sequence[str]
+    parts: Sequence[Part]
+    more: str = ""
+
+
+def chapter(folder: Path, result: AuditResult | SweepResult, names: Names, points: int) -> Chapter:
+    """A chapter for each kind of run: this is the place for another."""
+    if isinstance(result, SweepResult):
+        return _sweep(folder, result)
+    return _audit(folder, result, names, points)
+
+
+def _audit(folder: Path, result: AuditResult, names: Names, points: int) -> Chapter:
+    found = words.findings(result.metrics)
+    grade, headline, more = words.headline(found)
+    exposures = result.exposures
+    if not exposures.is_empty():
+        exposures = exposures.with_columns(names(exposures["user_id"]).alias("user_id"))
+    config = result.config
+    return Chapter(
+        title=f"{config.target} on {Path(config.dataset).name or config.dataset}",
+        folder=str(folder),
+        grade=grade,
+        headline=headline,
+        more=more,
+        findings=found,
+        answers=[
+            ("What was tested", words.tested(result)),
+            ("What the attacker knows", [words.attackers(config.knowledge)]),
+            ("How sure this is", words.certainty(result, found)),
+            ("Who is exposed most", words.exposed(result, exposures)),
+        ],
+        advice=words.advice(result, found, f"{folder}/config.toml"),
+        parts=[
+            _regimes(result, exposures),
+            _rocs(result, points),
+            _distributions(result),
+            _exposures(result, exposures),
+            _baselines(result),
+            _provenance(result),
+        ],
+    )
+
+
+def _regimes(result: AuditResult, exposures: pl.DataFrame) -> Part:
+    metrics = result.metrics
+    present = [name for name in _COLUMNS if any(row.metric == name and row.value is not None for row in metrics)]
+    notes = {f"{_heading(row.metric)}: {row.note}." for row in metrics if row.note and row.metric in _COLUMNS}
+    by_key = {(row.knowledge, row.regime, row.attack, row.metric): row for row in metrics}
+    rows = []
+    for name, level, regime in _sections(result):
+        rows.append(Row([f"{name}: {summary.REGIME_WORDS.get(regime, '')}".rstrip(": ")], "group"))
+        for attack in _series(result):
+            cells = [_cell(by_key[level, regime, attack, metric]) for metric in present]
+            rows.append(Row([attack, *cells], "dim" if attack in BASELINES else ""))
+    first = metrics[0]
+    caption = f"{first.n_members:,} members against {first.n_nonmembers:,} non-members; 95% intervals"
+    return Part(
+        "Every attack in every regime",
+        words=[
+            "A regime says how those are served who were not in the training data, and so decides what an attack "
+            "measures. AUC: how often, of one member and one non-member, the member is picked (0.5: a coin). TPR at "
+            "FPR 0.01: the share of members found when one non-member in 100 is wrongly called a member. Dimmed rows "
+            "are rules that need no model.",
+        ],
+        tables=[Table(caption, ["Served and attacked", *map(_heading, present)], rows, sorted(notes), open=True)],
+        texts=[("The same in the words of the command line", summary.verdict(metrics, exposures))],
+    )
+
+
+def _rocs(result: AuditResult, points: int) -> Part:
+    series = _series(result)
+    chosen = charts.styles(series)
+    values = _values(result)
+    figures, rows = [], []
+    rates = (0.001, 0.01, 0.1)
+    n_nonmembers = result.metrics[0].n_nonmembers
+    resolvable = [rate for rate in rates if rate * n_nonmembers >= 1]
+    specs = charts.roc(series, 1 / n_nonmembers)
+    for name, level, regime in _sections(result):
+        curves = {attack: result.rocs[level, regime, attack] for attack in series}
+        grid = _grid(n_nonmembers, points)
+        bands = {attack: roc_band(of, grid) for attack, of in curves.items()}
+        # Where no curve moves, nothing is lost.
+        moves = np.any([np.diff(band, prepend=-1.0) != 0 for three in bands.values() for band in three], axis=0)
+        moves[-1] = True
+        fpr = _round(grid[moves])
+        shown = {attack: [_round(band[moves]) for band in of] for attack, of in bands.items()}
+        data = {
+            "curves": [{"series": attack, "fpr": fpr, "tpr": shown[attack][0]} for attack in series],
+            "bands": [
+                {"series": attack, "fpr": fpr, "low": shown[attack][1], "high": shown[attack][2]}
+                for attack in series
+                # Two cannot tell how much a third would differ.
+                if attack not in BASELINES and len(curves[attack]) > 2
+            ],
+        }
+        best = sorted(series, key=lambda attack: -values[level, regime, attack])[:3]
+        figures.append(
+            Figure(
+                title=f"{name}: {summary.REGIME_WORDS.get(regime, '')}",
+                alt=f"ROC curves in {name}. Largest areas: "
+                + ", ".join(f"{attack} {values[level, regime, attack]:.3f}" for attack in best)
+                + ". The table below holds the figures.",
+                specs=specs,
+                data={"": data},
+            )
+        )
+        rows.append(Row([name], "group"))
+        for attack in series:
+            found = [np.mean([float(one.tpr_at(rate)) for one in curves[attack]]) for rate in resolvable]
+            rows.append(
+                Row([attack, f"{values[level, regime, attack]:.3f}", *(f"{tpr:.1%}" for tpr in found)], _kind(attack))
+            )
+    legend = [(attack, attack, chosen[attack][0], " ".join(map(str, chosen[attack][1]))) for attack in series]
+    several = max(len(curves) for curves in result.rocs.values())
+    return Part(
+        "How many members are found, at what price",
+        words=[
+            "Each curve shows, for one attack, the share of members found against the share of non-members that are "
+            "wrongly called members. Along the dotted line an attack is no better than a coin. The logarithmic scale "
+            "shows the left edge, where an attacker hardly ever errs."
+            + (f" Curves are means over {several}; bands are 95% intervals." if several > 2 else ""),
+        ],
+        controls=[
+            Control("view", "Scale", [("linear", "Linear", "", ""), ("log", "Logarithmic", "", "")], "linear"),
+            Control("shown", "Attacks; thin grey lines need no model", legend),
+        ],
+        figures=figures,
+        tables=[
+            Table("Members found (TPR) by the share of non-members wrongly called members (FPR)",
+                  ["Attack", "AUC", *(f"FPR {rate:g}" for rate in resolvable)], rows)
+        ],
+    )  # fmt: skip
+
+
+def _distributions(result: AuditResult) -> Part:
+    series = _series(result)
+    values = _values(result)
+    targets = result.scores.filter(side="target")
+    parts = targets.partition_by("knowledge", "regime", "attack", as_dict=True, maintain_order=True)
+    spec = charts.distribution()
+    figures, rows = [], []
+    for name, level, regime in _sections(result):
+        data = {}
+        rows.append(Row([name], "group"))
+        for attack in series:
+            part = parts[level, regime, attack]
+            member, score = part["member"].to_numpy(), part["score"].to_numpy()
+            data[attack] = {"bins": _bins(member, score)}
+            quartiles = [
+                " / ".join(f"{value:.3g}" for value in np.quantile(score[kind], (0.25, 0.5, 0.75)))
+                for kind in (member, ~member)
+            ]
+            rows.append(Row([attack, *quartiles], _kind(attack)))
+        figures.append(
+            Figure(
+                title=f"{name}: {summary.REGIME_WORDS.get(regime, '')}",
+                alt=f"Histograms of the scores of members and of non-members in {name}, for the chosen attack. The "
+                "more they overlap, the less the attack sees. The table below holds the quartiles.",
+                specs={"": spec},
+                data=data,
+            )
+        )
+    shared = [key for key in values if key[1] in summary.SHARED_PATH] or list(values)
+    best = max((key for key in shared if key[2] not in BASELINES), key=values.__getitem__, default=shared[0])[2]
+    return Part(
+        "What the attacks score",
+        words=[
+            "An attack gives everyone a score; the higher, the more it takes them for a member. Where the two shapes "
+            "part, members show. Scores of all targets and seeds together; the half percent at either end is drawn in "
+            "the outermost bars.",
+        ],
+        controls=[Control("pick", "Attack", [(attack, attack, "", "") for attack in series], best)],
+        figures=figures,
+        tables=[Table("Quartiles of the scores", ["Attack", "Members", "Non-members"], rows)],
+    )
+
+
+def _exposures(result: AuditResult, exposures: pl.DataFrame) -> Part:
+    title = "Who is exposed"
+    if exposures.is_empty():
+        return Part(title, words=[words.why_no_exposures(result)])
+    levels = len(result.config.knowledge)
+    first = exposures.filter(pl.col("seed") == pl.col("seed").first())
+    chosen = summary.most_exposing(exposures)
+    data: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
+    rows = []
+    parts = first.partition_by("knowledge", "regime", "attack", as_dict=True, maintain_order=True)
+    default = ""
+    for (level, regime, attack), part in parts.items():
+        name = f"{attack}, {summary.section(str(level), str(regime), levels)}"
+        if (level, regime, attack) == chosen.select("knowledge", "regime", "attack").row(0):
+            default = name
+        step = math.ceil(len(part) / _MOST_USERS)
+        users = part.gather_every(step).select(
+            pl.col("user_id").cast(pl.String).alias("user"),
+            pl.col("auc", "low", "high", "rarity").round(3),
+            "history_length",
+            pl.col("identifiable").alias("named"),
+        )
+        groups = {column: _equal_groups(part, column) for column in ("history_length", "rarity")}
+        data[name] = tuple({"users": users.to_dicts(), "groups": groups[column]} for column in groups)  # type: ignore[assignment]
+        rows.append(Row([name], "group"))
+        for column, label in (("history_length", "history"), ("rarity", "rarity")):
+            for group in groups[column]:
+                rows.append(Row([f"{label} {group['from']:g} to {group['to']:g}", f"{group['users']}",
+                                 f"{group['mean']:.3f} [{group['low']:.3f}–{group['high']:.3f}]"]))  # fmt: skip
+    positive = bool((first["history_length"] > 0).all())
+    axes = (("history_length", "Length of the history", positive), ("rarity", "Rarity of taste", False))
+    figures = [
+        Figure(
+            title=f"Exposure by {label[0].lower()}{label[1:]}",
+            alt=f"Each user's AUC over the targets, by {label.lower()}, with the mean of {_GROUPS} equal groups. The "
+            "tables below hold the groups and the most exposed users.",
+            specs={"": charts.exposure(column, label, logarithmic)},
+            data={name: both[number] for name, both in data.items()},
+        )
+        for number, (column, label, logarithmic) in enumerate(axes)
+    ]
+    most = [
+        Row([str(row["user_id"]), f"{row['auc']:.2f} [{row['low']:.2f}–{row['high']:.2f}]",
+             f"{row['history_length']:,}", f"{row['rarity']:.2f}", summary.unusual(row, chosen),
+             "yes" if row["identifiable"] else "no"])
+        for row in chosen.head(_NAMED).iter_rows(named=True)
+    ]  # fmt: skip
+    thinned = max(math.ceil(len(part) / _MOST_USERS) for part in parts.values())
+    runs = int(first["n_in"][0] + first["n_out"][0])
+    return Part(
+        title,
+        words=[
+            f"Each point is one person, over {runs} trained systems, some with that person in the training data and "
+            "some without. An AUC of 1: the person always scores higher when in; 0.5: there is nothing to see. The "
+            f"line is the mean of {_GROUPS} groups of equal size, with a 95% interval. Rarity of taste: how few others "
+            "know the items of the history (mean of minus the logarithm of their share). Of the first seed."
+            + (f" One point in {thinned} is drawn; the line is of all." if thinned > 1 else ""),
+            "People told in from out are named one by one with an exact test, at a false discovery rate of 5%.",
+        ],
+        controls=[Control("pick", "Attack", [(name, name, "", "") for name in data], default)] if len(data) > 1 else [],
+        figures=figures,
+        tables=[
+            Table("The most exposed people", ["User", "AUC", "History", "Rarity", "What is unusual",
+                                              "Told in from out"], most, open=True),
+            Table("Mean exposure by group", ["Group", "Users", "Mean AUC"], rows),
+        ],
+    )  # fmt: skip
+
+
+def _baselines(result: AuditResult) -> Part:
+    series = _series(result)
+    aucs = {(row.knowledge, row.regime, row.attack): row for row in result.metrics if row.metric == "auc"}
+    spec = charts.intervals(series, min(row.low for row in aucs.values() if row.low is not None))
+    figures = []
+    for name, level, regime in _sections(result):
+        rows = [aucs[level, regime, attack] for attack in series]
+        best = max((row for row in rows if row.attack in BASELINES), key=lambda row: row.value or 0.0)
+        figures.append(
+            Figure(
+                title=f"{name}: {summary.REGIME_WORDS.get(regime, '')}",
+                alt=f"AUC with intervals of all attacks and rules in {name}; the best rule without a model is "
+                f"{best.attack} with {_figure(best)}. The table of regimes above holds the figures.",
+                specs={"": spec},
+                data={"": {"values": [_interval(row.attack, row) for row in rows]}},
+            )
+        )
+    known = {**words.ATTACKS} | {name: f"takes for a member whoever {rule}" for name, rule in words.RULES.items()}
+    does = [Row([name, known.get(name, "")], _kind(name)) for name in series]
+    return Part(
+        "Beside rules that need no model",
+        words=[
+            "An attack that does not beat these rules has shown nothing about what the model remembers. The last three "
+            "look at the history alone: as membership is drawn by lot, they have to stay at 0.5 within their "
+            "intervals, and show that the audit itself is sound.",
+        ],
+        figures=figures,
+        tables=[Table("What each attack and rule does", ["Name", "What it does"], does, open=True, prose=True)],
+    )
+
+
+def _provenance(result: AuditResult | SweepResult) -> Part:
+    about = result.provenance
+    rows = []
+    for key in sorted(about, key=lambda key: isinstance(about[key], (Mapping, list))):
+        if isinstance(about[key], Mapping):
+            rows.append(Row([key.replace("_", " ").capitalize()], "group"))
+            rows += [row for name, value in about[key].items() for row in _facts(name, value)]
+        else:
+            rows += _facts(key, about[key])
+    return Part(
+        "Where this comes from",
+        words=["All that is needed to repeat the run to the last bit: the settings, the versions, and the fingerprint "
+               "of the data."],
+        tables=[Table("Data, versions, time and memory", ["What", "Value"], rows, open=True, prose=True)],
+        texts=[("Settings (config.toml)", tomli_w.dumps(result.config.model_dump(mode="json")))],
+    )  # fmt: skip
+
+
+def _sweep(folder: Path, result: SweepResult) -> Chapter:
+    found = words.sweep_findings(result)
+    grade, headline = words.sweep_headline(found)
+    config, data = result.config, result.provenance["data"]
+    cells = math.prod(len(values) for values in result.axes.values())
+    grid = "; ".join(f"`{key}` = {', '.join(map(str, values))}" for key, values in result.axes.items())
+    first = result.table.row(0, named=True)
+    failed = f" {len(result.errors)} of them failed." if result.errors else ""
+    levels = result.table["knowledge"].unique(maintain_order=True).to_list()
+    target = "" if "target" in result.axes else f" `{config.target}`"
+    return Chapter(
+        title=f"{' × '.join(result.axes)} on {Path(config.dataset).name or config.dataset}",
+        folder=str(folder),
+        grade=grade,
+        headline=headline,
+        findings=found,
+        answers=[
+            (
+                "What was tested",
+                [f"The recommender{target} on {data['source']}, in {cells} settings: {grid}.{failed}"],
+            ),
+            ("What the attacker knows", [words.attackers(levels)]),
+            (
+                "How sure this is",
+                [
+                    f"Every figure has a 95% interval, over {first['seeds']} independent repetitions, with "
+                    f"{first['n_members']:,} members and {first['n_nonmembers']:,} non-members each. The strongest of "
+                    "many settings is a little stronger by chance alone; repeat it with another `--seed` before "
+                    "relying on it.",
+                    "An audit shows what these attacks see. That they see little is no proof that a better one would.",
+                ],
+            ),
+            ("Who is exposed most", ["Not known: a sweep keeps no scores of single people; an audit does."]),
+        ],
+        advice=words.sweep_advice(result),
+        parts=[_grid_part(result), _provenance(result)],
+    )  # fmt: skip
+
+
+def _grid_part(result: SweepResult) -> Part:
+    table = result.table.filter(metric="auc")
+    levels = table["knowledge"].n_unique()
+    series = table["attack"].unique(maintain_order=True).to_list()
+    keys = list(result.axes)
+    attacks = [name for name in series if name not in BASELINES] or ["shared-list"]
+    figures, rows = [], []
+    for (regime, level), part in table.partition_by("regime", "knowledge", as_dict=True, maintain_order=True).items():
+        name = summary.section(str(level), str(regime), levels)
+        title = f"{name}: {summary.REGIME_WORDS.get(str(regime), '')}"
+        words_ = f"The AUC in {name} over {' and '.join(keys)}. The table below holds the figures."
+        lines = part.select(*dict.fromkeys([*keys, "attack", "value", "low", "high"])).to_dicts()
+        if len(keys) == 1:
+            spec = charts.sweep_lines(keys[0], result.axes[keys[0]], series)
+            values = [_point(row, series=row["attack"], x=row[keys[0]]) for row in lines]
+            figures.append(Figure(title, words_, {"": spec}, {"": {"values": values}}))
+        elif len(keys) == 2:
+            data = {}
+            for attack in attacks:
+                cells = {(row[keys[0]], row[keys[1]]): row for row in lines if row["attack"] == attack}
+                data[attack] = {
+                    "values": [
+                        _point(cells.get((down, across), _FAILED), down=str(down), across=str(across))
+                        for down in result.axes[keys[0]]
+                        for across in result.axes[keys[1]]
+                    ]
+                }
+            figures.append(Figure(title, words_, {"": charts.heat_map(keys[0], keys[1], result.axes)}, data))
+        rows.append(Row([name], "group"))
+        rows += [
+            Row(
+                [*(str(row[key]) for key in keys if key != "attack"), row["attack"], _figure_of(row)],
+                _kind(row["attack"]),
+            )
+            for row in lines
+        ]
+    columns = [*(key for key in keys if key != "attack"), "Attack", "AUC"]
+    tables = [Table("AUC in every setting", columns, rows, open=len(keys) > 2)]
+    if result.errors:
+        failed = [Row([*(str(one[key]) for key in keys), one["error"]]) for one in result.errors]
+        tables.insert(0, Table("Settings that failed", [*keys, "Why"], failed, open=True))
+    chosen = charts.styles(series)
+    controls = []
+    if len(keys) == 1:
+        options = [(name, name, chosen[name][0], " ".join(map(str, chosen[name][1]))) for name in series]
+        controls = [Control("shown", "Attacks; grey lines need no model", options)]
+    elif len(keys) == 2 and len(attacks) > 1:
+        controls = [Control("pick", "Attack", [(name, name, "", "") for name in attacks], attacks[-1])]
+    text = {
+        1: "Each line is one attack over the swept setting; bands are 95% intervals. The dotted line is a coin.",
+        2: "Each tile is one pair of settings, and the AUC in it; the stronger the colour, the more shows.",
+    }
+    return Part(
+        "What leaks, by setting",
+        words=[text.get(len(keys), "With three settings or more, the table says more than a figure.")],
+        controls=controls,
+        figures=figures,
+        tables=tables,
+    )
+
+
+_FAILED = {"value": None, "low": None, "high": None}
+
+
+def _grid(n_nonmembers: int, points: int) -> Float64:
+    """False-positive rates to draw: all there are, or evenly spread on both scales."""
+    if n_nonmembers < points:
+        return np.arange(n_nonmembers + 1) / n_nonmembers
+    counts = np.concatenate([np.linspace(0, n_nonmembers, points // 2), np.geomspace(1, n_nonmembers, points // 2)])
+    return np.unique(np.rint(counts)) / n_nonmembers
+
+
+def _bins(member: npt.NDArray[np.bool_], score: Float64) -> list[dict[str, float]]:
+    """Histograms of members and non-members over the same bins, as shares; the ends take what lies beyond."""
+    low, high = np.quantile(score, (0.005, 0.995))
+    if low == high:
+        low, high = float(score.min()), float(score.max())
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    edges = np.linspace(low, high, _BINS + 1)
+    inside = np.clip(score, low, high)
+    shares = [np.histogram(inside[kind], edges)[0] / kind.sum() for kind in (member, ~member)]
+    # The last closes the outline.
+    rows = zip(edges, [*edges[1:], edges[-1]], [*shares[0], 0.0], [*shares[1], 0.0], strict=True)
+    return [
+        {"start": _digits(start), "end": _digits(end), "members": _digits(of), "non-members": _digits(other)}
+        for start, end, of, other in rows
+    ]
+
+
+def _equal_groups(users: pl.DataFrame, column: str) -> list[dict[str, float]]:
+    """Mean AUC of users in groups of equal size by `column`, with its 95% interval (normal)."""
+    ordered = users.sort(column, maintain_order=True)
+    groups = []
+    for part in np.array_split(np.arange(len(ordered)), min(_GROUPS, len(ordered))):
+        values, auc = ordered[column].to_numpy()[part], ordered["auc"].to_numpy()[part]
+        half = 1.96 * float(auc.std(ddof=1)) / math.sqrt(len(auc)) if len(auc) > 1 else 0.0
+        mean = float(auc.mean())
+        groups.append({"x": _digits(float(np.median(values))), "mean": _digits(mean),
+                       "low": _digits(max(0.0, mean - half)), "high": _digits(min(1.0, mean + half)),
+                       "from": _digits(float(values[0])), "to": _digits(float(values[-1])),
+                       "users": len(auc)})  # fmt: skip
+    return groups
+
+
+def _sections(result: AuditResult) -> list[tuple[str, str, str]]:
+    """Name, level of knowledge and regime of each section."""
+    levels = list(dict.fromkeys(row.knowledge for row in result.metrics))
+    regimes = dict.fromkeys(row.regime for row in result.metrics)
+    return [(summary.section(level, regime, len(levels)), level, regime) for regime in regimes for level in levels]
+
+
+def _series(result: AuditResult) -> list[str]:
+    return list(dict.fromkeys(row.attack for row in result.metrics))
+
+
+def _values(result: AuditResult) -> dict[tuple[str, str, str], float]:
+    return {(row.knowledge, row.regime, row.attack): row.value or 0.0 for row in result.metrics if row.metric == "auc"}
+
+
+def _facts(key: str, value: Any) -> list[Row]:
+    """Provenance as rows, nested keys joined."""
+    if isinstance(value, Mapping) and value:
+        return [row for name, inner in value.items() for row in _facts(f"{key}: {name}", inner)]
+    if isinstance(value, (list, tuple)) and value and isinstance(value[0], Mapping):
+        return [Row([f"{key} {number}", _short_json(one)]) for number, one in enumerate(value, 1)]
+    if key.endswith("_bytes"):
+        return [Row([key.removesuffix("_bytes").replace("_", " "), f"{value / 2**20:,.0f} MiB"])]
+    shown: Any = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+    if isinstance(value, float):
+        shown = f"{value:.4g}"
+    elif isinstance(value, int) and not isinstance(value, bool):
+        shown = f"{value:,}" if value >= 1000 else str(value)
+    return [Row([key.replace("_", " "), str(shown) if shown not in ("", {}) else "none"])]
+
+
+def _short_json(value: Any) -> str:
+    return json.dumps(json.loads(json.dumps(value), parse_float=lambda digits: float(f"{float(digits):.4g}")))
+
+
+def _kind(attack: str) -> str:
+    return "dim" if attack in BASELINES else ""
+
+
+def _heading(metric: str) -> str:
+    name, at, rate = metric.partition("@fpr=")
+    return f"TPR at FPR {float(rate):g}" if at else {"auc": "AUC"}.get(name, name.replace("_", " ").capitalize())
+
+
+def _cell(row: Metric) -> str:
+    if row.value is None:
+        return "not resolvable"
+    if row.metric == "epsilon":
+        return f"≥ {row.value:.2f}"
+    return _figure(row, 3 if row.metric == "auc" else 2)
+
+
+def _figure(row: Metric, digits: int = 3) -> str:
+    return f"{row.value:.{digits}f} [{row.low:.{digits}f}–{row.high:.{digits}f}]"
+
+
+def _figure_of(row: Mapping[str, Any]) -> str:
+    return "–" if row["value"] is None else f"{row['value']:.3f} [{row['low']:.3f}–{row['high']:.3f}]"
+
+
+def _interval(series: str, row: Metric) -> dict[str, Any]:
+    return {"series": series, "value": _digits(row.value), "low": _digits(row.low), "high": _digits(row.high)}
+
+
+def _point(row: Mapping[str, Any], **where: Any) -> dict[str, Any]:
+    return {**where, **{key: _digits(row[key]) for key in ("value", "low", "high")}}
+
+
+def _digits(value: float | None) -> Any:
+    return None if value is None else float(f"{value:.5g}")
+
+
+def _round(values: Float64) -> list[float]:
+    return [_digits(value) for value in values.tolist()]

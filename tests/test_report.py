@@ -1,0 +1,660 @@
+"""The page: told from run folders alone, safe with any text, and drawn by a real browser that fetches nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from html import unescape
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+from typer.testing import CliRunner
+
+import recmia
+from recmia import AuditResult, Interactions, summary
+from recmia.cli import app
+from recmia.config import AuditConfig
+from recmia.errors import ConfigError, MissingExtraError, ProtocolError
+from recmia.evaluation import Metric
+from recmia.report import words
+from recmia.report.chapters import _bins, _grid
+from recmia.report.html import page
+from recmia.store import read_result, read_run, read_sweep, write_page, write_run, write_sweep
+from recmia.sweep import sweep
+
+QUICK: dict[str, Any] = {"l": 4, "k": 5, "seeds": 1, "shadows": 8, "lfm": {"epochs": 2}, "mlp": {"epochs": 3}}
+NASTY = "<script>alert(1)</script>"
+EVIL = '"><img src=x onerror=alert(2)>'
+DAY = "2024-02-29"
+
+
+@pytest.fixture(scope="module")
+def result() -> AuditResult:
+    """In popular, every user leaks: so those with the worst names are named."""
+    users = [NASTY, EVIL, "</script><script>alert(3)</script>", "`code` & {{ 7 * 7 }}"]
+    users += [f"person-{number:03}" for number in range(len(users), 60)]
+    pairs = [(user, (7 * number + item * item) % 97) for number, user in enumerate(users) for item in range(40)]
+    user, item = zip(*pairs, strict=True)
+    interactions = Interactions.from_arrays(np.array(user), np.array(item))
+    return recmia.audit(interactions, **QUICK, targets=20, attacks=["mlp", "list-lr"])
+
+
+@pytest.fixture(scope="module")
+def run(result: AuditResult, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / f"run {NASTY.replace('/', '')}"
+    write_run(result, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sweeps(small: Interactions, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folders = {}
+    grids: dict[str, dict[str, list[Any]]] = {
+        "line": {"k": [2, 5]},
+        "names": {"target": ["lfm", "popularity"]},
+        "map": {"k": [2, 500], "lfm.epochs": [1, 2]},
+        "table": {"k": [2], "lfm.epochs": [1], "l": [2, 4]},
+    }
+    for name, axes in grids.items():
+        folders[name] = tmp_path_factory.mktemp("sweeps") / name
+        settings = AuditConfig.parse({**QUICK, "regimes": ["fold-in"], "attacks": ["mlp"]})
+        write_sweep(sweep(settings, axes, dataset=small), folders[name])
+    return folders
+
+
+@pytest.fixture(scope="module")
+def text(run: Path) -> str:
+    return page({run: read_result(run)}, today=DAY)
+
+
+class Reader(HTMLParser):
+    """What a browser would take for elements, and for text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+def test_a_run_is_read_as_it_was_written(result: AuditResult, run: Path) -> None:
+    read = read_run(run)
+    assert read.config == result.config
+    assert read.metrics == result.metrics
+    assert_frame_equal(read.exposures, result.exposures, check_exact=True)
+    assert read.verdict == result.verdict
+    assert read.provenance == json.loads(json.dumps(result.provenance))
+
+
+def test_a_sweep_is_read_as_it_was_written(small: Interactions, tmp_path: Path) -> None:
+    made = sweep(AuditConfig.parse({**QUICK, "attacks": ["mlp"]}), {"k": [2, 3]}, dataset=small)
+    write_sweep(made, tmp_path / "sweep")
+    read = read_sweep(tmp_path / "sweep")
+    assert (read.config, read.axes, read.errors) == (made.config, made.axes, made.errors)
+    assert_frame_equal(read.table, made.table, check_exact=True)
+
+
+def test_text_of_the_data_is_only_ever_text(text: str, run: Path) -> None:
+    reader = Reader(text)
+    assert [attributes.get("type") for tag, attributes in reader.tags if tag == "script"] == [
+        "application/json", None, None,
+    ]  # fmt: skip
+    assert not [tag for tag, _ in reader.tags if tag in ("img", "iframe", "object", "embed", "base")]
+    assert not [name for _, attributes in reader.tags for name in attributes if name.startswith("on")]
+    assert NASTY not in text
+    assert NASTY in unescape(text)
+    assert run.name in unescape(text)
+    assert "{{ 7 * 7 }}" in unescape(text), "no text is taken for a template"
+    (figures,) = re.findall(r'id="figures">(.*?)</script>', text)
+    assert not set("<>&") & set(figures)
+    assert NASTY in {user["user"] for user in figure_of(figures, "who-is-exposed-0")["list-lr, fold-in"]["users"]}
+
+
+def figure_of(figures: str, name: str) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(figures)[f"run-1-{name}"]["data"]
+    return data
+
+
+def test_the_page_reaches_for_nothing(text: str) -> None:
+    reader = Reader(text)
+    (policy,) = [attributes["content"] for tag, attributes in reader.tags if "http-equiv" in attributes]
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe-eval" not in policy
+    for _, attributes in reader.tags:
+        for name in ("src", "href", "srcset", "action", "data"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:")), attributes
+    (style,) = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+def test_the_page_says_it_all_in_order(text: str, result: AuditResult) -> None:
+    headings = [unescape(title) for title in re.findall(r"<h[23][^>]*>(.*?)</h[23]>", text.partition("<script")[0])]
+    assert headings == [
+        "The recommendations give away who was in the training data.", "What an attacker learns", "What was tested",
+        "What the attacker knows", "How sure this is", "Who is exposed most", "What to do",
+        "Every attack in every regime", "How many members are found, at what price", "What the attacks score",
+        "Who is exposed", "Beside rules that need no model", "Where this comes from",
+    ]  # fmt: skip
+    said = Reader(text).words
+    for row in result.metrics:
+        if row.metric == "auc":
+            assert f"{row.value:.3f} [{row.low:.3f}–{row.high:.3f}]" in said
+    assert result.provenance["data"]["fingerprint"] in said
+    assert "[lfm]" in said, "the settings are there"
+    assert DAY in said
+    for line in result.verdict.splitlines():
+        assert line in said
+
+
+def test_headings_are_in_order(text: str) -> None:
+    levels = [int(tag[1]) for tag, _ in Reader(text).tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+
+
+def test_every_chart_has_words_and_a_table(text: str) -> None:
+    reader = Reader(text)
+    charts = [attributes for tag, attributes in reader.tags if attributes.get("class") == "chart"]
+    assert len(charts) == 2 + 2 + 2 + 2
+    assert all(len(chart["aria-label"] or "") > 50 and chart["role"] == "img" for chart in charts)
+    assert ("html", {"lang": "en"}) in reader.tags
+
+
+@pytest.mark.parametrize("redact", ["hash", "omit"])
+def test_redacted_ids_are_nowhere(run: Path, redact: str) -> None:
+    result = read_run(run)
+    plain = unescape(page({run: replace(result)}, redact=redact, today=DAY).replace("\\u003c", "<"))
+    plain = plain.replace(run.name, "")
+    for user in result.users["user_id"]:
+        assert user not in plain
+    (figures,) = re.findall(r'id="figures">(.*?)</script>', plain)
+    shown = {user["user"] for user in figure_of(figures, "who-is-exposed-0")["list-lr, popular"]["users"]}
+    if redact == "omit":
+        assert shown == {"a user"}
+    else:
+        assert len(shown) == result.exposures["user_id"].n_unique()
+        again = page({run: result}, redact=redact, today=DAY)
+        assert not [name for name in shown if name in again], "the secret is drawn anew for each page"
+
+
+def test_the_same_page_twice(text: str, run: Path) -> None:
+    assert page({run: read_result(run)}, today=DAY) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "charts"),
+    [
+        ("line", "Each line is one attack", 1),
+        ("names", "Each line is one attack", 1),
+        ("map", "Settings that failed", 1),
+        ("table", "the table says more than a figure", 0),
+    ],
+)
+def test_sweeps(sweeps: dict[str, Path], name: str, said: str, charts: int) -> None:
+    reader = Reader(page({sweeps[name]: read_result(sweeps[name])}))
+    assert said in reader.words
+    assert "AUC in every setting" in reader.words
+    assert len([1 for _, attributes in reader.tags if attributes.get("class") == "chart"]) == charts
+
+
+def test_several_runs_share_a_page(run: Path, sweeps: dict[str, Path]) -> None:
+    reader = Reader(page({folder: read_result(folder) for folder in (run, sweeps["line"])}))
+    assert "2 runs" in reader.words
+    names = [attributes["id"] for _, attributes in reader.tags if attributes.get("id")]
+    assert len(names) == len(set(names))
+    links = {(attributes.get("href") or "")[1:] for tag, attributes in reader.tags if tag == "a"}
+    assert links <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("attacks", "said"),
+    [(("mlp", "list-lr"), "Run again with --targets 20."), (("mlp",), "No attack was run that can single people out")],
+)
+def test_one_target_says_why_nobody_is_named(result: AuditResult, attacks: tuple[str, ...], said: str) -> None:
+    config = result.config.model_copy(update={"targets": 1, "attacks": attacks})
+    scores = result.scores.filter((pl.col("side") == "shadow") | (pl.col("run") == 0))
+    shown = Reader(page({Path("run"): replace(result, config=config, scores=scores)}))
+    assert said in shown.words
+    assert len([1 for _, attributes in shown.tags if attributes.get("class") == "chart"]) == 6
+
+
+# --- What is drawn, and how much of it -------------------------------------------------------------------------------
+
+
+def test_histograms_hold_every_user_once() -> None:
+    rng = np.random.default_rng(0)
+    member, score = rng.random(10_000) < 0.3, rng.standard_cauchy(10_000)
+    bins = _bins(member, score)
+    for kind in ("members", "non-members"):
+        assert sum(one[kind] for one in bins) == pytest.approx(1, abs=1e-3)
+    for same in (np.zeros(9), np.repeat(4.0, 9)):
+        bins = _bins(np.arange(9) < 3, same)
+        assert [one for one in bins if one["members"]] == [one for one in bins if one["non-members"]]
+    # Nearly all alike: the few others are not lost.
+    rare = np.zeros(10_000)
+    rare[:3] = -1
+    assert sum(one["members"] > 0 for one in _bins(np.arange(10_000) < 3, rare)) == 1
+
+
+def test_thinned_curves_keep_the_low_end() -> None:
+    assert _grid(30, 400).tolist() == [n / 30 for n in range(31)]
+    grid = _grid(1_000_000, 400)
+    assert len(grid) <= 400
+    assert grid[:4].tolist() == [0, 1e-6, 2e-6, 3e-6]
+    assert grid[-1] == 1
+
+
+def test_a_million_scores_make_a_small_page(result: AuditResult) -> None:
+    """No score is in the page; a run with a thousand times as many users makes it no larger."""
+    rng = np.random.default_rng(1)
+    n = 20_000
+    config = AuditConfig.parse({**QUICK, "attacks": [], "regimes": ["fold-in"], "thresholds": False})
+    frames = [
+        pl.DataFrame({"user_id": np.arange(n), "member": rng.random(n) < 0.5, "score": rng.normal(size=n)}).select(
+            pl.lit(0).alias("seed"), pl.lit("grey-box").alias("knowledge"), pl.lit("target").alias("side"),
+            pl.lit(0).alias("run"), pl.lit("fold-in").alias("regime"), pl.lit(attack).alias("attack"), pl.all(),
+        )
+        for attack in words.RULES
+    ]  # fmt: skip
+    users = pl.DataFrame({"seed": [0], "user_id": [0], "history_length": [1], "rarity": [1.0]})
+    made = AuditResult(config, pl.concat(frames), users, result.provenance)
+    assert len(page({Path("run"): made})) < 1_400_000
+
+
+# --- Plain words -----------------------------------------------------------------------------------------------------
+
+
+def rows(regime: str, **aucs: tuple[float, float]) -> list[Metric]:
+    known = {"shared-list": (0.5, 0.5), "popular-overlap": (0.5, 0.45), "seen-in-list": (0.5, 0.5)}
+    return [
+        Metric("grey-box", regime, "lfm", "lfm", attack.replace("_", "-"), "auc", value, low, 2 * value - low, 5, 1,
+               150, 150, "")
+        for attack, (value, low) in (known | aucs).items()
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "grade", "said"),
+    [
+        (0.9, 0.85, "strong", "give away who was"),
+        (0.7, 0.65, "marked", "give away, in part,"),
+        (0.6, 0.56, "slight", "see next to nothing"),
+        (0.51, 0.47, "none", "cannot tell who"),
+        (0.6, 0.45, "unclear", "too small to say"),
+    ],
+)
+def test_the_headline_follows_the_figure(value: float, low: float, grade: str, said: str) -> None:
+    found = words.findings(rows("fold-in", list_lr=(value, low)))
+    judged, headline, more = words.headline(found)
+    assert judged == grade
+    assert said in headline
+    assert not more
+
+
+def test_what_the_fallback_gives_away_is_told_from_memory() -> None:
+    popular = rows("popular", list_lr=(1.0, 0.99)) + rows("fold-in", list_lr=(0.51, 0.47))
+    popular = [replace(row, value=1.0, low=0.99) if (row.regime, row.attack) == ("popular", "shared-list") else row
+               for row in popular]  # fmt: skip
+    found = words.findings(popular)
+    assert [finding.of_the_fallback for finding in found] == [True, False]
+    assert "not what the model remembers" in found[0].text
+    assert "these attacks see next to nothing" in words.headline(found)[2]
+    unclear = words.findings([row for row in popular if row.regime == "popular"] + rows("fold-in", list_lr=(0.6, 0.4)))
+    assert "too small to say" in words.headline(unclear)[2]
+
+
+def test_few_who_are_found_without_error_are_a_leak() -> None:
+    few = rows("fold-in", list_lr=(0.58, 0.55))
+    few.append(replace(few[-1], metric="tpr@fpr=0.01", value=0.2, low=0.15))
+    assert words.findings(few)[0].grade == "marked"
+    few[-1] = replace(few[-1], low=0.05)
+    assert words.findings(few)[0].grade == "slight"
+
+
+def test_words_agree_with_the_command_line() -> None:
+    for value, low in ((0.9, 0.85), (0.6, 0.45), (0.51, 0.47)):
+        metrics = rows("fold-in", list_lr=(value, low))
+        assert words.findings(metrics)[0].grade == summary.grade(metrics[-1])
+
+
+def test_hundred_of_hundred_is_all_of_them() -> None:
+    assert [words.of_100(share) for share in (1, 0.999, 0.994, 0.5, 0.004, 0, None)] == [
+        "100", "99.9", "99.4", "50", "0.4", "0", "–",
+    ]  # fmt: skip
+
+
+# --- Bad input -------------------------------------------------------------------------------------------------------
+
+
+def damaged(run: Path, folder: Path, name: str) -> Path:
+    shutil.copytree(run, folder)
+    (folder / name).write_bytes((folder / name).read_bytes()[:50])
+    return folder
+
+
+@pytest.mark.parametrize("name", ["scores.parquet", "users.parquet", "run.json", "config.toml"])
+def test_damaged_and_missing_files(run: Path, tmp_path: Path, name: str) -> None:
+    folder = damaged(run, tmp_path / "run", name)
+    with pytest.raises(ConfigError, match=re.escape(str(folder))) as caught:
+        read_result(folder)
+    assert "\n" not in str(caught.value)
+    (folder / name).unlink()
+    if name != "run.json":
+        with pytest.raises(ConfigError, match=name):
+            read_result(folder)
+
+
+def test_scores_that_do_not_fit_the_settings(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    scores = pl.read_parquet(folder / "scores.parquet")
+    scores.filter(pl.col("attack") != "mlp").write_parquet(folder / "scores.parquet")
+    with pytest.raises(
+        ConfigError, match=r"lacks the scores of grey-box, popular, mlp, 0, shadow, 0, which config.toml"
+    ):
+        read_result(folder)
+    scores.drop("member").write_parquet(folder / "scores.parquet")
+    with pytest.raises(ConfigError, match="lacks the columns member; it has seed"):
+        read_result(folder)
+    scores.with_columns(pl.lit(float("nan")).alias("score")).write_parquet(folder / "scores.parquet")
+    with pytest.raises(ProtocolError, match="scores are not finite"):
+        read_result(folder)
+
+
+def test_no_run_folder(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such run folder"):
+        read_result(tmp_path / "missing")
+    with pytest.raises(ConfigError, match=r"looked for run.json or sweep.json.*there is nothing"):
+        read_result(tmp_path)
+    for name in "abcdefg":
+        (tmp_path / name).touch()
+    with pytest.raises(ConfigError, match="there is a, b, c, d, e and 2 more"):
+        read_result(tmp_path)
+
+
+def test_a_missing_extra_is_named(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "vl_convert", None)
+    with pytest.raises(MissingExtraError, match=re.escape("pip install 'recmia[report]'")):
+        page({run: read_result(run)})
+
+
+def test_the_command(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(run, "run")
+    done = CliRunner().invoke(app, ["report", "run", "-o", "out/page.html", "--redact", "omit"])
+    assert done.exit_code == 0, done.output
+    assert "written to out/page.html" in done.output
+    assert [path.name for path in Path("out").iterdir()] == ["page.html"]
+    assert "person-010" not in Path("out/page.html").read_text()
+    for arguments, said in (
+        (["run", "-o", "out/page.html"], "the output file out/page.html exists; name a new one or remove it"),
+        (["run", "--redact", "hashed"], "did you mean 'hash'"),
+        (["nowhere"], "no such run folder: nowhere"),
+        (["run", "-o", "run/run.json/page.html"], "cannot write run/run.json/page.html"),
+    ):
+        failed = CliRunner().invoke(app, ["report", *arguments])
+        assert isinstance(failed.exception, ConfigError)
+        assert said in str(failed.exception)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "run"]
+
+
+def test_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "chmod", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_page("page", tmp_path / "page.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- In a browser ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("no chromium on the path: the page is opened by no browser")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+class Opened:
+    """A page in a browser that may fetch nothing but the file itself, and what went wrong in it."""
+
+    def __init__(self, browser: Any, file: Path, **options: Any) -> None:
+        self.asked: list[str] = []
+        self.said: list[str] = []
+        context = browser.new_context(**({"viewport": {"width": 1200, "height": 900}} | options))
+        self.page = context.new_page()
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("dialog", lambda dialog: self.said.append(dialog.message))
+        address = file.as_uri()
+
+        def only_the_file(route: Any) -> None:
+            self.asked.append(route.request.url)
+            if route.request.url == address:
+                route.continue_()
+            else:
+                route.abort()
+
+        self.page.route("**/*", only_the_file)
+        self.page.goto(address)
+        self.page.wait_for_function("document.querySelectorAll('.chart:not([data-drawn])').length === 0")
+
+    def colour(self, selector: str, name: str = "color") -> str:
+        style = f"getComputedStyle(document.querySelector({selector!r}))"
+        return str(self.page.evaluate(f"{style}.getPropertyValue({name!r})"))
+
+
+@pytest.fixture(scope="module")
+def file(text: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    write_page(text, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def opened(browser: Any, file: Path) -> Opened:
+    return Opened(browser, file)
+
+
+ROC = "#run-1-how-many-members-are-found-at-what-price-1"
+
+
+def test_charts_are_drawn_and_nothing_is_fetched(opened: Opened, file: Path) -> None:
+    charts = opened.page.locator(".chart")
+    assert charts.count() == 8
+    for number in range(charts.count()):
+        assert charts.nth(number).locator("svg path[d]").count() > 5
+    # Two attacks, six rules and a coin; bands for the attacks.
+    assert opened.page.locator(f"{ROC} .mark-line path[d]").count() == 9
+    assert opened.page.locator(f"{ROC} .mark-area path[d]").count() == 2
+    assert opened.asked == [file.as_uri()]
+    assert opened.said == []
+
+
+def test_the_log_switch_works_by_keyboard(opened: Opened) -> None:
+    page = opened.page
+
+    def ticks() -> list[str]:
+        labels: list[str] = page.locator(f"{ROC} .role-axis-label text").all_text_contents()
+        return labels
+
+    assert page.get_attribute(ROC, "data-drawn") == "linear/"
+    assert "40%" in ticks()
+    linear = page.locator(f"{ROC} .mark-line path").nth(1).get_attribute("d")
+    page.get_by_label("Linear").focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector(f"{ROC}[data-drawn='log/']")
+    assert page.get_by_label("Logarithmic").is_checked()
+    assert "40%" not in ticks()
+    assert "10%" in ticks()
+    assert page.locator(f"{ROC} .mark-line path").nth(1).get_attribute("d") != linear
+    page.get_by_label("Linear").click()
+    page.wait_for_selector(f"{ROC}[data-drawn='linear/']")
+    assert "40%" in ticks()
+    assert opened.said == []
+
+
+def test_curves_can_be_hidden(opened: Opened) -> None:
+    page = opened.page
+    hidden = f"{ROC} .mark-line path[opacity='0']"
+    assert page.locator(hidden).count() == 0
+    page.get_by_label("recency", exact=True).first.uncheck()
+    page.wait_for_function(f"document.querySelectorAll({hidden!r}).length === 1")
+    page.get_by_label("recency", exact=True).first.check()
+    page.wait_for_function(f"document.querySelectorAll({hidden!r}).length === 0")
+
+
+def test_another_attack_is_picked(opened: Opened) -> None:
+    chart = "#run-1-what-the-attacks-score-0"
+    assert opened.page.get_attribute(chart, "data-drawn") == "/list-lr"
+    opened.page.locator("form[data-part=run-1-what-the-attacks-score] select").select_option("mlp")
+    opened.page.wait_for_selector(f"{chart}[data-drawn='/mlp']")
+    assert opened.said == []
+
+
+def test_a_script_for_a_name_is_shown_as_text(opened: Opened) -> None:
+    page = opened.page
+    assert page.evaluate("document.querySelectorAll('script').length") == 3
+    assert page.evaluate("document.images.length") == 0
+    said = page.evaluate("document.querySelector('main').textContent")
+    assert NASTY in said
+    points = page.locator("#run-1-who-is-exposed-0 .mark-symbol path")
+    (names,) = re.findall(r'id="figures">(.*?)</script>', page.content())
+    users = figure_of(names, "who-is-exposed-0")["list-lr, fold-in"]["users"]
+    tip = page.locator("#vg-tooltip-element.visible")
+    for name in (NASTY, EVIL):
+        place = [user["user"] for user in users].index(name)
+        points.nth(place).dispatch_event("pointermove")
+        assert name in (tip.text_content() or "")
+        assert tip.locator("img, script").count() == 0
+    assert opened.said == []
+
+
+def test_hovering_the_roc_names_every_attack(opened: Opened) -> None:
+    opened.page.locator(ROC).scroll_into_view_if_needed()
+    box = opened.page.locator(ROC).bounding_box()
+    assert box is not None
+    opened.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    opened.page.wait_for_function(
+        "document.querySelector('#vg-tooltip-element.visible')?.textContent.includes('recency')"
+    )
+    tip = opened.page.locator("#vg-tooltip-element").text_content()
+    assert "list-lr" in tip
+    assert "NaN" not in tip
+
+
+def test_light_dark_and_the_button(browser: Any, file: Path, opened: Opened) -> None:
+    dark = Opened(browser, file, color_scheme="dark")
+    light_page, dark_page = opened.colour("body", "background-color"), dark.colour("body", "background-color")
+    assert light_page != dark_page
+    lines = f"{ROC} .mark-line path:last-child"
+    assert opened.colour(lines, "stroke") != dark.colour(lines, "stroke"), "the charts follow"
+    button = dark.page.get_by_role("button", name="Light colours")
+    button.focus()
+    dark.page.keyboard.press("Enter")
+    assert dark.colour("body", "background-color") == light_page
+    assert dark.page.get_by_role("button", name="Dark colours").is_visible()
+    assert dark.said == []
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2.1, relative luminance."""
+
+    def luminance(colour: str) -> float:
+        channels = np.array([int(part) for part in re.findall(r"\d+", colour)[:3]]) / 255
+        linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+        return float(linear @ [0.2126, 0.7152, 0.0722])
+
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_contrast(browser: Any, file: Path, scheme: str) -> None:
+    page = Opened(browser, file, color_scheme=scheme).page
+
+    def rgb(variable: str) -> str:
+        return str(page.evaluate(
+            "name => { const one = document.body.appendChild(document.createElement('p'));"
+            " one.style.color = `var(--${name})`; const shown = getComputedStyle(one).color;"
+            " one.remove(); return shown }",
+            variable,
+        ))  # fmt: skip
+
+    assert contrast("rgb(0, 0, 0)", "rgb(255, 255, 255)") == pytest.approx(21)
+    for ink, ground in [
+        *((ink, ground) for ink in ("ink", "soft", "link") for ground in ("page", "card", "well")),
+        *((grade, f"{grade}-well") for grade in ("strong", "marked", "slight", "calm")),
+    ]:
+        assert contrast(rgb(ink), rgb(ground)) >= 4.5, (ink, ground)
+    for mark in ("rule", *(f"hue-{number}" for number in range(1, 7))):
+        assert contrast(rgb(mark), rgb("card")) >= 3, mark
+    # A tile at its strongest, half hue and half card, with its figure.
+    halves = [[int(part) for part in re.findall(r"\d+", rgb(name))] for name in ("hue-2", "card")]
+    tile = "rgb({}, {}, {})".format(*(round((a + b) / 2) for a, b in zip(*halves, strict=True)))
+    assert contrast(tile, rgb("ink")) >= 4.5
+
+
+def test_a_phone(browser: Any, file: Path) -> None:
+    page = Opened(browser, file, viewport={"width": 375, "height": 800}).page
+    assert page.evaluate("document.documentElement.scrollWidth") == 375
+    widest = page.evaluate("Math.max(...[...document.querySelectorAll('.chart svg')].map(one => one.clientWidth))")
+    assert 250 < widest < 375
+    table = "document.querySelector('.scroll')"
+    assert page.evaluate(f"{table}.scrollWidth > {table}.clientWidth"), "wide tables scroll in their box"
+
+
+def test_print(browser: Any, file: Path) -> None:
+    opened = Opened(browser, file, color_scheme="dark")
+    opened.page.emulate_media(media="print")
+    assert opened.colour("body") == "rgb(27, 36, 48)", "dark ink, whatever the screen"
+    assert not opened.page.get_by_role("button", name="Light colours").is_visible()
+    opened.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert opened.page.evaluate("document.querySelectorAll('details:not([open])').length") == 0
+    assert opened.page.pdf(format="A4").startswith(b"%PDF")
+    assert opened.said == []
+
+
+def test_sweeps_in_the_browser(browser: Any, sweeps: dict[str, Path], tmp_path: Path) -> None:
+    write_page(page({folder: read_result(folder) for folder in sweeps.values()}), tmp_path / "sweeps.html")
+    opened = Opened(browser, tmp_path / "sweeps.html")
+    assert opened.page.locator(".chart").count() == 3
+    texts = opened.page.locator("#run-3-what-leaks-by-setting-0 .mark-text.role-mark text").all_text_contents()
+    assert sorted(texts)[-2:] == ["failed", "failed"]
+    assert len(texts) == 4
+    assert opened.said == []
+
+
+def test_without_scripts_the_figures_are_still_there(browser: Any, file: Path) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(file.as_uri())
+    assert page.get_by_text("Drawn where scripts are allowed; the table holds the figures.").first.is_visible()
+    assert page.get_by_role("heading", level=2).is_visible()
+    context.close()
