@@ -250,6 +250,19 @@ def test_the_key_knows_the_object_and_its_code(small: Interactions, tmp_path: Pa
     assert len(store) > size
 
 
+def test_a_script_knows_its_own_models_again(tmp_path: Path) -> None:
+    """From one process to the next, until it changes."""
+    script = "from recmia.recommenders import Own, LFM\n\n\nclass Mine(LFM):\n    pass\n\n\n"
+    script += "print(Own.of(Mine(l=3)).digest)\n"
+
+    def printed(text: str) -> str:
+        (tmp_path / "script.py").write_text(text)
+        program = [sys.executable, "script.py"]
+        return subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True).stdout
+
+    assert printed(script) == printed(script) != printed(script.replace("l=3", "l=4"))
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)

@@ -20,7 +20,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
@@ -149,15 +149,16 @@ class Own:
         For tables and messages.
     packed : bytes
         The object or the factory, pickled.
-    code : str
-        Digest of the file that its class or the factory is written in.
+    digest : str
+        Of the object, and of the file that its class or the factory is written in: what its modules import is not
+        looked at. Where there is no such file (a notebook, a function in a function) no other process gets the same.
     path : str
         Where its modules are looked for, too.
     """
 
     name: str
     packed: bytes
-    code: str
+    digest: str
     path: str = ""
 
     @classmethod
@@ -204,10 +205,11 @@ class Own:
             ) from error
         kind = given if isinstance(given, type) or inspect.isroutine(given) else type(given)
         try:
-            code = Path(inspect.getfile(kind)).read_bytes()
-        except (TypeError, OSError):
-            code = b""
-        own = cls(name, packed, hashlib.sha256(code).hexdigest(), path)
+            seen = pickle.dumps(given) + Path(inspect.getfile(kind)).read_bytes()
+        # Any object can raise anything when it is pickled.
+        except Exception:
+            seen = packed
+        own = cls(name, packed, hashlib.sha256(seen).hexdigest(), path)
         own.make()
         return own
 
@@ -227,11 +229,6 @@ class Own:
             raise ConfigError(f"{self.name}: {error}") from error
         except Exception as error:
             raise ConfigError(f"{self.name} cannot be made: {_in_a_line(error)}") from error
-
-    @cached_property
-    def digest(self) -> str:
-        """Equal for equal objects and code, as far as can be seen: what its modules import is not looked at."""
-        return hashlib.sha256(self.packed + self.code.encode()).hexdigest()
 
 
 def load_own(names: Iterable[str]) -> dict[str, Own]:
