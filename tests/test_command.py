@@ -371,6 +371,14 @@ def test_interrupted_the_command_ends_and_the_rest_is_kept(tmp_path: Path, jobs:
     assert_free(tmp_path / "lock")
 
 
-def test_errors_travel(folder: Path, small: Interactions) -> None:
+def test_errors_travel_and_processes_follow_to_the_current_folder(
+    folder: Path, small: Interactions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audit(small, train={"command": command()}, attacks=["distance"], k=K, l=4, seeds=1, jobs=2)
+    assert len(runs(folder)) == 2
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")
     with pytest.raises(RecmiaError, match="exit status 3"):
         audit(small, train={"command": command("exit")}, attacks=["distance"], k=K, l=4, seeds=1, jobs=2)
+    assert 1 <= len(runs(folder / "elsewhere")) <= 2
+    assert len(runs(folder)) == 2

@@ -7,6 +7,7 @@ every worker, so that a worker that dies takes no data along, and Dask gives its
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import signal
 import warnings
@@ -106,13 +107,13 @@ def run_calls(
     parallel = joblib.Parallel(
         n_jobs=processes, return_as="generator_unordered", initializer=_leave_interrupts_to_the_parent
     )
-    threads = max(1, jobs // processes)
+    threads, here = max(1, jobs // processes), os.getcwd()  # noqa: PTH109
     with warnings.catch_warnings():
         # joblib replaces a process whose memory has grown; nothing is lost.
         warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given to the executor")
         try:
             yield from parallel(
-                joblib.delayed(_unpack_and_call)(function, threads, packed, *apart)
+                joblib.delayed(_call_in)(here, function, threads, packed, *apart)
                 for packed, apart in map(_pack, payloads)
             )
         except BrokenExecutor as error:
@@ -175,6 +176,12 @@ def _pack(payload: Any) -> tuple[bytes, list[Interactions]]:
     packer = _Packer(file)
     packer.dump(payload)
     return file.getvalue(), packer.apart
+
+
+def _call_in(folder: str, *call: Any) -> Any:
+    # Processes outlive a run, and the next may be started elsewhere.
+    os.chdir(folder)
+    return _unpack_and_call(*call)
 
 
 def _unpack_and_call(
