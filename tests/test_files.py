@@ -283,12 +283,12 @@ def test_histories_that_differ_are_told(written: Callable[..., FilesConfig]) -> 
 
 def test_command_line(shared: tuple[Path, AuditResult], tmp_path: Path) -> None:
     folder, _ = shared
-    program = [sys.executable, "-c", "from recmia.cli import main; main()", "audit-files"]
+    program = [sys.executable, "-c", "from recmia.cli import main; main()"]
     three = [f"--{name}={folder / file}" for name, file in THREE.items()]
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [*program, *arguments]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    def run(*arguments: str, command: tuple[str, ...] = ("audit-files",)) -> subprocess.CompletedProcess[str]:
+        words = [*program, *command, *arguments]
+        return subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
 
     done = run(*three, "--attacks", "distance", "-l", "8", "--out", "run", "--target", "Acme 3")
     assert done.returncode == 0, done.stderr
@@ -298,6 +298,12 @@ def test_command_line(shared: tuple[Path, AuditResult], tmp_path: Path) -> None:
     again = run("--config", "run/config.toml", "--out", "again")
     assert again.returncode == 0, again.stderr
     assert (tmp_path / "again" / "scores.parquet").read_bytes() == (tmp_path / "run" / "scores.parquet").read_bytes()
+    told = run("report", "run", "-o", "report.html", command=())
+    assert told.returncode == 0, told.stderr
+    page = (tmp_path / "report.html").read_text()
+    assert "Acme 3" in page
+    assert "is told by a file" in page
+    assert "--targets" not in page
     gate = ["--attacks", "distance", "-l", "8", "--fail-above"]
     leaky = run(*three, *gate, "auc=0.01", "--out", "leaky")
     assert leaky.returncode == 1, leaky.stderr

@@ -22,7 +22,7 @@ import tomli_w
 from matplotlib.figure import Figure
 
 from recmia.audit import IN_MEMORY, AuditResult
-from recmia.config import AuditConfig
+from recmia.config import AuditConfig, FilesConfig
 from recmia.defend import DefendResult
 from recmia.errors import ConfigError
 from recmia.evaluation import Metric, Roc
@@ -301,8 +301,9 @@ def read_run(folder: Path) -> AuditResult:
     ConfigError, ProtocolError
         If a file is missing or unfit; also OSError, ValueError, KeyError and PolarsError: see `read_result`.
     """
+    settings = read_config(folder / "config.toml")
     result = AuditResult(
-        config=AuditConfig.parse(read_config(folder / "config.toml")),
+        config=(FilesConfig if "interactions" in settings else AuditConfig).parse(settings),
         scores=_table(folder / "scores.parquet", _SCORES),
         users=_table(folder / "users.parquet", _USERS),
         provenance=_read_object(folder / "run.json", "data"),

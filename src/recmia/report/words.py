@@ -13,7 +13,9 @@ import polars as pl
 
 from recmia.attacks import BASELINES
 from recmia.audit import AuditResult
+from recmia.config import FilesConfig
 from recmia.evaluation import Metric
+from recmia.game import AS_SERVED
 from recmia.summary import REGIME_WORDS, SHARED_PATH, Grade, grade, most_exposing, section, transfer
 from recmia.sweep import SweepResult
 
@@ -66,6 +68,7 @@ _REGIMES = {
     "popular-random": "people who were not in the training data are shown popular items, drawn at random",
     "fold-in": "everyone is served by the same path, in the training data or not",
     "trained": "people in the training data are served by what was trained for them, all others from their history",
+    AS_SERVED: "the lists were read from files, and how they came about is not known",
 }
 _KNOWLEDGE = {
     "black-box": "no data like those that the system was trained on, only public statistics or another data set",
@@ -178,9 +181,10 @@ def tested(result: AuditResult) -> list[str]:
                                                                  ("items", "items")) if key in data)  # fmt: skip
     first = result.metrics[0]
     regimes = list(dict.fromkeys(row.regime for row in result.metrics))
+    lot = "is told by a file" if AS_SERVED in regimes else "was drawn by lot"
     return [
         f"The recommender `{config.target}` on {data['source']}{f' ({size})' if size else ''}, serving lists of "
-        f"{config.k}. Which users were in its training data was drawn by lot; {first.n_members:,} who were and "
+        f"{config.k}. Which users were in its training data {lot}; {first.n_members:,} who were and "
         f"{first.n_nonmembers:,} who were not were then attacked.",
         "; ".join(f"In `{regime}`, {_REGIMES[regime]}" for regime in regimes if regime in _REGIMES).replace(
             "; In", "; in"
@@ -254,6 +258,8 @@ def exposed(result: AuditResult, exposures: pl.DataFrame) -> list[str]:
 
 def why_no_exposures(result: AuditResult) -> str:
     """Why single users cannot be told about."""
+    if AS_SERVED in result.config.regimes:
+        return "How exposed one person is shows only over several trained systems; lists from files are of one."
     if not result.config.pool_attacks:
         return "No attack was run that can single people out; `--attack list-lr --targets 20` does."
     return (
@@ -268,6 +274,19 @@ def advice(result: AuditResult, found: Sequence[Finding], config: str) -> list[s
     shared = [finding for finding in found if finding.regime in SHARED_PATH]
     own = result.config
     words = []
+    if AS_SERVED in own.regimes:
+        if leaks:
+            words.append(
+                "Find out whether members and others are served differently, or the model remembers: let the system "
+                "serve both from their histories alone, by the same path, and audit those lists."
+            )
+        if not (isinstance(own, FilesConfig) and own.pool_lists and own.pool_attacks):
+            words.append(
+                "Try the strongest attack: train your own system on random halves of these people, and audit with "
+                "`--attack list-lr --pool-lists --pool-members`."
+            )
+        words.append("Audit again after every change of the model, of its settings or of the data.")
+        return words
     fallback = [finding.regime for finding in leaks if finding.of_the_fallback]
     if fallback:
         words.append(
