@@ -148,7 +148,7 @@ def chapter(folder: Path, result: AuditResult | SweepResult, names: Names, point
 
 def _audit(folder: Path, result: AuditResult, names: Names, points: int) -> Chapter:
     found = words.findings(result.metrics)
-    grade, headline, more = words.headline(found)
+    grade, headline, more = words.headline(found, result.promises)
     exposures = result.exposures
     if not exposures.is_empty():
         exposures = exposures.with_columns(names(exposures["user_id"]).alias("user_id"))
@@ -164,6 +164,7 @@ def _audit(folder: Path, result: AuditResult, names: Names, points: int) -> Chap
             ("What was tested", words.tested(result)),
             ("What the attacker knows", [words.attackers(config.knowledge)]),
             ("How sure this is", words.certainty(result, found)),
+            *([("What is promised", [str(promise) for promise in result.promises])] if result.promises else []),
             ("Who is exposed most", words.exposed(result, exposures)),
         ],
         advice=words.advice(result, found, f"{folder}/config.toml"),
@@ -200,7 +201,7 @@ def _regimes(result: AuditResult, exposures: pl.DataFrame) -> Part:
             "are rules that need no model.",
         ],
         tables=[Table(caption, ["Served and attacked", *map(_heading, present)], rows, sorted(notes), open=True)],
-        texts=[("The same in the words of the command line", summary.verdict(metrics, exposures))],
+        texts=[("The same in the words of the command line", summary.verdict(metrics, exposures, result.promises))],
     )
 
 
@@ -219,7 +220,8 @@ def _rocs(result: AuditResult, points: int) -> Part:
         bands = {attack: roc_band(of, grid) for attack, of in curves.items()}
         # Where no curve moves, nothing is lost.
         moves = np.any([np.diff(band, prepend=-1.0) != 0 for three in bands.values() for band in three], axis=0)
-        moves[-1] = True
+        # The first is where the logarithmic axis starts.
+        moves[[1, -1]] = True
         fpr = _round(grid[moves])
         shown = {attack: [_round(band[moves]) for band in of] for attack, of in bands.items()}
         data = {

@@ -52,6 +52,8 @@ def _roc(series: Sequence[str], finest: float | None) -> Spec:
     y_axis = alt.Axis(format="~%", tickCount=5)
     shown = alt.param(name="shown", value=list(series))
     seen = "indexof(shown, datum.series) >= 0"
+    # A logarithmic axis has no place for 0.
+    left = "datum.fpr > 0" if logarithmic else "true"
 
     def drawn(column: str) -> str:
         return f"max(datum.{column}, {floor})"
@@ -59,7 +61,7 @@ def _roc(series: Sequence[str], finest: float | None) -> Spec:
     bands = (
         alt.Chart(alt.NamedData("bands"))
         .transform_flatten(["fpr", "low", "high"])
-        .transform_filter(f"datum.fpr >= {finest or 0}")
+        .transform_filter(left)
         .transform_calculate(bottom=drawn("low"), top=drawn("high"))
         .mark_area(interpolate="step-after", clip=True)
         .encode(x=x, y=alt.Y("bottom:Q", scale=y_scale), y2="top:Q", color=_colour(series),
@@ -67,7 +69,7 @@ def _roc(series: Sequence[str], finest: float | None) -> Spec:
     )  # fmt: skip
     curves = alt.Chart(alt.NamedData("curves")).transform_flatten(["fpr", "tpr"])
     if logarithmic:
-        curves = curves.transform_filter(f"datum.fpr >= {finest}")
+        curves = curves.transform_filter(left)
     lines = (
         curves.transform_calculate(drawn=drawn("tpr"), rule=f"indexof({list(BASELINES)!r}, datum.series) >= 0")
         .mark_line(interpolate="step-after", clip=True)

@@ -13,7 +13,7 @@ import polars as pl
 
 from recmia.attacks import BASELINES
 from recmia.audit import AuditResult
-from recmia.evaluation import Metric
+from recmia.evaluation import Metric, PromiseCheck
 from recmia.summary import REGIME_WORDS, SHARED_PATH, Grade, grade, most_exposing, section, transfer
 from recmia.sweep import SweepResult
 
@@ -159,7 +159,7 @@ def _finding(name: str, rows: Sequence[Metric]) -> Finding:
     return Finding(name, regime, judged, best, REGIME_WORDS.get(regime, ""), label, " ".join(sentences), fallback)
 
 
-def headline(found: Sequence[Finding]) -> tuple[Grade, str, str]:
+def headline(found: Sequence[Finding], promises: Sequence[PromiseCheck] = ()) -> tuple[Grade, str, str]:
     """A grade and a sentence for the whole run, after the section in which most shows, and what qualifies it."""
     worst = max((finding.grade for finding in found), key=_ORDER.index)
     alike = max((finding.grade for finding in found if finding.regime in SHARED_PATH), key=_ORDER.index, default=worst)
@@ -168,20 +168,25 @@ def headline(found: Sequence[Finding]) -> tuple[Grade, str, str]:
         more = "This shows in whom the system serves differently. Where everyone is served by the same path, " + (
             "this audit is too small to say." if alike == "unclear" else "these attacks see next to nothing."
         )
+    if any(promise.broken for promise in promises):
+        # Whatever the attacks see, it is more than was promised.
+        worst = max((worst, "marked"), key=_ORDER.index)
+        more = f"A promise of differential privacy is broken: what is stated is not what is done. {more}".strip()
     return worst, _HEADLINES[worst], more
 
 
 def tested(result: AuditResult) -> list[str]:
     """What was tested."""
     config, data = result.config, result.provenance["data"]
+    defended = f", defended by `{config.defence}`," if config.defence else ""
     size = ", ".join(f"{data[key]:,} {words}" for key, words in (("rows_kept", "interactions"), ("users", "users"),
                                                                  ("items", "items")) if key in data)  # fmt: skip
     first = result.metrics[0]
     regimes = list(dict.fromkeys(row.regime for row in result.metrics))
     return [
-        f"The recommender `{config.target}` on {data['source']}{f' ({size})' if size else ''}, serving lists of "
-        f"{config.k}. Which users were in its training data was drawn by lot; {first.n_members:,} who were and "
-        f"{first.n_nonmembers:,} who were not were then attacked.",
+        f"The recommender `{config.target}`{defended} on {data['source']}{f' ({size})' if size else ''}, serving "
+        f"lists of {config.k}. Which users were in its training data was drawn by lot; {first.n_members:,} who were "
+        f"and {first.n_nonmembers:,} who were not were then attacked.",
         "; ".join(f"In `{regime}`, {_REGIMES[regime]}" for regime in regimes if regime in _REGIMES).replace(
             "; In", "; in"
         )
