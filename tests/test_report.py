@@ -23,12 +23,13 @@ import recmia
 from recmia import AuditResult, Interactions, summary
 from recmia.cli import app
 from recmia.config import AuditConfig
+from recmia.defend import DefendResult, defend
 from recmia.errors import ConfigError, MissingExtraError, ProtocolError
-from recmia.evaluation import Metric
+from recmia.evaluation import Metric, PromiseCheck
 from recmia.report import words
 from recmia.report.chapters import _bins, _grid
 from recmia.report.html import page
-from recmia.store import read_result, read_run, read_sweep, write_page, write_run, write_sweep
+from recmia.store import read_result, read_run, read_sweep, write_defend, write_page, write_run, write_sweep
 from recmia.sweep import sweep
 
 QUICK: dict[str, Any] = {"l": 4, "k": 5, "seeds": 1, "shadows": 8, "lfm": {"epochs": 2}, "mlp": {"epochs": 3}}
@@ -69,6 +70,12 @@ def sweeps(small: Interactions, tmp_path_factory: pytest.TempPathFactory) -> dic
         settings = AuditConfig.parse({**QUICK, "regimes": ["fold-in"], "attacks": ["mlp"]})
         write_sweep(sweep(settings, axes, dataset=small), folders[name])
     return folders
+
+
+@pytest.fixture(scope="module")
+def defended(small: Interactions) -> DefendResult:
+    config = AuditConfig.parse({**QUICK, "k": 10, "regimes": ["fold-in"], "attacks": ["list-lr"], "held_out": 0.2})
+    return defend(config, ["shorter-lists=2", "gumbel=300"], dataset=small)
 
 
 @pytest.fixture(scope="module")
@@ -212,6 +219,54 @@ def test_sweeps(sweeps: dict[str, Path], name: str, said: str, charts: int) -> N
     assert said in reader.words
     assert "AUC in every setting" in reader.words
     assert len([1 for _, attributes in reader.tags if attributes.get("class") == "chart"]) == charts
+
+
+def test_defences(defended: DefendResult, tmp_path: Path) -> None:
+    write_defend(defended, tmp_path / "run")
+    read = read_result(tmp_path / "run")
+    assert isinstance(read, DefendResult)
+    assert read.level == defended.level
+    assert_frame_equal(read.table, defended.table, check_exact=True)
+    assert_frame_equal(read.sweep.table, defended.sweep.table, check_exact=True)
+    assert read.advice == defended.advice
+    shown = Reader(page({tmp_path / "run": read}))
+    for words_ in ("popularity-only", "shorter-lists=2", "gumbel=300 promises epsilon 300", "NDCG@10", defended.advice):
+        assert words_ in shown.words
+    assert "Broken promise" not in shown.words
+    assert "not resolvable" in shown.words
+    assert "Members found" not in shown.words, "with so few users there is nothing to draw"
+
+
+@pytest.mark.parametrize(
+    ("high", "broken", "chip", "said"),
+    [
+        ({}, [], "No defence holds", "Popular lists for all would: they remember nobody."),
+        ({"none": 0.55}, [], "No defence needed", ""),
+        ({"shorter-lists=2": 0.55}, [], "A defence holds", "They are: `shorter-lists=2`."),
+        ({"shorter-lists=2": 0.55}, ["shorter-lists=2"], "Broken promise", "do not rely on it"),
+    ],
+)
+def test_the_headline_of_defences(
+    defended: DefendResult, high: dict[str, float], broken: list[str], chip: str, said: str
+) -> None:
+    high = {"popularity-only": 0.5} | high
+    table = defended.table.with_columns(
+        pl.col("defence").replace_strict(high, default=0.9).alias("auc_high"),
+        pl.col("defence").is_in(broken).alias("broken"),
+    )
+    _, label, _, more = words.defend_headline(replace(defended, table=table))
+    assert label == chip
+    assert said in more
+    assert ("broken promise" in words.defend_advice(replace(defended, table=table), "x")[0]) == bool(broken)
+
+
+def test_a_broken_promise_comes_first() -> None:
+    found = words.findings(rows("fold-in", list_lr=(0.51, 0.47)))
+    kept = PromiseCheck("dp-training=4", "grey-box", "fold-in", 4.0, 1e-5, 0.5, "list-lr")
+    assert words.headline(found, [kept])[0] == "none"
+    grade, _, more = words.headline(found, [replace(kept, bound=5.0)])
+    assert grade == "marked"
+    assert more.startswith("A promise of differential privacy is broken")
 
 
 def test_several_runs_share_a_page(run: Path, sweeps: dict[str, Path]) -> None:
@@ -381,7 +436,7 @@ def test_scores_that_do_not_fit_the_settings(run: Path, tmp_path: Path) -> None:
 def test_no_run_folder(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such run folder"):
         read_result(tmp_path / "missing")
-    with pytest.raises(ConfigError, match=r"looked for run.json or sweep.json.*there is nothing"):
+    with pytest.raises(ConfigError, match=r"looked for run.json or sweep.json or defend.json.*there is nothing"):
         read_result(tmp_path)
     for name in "abcdefg":
         (tmp_path / name).touch()
@@ -513,7 +568,9 @@ def test_the_log_switch_works_by_keyboard(opened: Opened) -> None:
     assert page.get_by_label("Logarithmic").is_checked()
     assert "40%" not in ticks()
     assert "10%" in ticks()
-    assert page.locator(f"{ROC} .mark-line path").nth(1).get_attribute("d") != linear
+    drawn = page.locator(f"{ROC} .mark-line path").nth(1).get_attribute("d")
+    assert drawn != linear
+    assert float(drawn[1:].partition(",")[0]) < 1, "from the finest rate that there is"
     page.get_by_label("Linear").click()
     page.wait_for_selector(f"{ROC}[data-drawn='linear/']")
     assert "40%" in ticks()
@@ -641,10 +698,19 @@ def test_print(browser: Any, file: Path) -> None:
     assert opened.said == []
 
 
-def test_sweeps_in_the_browser(browser: Any, sweeps: dict[str, Path], tmp_path: Path) -> None:
-    write_page(page({folder: read_result(folder) for folder in sweeps.values()}), tmp_path / "sweeps.html")
+def test_sweeps_and_defences_in_the_browser(
+    browser: Any, sweeps: dict[str, Path], defended: DefendResult, tmp_path: Path
+) -> None:
+    runs: dict[Path, Any] = {folder: read_result(folder) for folder in sweeps.values()}
+    ends = {f"tpr{end}": f"auc{end}" for end in ("", "_low", "_high")}
+    defended = replace(defended, table=defended.table.with_columns(**{to: pl.col(of) for to, of in ends.items()}))
+    write_page(page({**runs, Path("defended"): defended}), tmp_path / "sweeps.html")
     opened = Opened(browser, tmp_path / "sweeps.html")
-    assert opened.page.locator(".chart").count() == 3
+    assert opened.page.locator(".chart").count() == 4
+    frontier = "#run-5-what-defences-bring-and-what-they-cost-0"
+    assert opened.page.locator(f"{frontier} .mark-symbol path").count() == len(defended.table)
+    opened.page.get_by_label("Members found", exact=True).check()
+    opened.page.wait_for_selector(f"{frontier}[data-drawn='tpr/']")
     texts = opened.page.locator("#run-3-what-leaks-by-setting-0 .mark-text.role-mark text").all_text_contents()
     assert sorted(texts)[-2:] == ["failed", "failed"]
     assert len(texts) == 4

@@ -478,7 +478,9 @@ def data(
 
 @app.command(name="report")
 def _report(
-    runs: Annotated[list[Path], typer.Argument(help="Folders that audit, sweep or matrix wrote.", show_default=False)],
+    runs: Annotated[
+        list[Path], typer.Argument(help="Folders that audit, sweep, matrix or defend wrote.", show_default=False)
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="New HTML file to write.")] = Path("report.html"),
     redact: Annotated[
         str, typer.Option(help="User ids: none (shown), hash (a pseudonym of this report alone), omit.")

@@ -268,7 +268,7 @@ def write_defend(result: DefendResult, folder: Path) -> None:
         _save(figure, scratch / "frontier")
 
 
-def read_result(folder: Path) -> AuditResult | SweepResult:
+def read_result(folder: Path) -> AuditResult | SweepResult | DefendResult:
     """Read a run folder of any kind, told by the file that only its kind has.
 
     Raises
@@ -288,8 +288,8 @@ def read_result(folder: Path) -> AuditResult | SweepResult:
     there = sorted(path.name for path in folder.iterdir())
     found = ", ".join(there[:_NAMED]) + (f" and {len(there) - _NAMED} more" if len(there) > _NAMED else "")
     raise ConfigError(
-        f"{folder} is no run folder: looked for {' or '.join(_READERS)}, which recmia audit, sweep and matrix write; "
-        f"there is {found or 'nothing'}"
+        f"{folder} is no run folder: looked for {' or '.join(_READERS)}, which recmia audit, sweep, matrix and defend "
+        f"write; there is {found or 'nothing'}"
     )
 
 
@@ -336,8 +336,38 @@ def read_sweep(folder: Path) -> SweepResult:
     )
 
 
+def read_defend(folder: Path) -> DefendResult:
+    """Read what `write_defend` wrote.
+
+    Raises
+    ------
+    ConfigError
+        As `read_run`.
+    """
+    about = _read_object(folder / "defend.json", "level", "promises", "errors", "provenance")
+    table = _table(folder / "table.parquet", ("defence", "regime", "auc", "auc_high", "ndcg@10", "broken"))
+    metrics = _table(folder / "metrics.parquet", ("defence", *(field.name for field in fields(Metric))))
+    return DefendResult(
+        level=about["level"],
+        table=table,
+        sweep=SweepResult(
+            config=AuditConfig.parse(read_config(folder / "config.toml")),
+            axes={"defence": metrics["defence"].unique(maintain_order=True).to_list()},
+            table=metrics,
+            errors=about["errors"],
+            provenance=about["provenance"],
+            utility=_table(folder / "utility.parquet", ("defence", "regime", "users", "metric", "value")),
+            promises=pl.DataFrame(about["promises"]),
+        ),
+    )
+
+
 # What each kind of run folder is known by.
-_READERS: dict[str, Callable[[Path], AuditResult | SweepResult]] = {"run.json": read_run, "sweep.json": read_sweep}
+_READERS: dict[str, Callable[[Path], AuditResult | SweepResult | DefendResult]] = {
+    "run.json": read_run,
+    "sweep.json": read_sweep,
+    "defend.json": read_defend,
+}
 _SCORES = ("seed", "knowledge", "side", "run", "regime", "attack", "user_id", "member", "score")
 _USERS = ("seed", "user_id", "history_length", "rarity")
 # Files that an error message names.

@@ -1,27 +1,25 @@
-"""What a page says about each kind of run: words, figures, tables."""
+"""The chapter of each kind of run, and that of an audit."""
 
 from __future__ import annotations
 
-import json
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import tomli_w
 
 from recmia import summary
 from recmia.attacks import BASELINES
 from recmia.audit import AuditResult
+from recmia.defend import DefendResult
 from recmia.evaluation import Metric
 from recmia.report import charts, words
-from recmia.report.charts import Spec
+from recmia.report.blocks import Chapter, Control, Figure, Part, Row, Table, digits, provenance_part, row_kind
 from recmia.report.figures import roc_band
+from recmia.report.grids import defend_chapter, sweep_chapter
 from recmia.sweep import SweepResult
 
 Float64 = npt.NDArray[np.float64]
@@ -33,122 +31,18 @@ _BINS, _MOST_USERS, _NAMED, _GROUPS = 48, 1500, 10, 10
 _COLUMNS = ("auc", "tpr@fpr=0.1", "tpr@fpr=0.01", "tpr@fpr=0.001", "balanced_accuracy", "epsilon")
 
 
-@dataclass(frozen=True)
-class Row:
-    """A row of a table; `kind` is "group" for a heading within it, and "dim" for a rule that needs no model."""
-
-    cells: Sequence[str]
-    kind: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table, folded away unless it is `open`; with `prose` it holds texts, not figures."""
-
-    caption: str
-    columns: Sequence[str]
-    rows: Sequence[Row]
-    notes: Sequence[str] = ()
-    open: bool = False
-    prose: bool = False
-
-
-@dataclass(frozen=True)
-class Control:
-    """Buttons that choose what the figures of a part show.
-
-    Parameters
-    ----------
-    kind : str
-        "view" chooses the specification, "pick" the data, "shown" the series.
-    legend : str
-    options : sequence of (value, label, colour, dashes)
-        Colour and dashes are of the swatch, if any.
-    """
-
-    kind: str
-    legend: str
-    options: Sequence[tuple[str, str, str, str]]
-    chosen: str = ""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A chart: its specifications by view, and their data by pick.
-
-    Parameters
-    ----------
-    title : str
-    alt : str
-        What it shows, in words.
-    specs : mapping of str to specification
-        By the value of the control "view"; one with the key "" for all.
-    data : mapping of str to data sets by name
-        By the value of the control "pick"; one with the key "" for all.
-    """
-
-    title: str
-    alt: str
-    specs: Mapping[str, Spec]
-    data: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]
-
-
-@dataclass(frozen=True)
-class Part:
-    """A section of a chapter: words, figures, and tables that hold the same."""
-
-    title: str
-    words: Sequence[str] = ()
-    controls: Sequence[Control] = ()
-    figures: Sequence[Figure] = ()
-    tables: Sequence[Table] = ()
-    texts: Sequence[tuple[str, str]] = ()
-
-    @property
-    def key(self) -> str:
-        """The title as part of an address."""
-        return re.sub(r"[^a-z]+", "-", self.title.lower()).strip("-")
-
-
-@dataclass(frozen=True)
-class Chapter:
-    """All about one run.
-
-    Parameters
-    ----------
-    title, folder : str
-    grade : str
-        Of `recmia.summary.grade`.
-    headline, more : str
-        The verdict in a sentence, and what qualifies it.
-    findings : sequence of `recmia.report.words.Finding`
-    answers : sequence of (question, paragraphs)
-    advice : sequence of str
-        What to do.
-    parts : sequence of Part
-    """
-
-    title: str
-    folder: str
-    grade: summary.Grade
-    headline: str
-    findings: Sequence[words.Finding]
-    answers: Sequence[tuple[str, Sequence[str]]]
-    advice: Sequence[str]
-    parts: Sequence[Part]
-    more: str = ""
-
-
-def chapter(folder: Path, result: AuditResult | SweepResult, names: Names, points: int) -> Chapter:
-    """A chapter for each kind of run: this is the place for another."""
+def chapter(folder: Path, result: AuditResult | SweepResult | DefendResult, names: Names, points: int) -> Chapter:
+    """The chapter of a run: this is the place for another kind."""
+    if isinstance(result, DefendResult):
+        return defend_chapter(folder, result)
     if isinstance(result, SweepResult):
-        return _sweep(folder, result)
+        return sweep_chapter(folder, result)
     return _audit(folder, result, names, points)
 
 
 def _audit(folder: Path, result: AuditResult, names: Names, points: int) -> Chapter:
     found = words.findings(result.metrics)
-    grade, headline, more = words.headline(found)
+    grade, headline, more = words.headline(found, result.promises)
     exposures = result.exposures
     if not exposures.is_empty():
         exposures = exposures.with_columns(names(exposures["user_id"]).alias("user_id"))
@@ -164,6 +58,7 @@ def _audit(folder: Path, result: AuditResult, names: Names, points: int) -> Chap
             ("What was tested", words.tested(result)),
             ("What the attacker knows", [words.attackers(config.knowledge)]),
             ("How sure this is", words.certainty(result, found)),
+            *([("What is promised", [str(promise) for promise in result.promises])] if result.promises else []),
             ("Who is exposed most", words.exposed(result, exposures)),
         ],
         advice=words.advice(result, found, f"{folder}/config.toml"),
@@ -173,7 +68,7 @@ def _audit(folder: Path, result: AuditResult, names: Names, points: int) -> Chap
             _distributions(result),
             _exposures(result, exposures),
             _baselines(result),
-            _provenance(result),
+            provenance_part(result.config, result.provenance),
         ],
     )
 
@@ -200,7 +95,7 @@ def _regimes(result: AuditResult, exposures: pl.DataFrame) -> Part:
             "are rules that need no model.",
         ],
         tables=[Table(caption, ["Served and attacked", *map(_heading, present)], rows, sorted(notes), open=True)],
-        texts=[("The same in the words of the command line", summary.verdict(metrics, exposures))],
+        texts=[("The same in the words of the command line", summary.verdict(metrics, exposures, result.promises))],
     )
 
 
@@ -219,7 +114,8 @@ def _rocs(result: AuditResult, points: int) -> Part:
         bands = {attack: roc_band(of, grid) for attack, of in curves.items()}
         # Where no curve moves, nothing is lost.
         moves = np.any([np.diff(band, prepend=-1.0) != 0 for three in bands.values() for band in three], axis=0)
-        moves[-1] = True
+        # The first is where the logarithmic axis starts.
+        moves[[1, -1]] = True
         fpr = _round(grid[moves])
         shown = {attack: [_round(band[moves]) for band in of] for attack, of in bands.items()}
         data = {
@@ -246,7 +142,9 @@ def _rocs(result: AuditResult, points: int) -> Part:
         for attack in series:
             found = [np.mean([float(one.tpr_at(rate)) for one in curves[attack]]) for rate in resolvable]
             rows.append(
-                Row([attack, f"{values[level, regime, attack]:.3f}", *(f"{tpr:.1%}" for tpr in found)], _kind(attack))
+                Row(
+                    [attack, f"{values[level, regime, attack]:.3f}", *(f"{tpr:.1%}" for tpr in found)], row_kind(attack)
+                )
             )
     legend = [(attack, attack, chosen[attack][0], " ".join(map(str, chosen[attack][1]))) for attack in series]
     several = max(len(curves) for curves in result.rocs.values())
@@ -288,7 +186,7 @@ def _distributions(result: AuditResult) -> Part:
                 " / ".join(f"{value:.3g}" for value in np.quantile(score[kind], (0.25, 0.5, 0.75)))
                 for kind in (member, ~member)
             ]
-            rows.append(Row([attack, *quartiles], _kind(attack)))
+            rows.append(Row([attack, *quartiles], row_kind(attack)))
         figures.append(
             Figure(
                 title=f"{name}: {summary.REGIME_WORDS.get(regime, '')}",
@@ -400,7 +298,7 @@ def _baselines(result: AuditResult) -> Part:
             )
         )
     known = {**words.ATTACKS} | {name: f"takes for a member whoever {rule}" for name, rule in words.RULES.items()}
-    does = [Row([name, known.get(name, "")], _kind(name)) for name in series]
+    does = [Row([name, known.get(name, "")], row_kind(name)) for name in series]
     return Part(
         "Beside rules that need no model",
         words=[
@@ -411,127 +309,6 @@ def _baselines(result: AuditResult) -> Part:
         figures=figures,
         tables=[Table("What each attack and rule does", ["Name", "What it does"], does, open=True, prose=True)],
     )
-
-
-def _provenance(result: AuditResult | SweepResult) -> Part:
-    about = result.provenance
-    rows = []
-    for key in sorted(about, key=lambda key: isinstance(about[key], (Mapping, list))):
-        if isinstance(about[key], Mapping):
-            rows.append(Row([key.replace("_", " ").capitalize()], "group"))
-            rows += [row for name, value in about[key].items() for row in _facts(name, value)]
-        else:
-            rows += _facts(key, about[key])
-    return Part(
-        "Where this comes from",
-        words=["All that is needed to repeat the run to the last bit: the settings, the versions, and the fingerprint "
-               "of the data."],
-        tables=[Table("Data, versions, time and memory", ["What", "Value"], rows, open=True, prose=True)],
-        texts=[("Settings (config.toml)", tomli_w.dumps(result.config.model_dump(mode="json")))],
-    )  # fmt: skip
-
-
-def _sweep(folder: Path, result: SweepResult) -> Chapter:
-    found = words.sweep_findings(result)
-    grade, headline = words.sweep_headline(found)
-    config, data = result.config, result.provenance["data"]
-    cells = math.prod(len(values) for values in result.axes.values())
-    grid = "; ".join(f"`{key}` = {', '.join(map(str, values))}" for key, values in result.axes.items())
-    first = result.table.row(0, named=True)
-    failed = f" {len(result.errors)} of them failed." if result.errors else ""
-    levels = result.table["knowledge"].unique(maintain_order=True).to_list()
-    target = "" if "target" in result.axes else f" `{config.target}`"
-    return Chapter(
-        title=f"{' × '.join(result.axes)} on {Path(config.dataset).name or config.dataset}",
-        folder=str(folder),
-        grade=grade,
-        headline=headline,
-        findings=found,
-        answers=[
-            (
-                "What was tested",
-                [f"The recommender{target} on {data['source']}, in {cells} settings: {grid}.{failed}"],
-            ),
-            ("What the attacker knows", [words.attackers(levels)]),
-            (
-                "How sure this is",
-                [
-                    f"Every figure has a 95% interval, over {first['seeds']} independent repetitions, with "
-                    f"{first['n_members']:,} members and {first['n_nonmembers']:,} non-members each. The strongest of "
-                    "many settings is a little stronger by chance alone; repeat it with another `--seed` before "
-                    "relying on it.",
-                    "An audit shows what these attacks see. That they see little is no proof that a better one would.",
-                ],
-            ),
-            ("Who is exposed most", ["Not known: a sweep keeps no scores of single people; an audit does."]),
-        ],
-        advice=words.sweep_advice(result),
-        parts=[_grid_part(result), _provenance(result)],
-    )  # fmt: skip
-
-
-def _grid_part(result: SweepResult) -> Part:
-    table = result.table.filter(metric="auc")
-    levels = table["knowledge"].n_unique()
-    series = table["attack"].unique(maintain_order=True).to_list()
-    keys = list(result.axes)
-    attacks = [name for name in series if name not in BASELINES] or ["shared-list"]
-    figures, rows = [], []
-    for (regime, level), part in table.partition_by("regime", "knowledge", as_dict=True, maintain_order=True).items():
-        name = summary.section(str(level), str(regime), levels)
-        title = f"{name}: {summary.REGIME_WORDS.get(str(regime), '')}"
-        words_ = f"The AUC in {name} over {' and '.join(keys)}. The table below holds the figures."
-        lines = part.select(*dict.fromkeys([*keys, "attack", "value", "low", "high"])).to_dicts()
-        if len(keys) == 1:
-            spec = charts.sweep_lines(keys[0], result.axes[keys[0]], series)
-            values = [_point(row, series=row["attack"], x=row[keys[0]]) for row in lines]
-            figures.append(Figure(title, words_, {"": spec}, {"": {"values": values}}))
-        elif len(keys) == 2:
-            data = {}
-            for attack in attacks:
-                cells = {(row[keys[0]], row[keys[1]]): row for row in lines if row["attack"] == attack}
-                data[attack] = {
-                    "values": [
-                        _point(cells.get((down, across), _FAILED), down=str(down), across=str(across))
-                        for down in result.axes[keys[0]]
-                        for across in result.axes[keys[1]]
-                    ]
-                }
-            figures.append(Figure(title, words_, {"": charts.heat_map(keys[0], keys[1], result.axes)}, data))
-        rows.append(Row([name], "group"))
-        rows += [
-            Row(
-                [*(str(row[key]) for key in keys if key != "attack"), row["attack"], _figure_of(row)],
-                _kind(row["attack"]),
-            )
-            for row in lines
-        ]
-    columns = [*(key for key in keys if key != "attack"), "Attack", "AUC"]
-    tables = [Table("AUC in every setting", columns, rows, open=len(keys) > 2)]
-    if result.errors:
-        failed = [Row([*(str(one[key]) for key in keys), one["error"]]) for one in result.errors]
-        tables.insert(0, Table("Settings that failed", [*keys, "Why"], failed, open=True))
-    chosen = charts.styles(series)
-    controls = []
-    if len(keys) == 1:
-        options = [(name, name, chosen[name][0], " ".join(map(str, chosen[name][1]))) for name in series]
-        controls = [Control("shown", "Attacks; grey lines need no model", options)]
-    elif len(keys) == 2 and len(attacks) > 1:
-        controls = [Control("pick", "Attack", [(name, name, "", "") for name in attacks], attacks[-1])]
-    text = {
-        1: "Each line is one attack over the swept setting; bands are 95% intervals. The dotted line is a coin.",
-        2: "Each tile is one pair of settings, and the AUC in it; the stronger the colour, the more shows.",
-    }
-    return Part(
-        "What leaks, by setting",
-        words=[text.get(len(keys), "With three settings or more, the table says more than a figure.")],
-        controls=controls,
-        figures=figures,
-        tables=tables,
-    )
-
-
-_FAILED = {"value": None, "low": None, "high": None}
 
 
 def _grid(n_nonmembers: int, points: int) -> Float64:
@@ -555,7 +332,7 @@ def _bins(member: npt.NDArray[np.bool_], score: Float64) -> list[dict[str, float
     # The last closes the outline.
     rows = zip(edges, [*edges[1:], edges[-1]], [*shares[0], 0.0], [*shares[1], 0.0], strict=True)
     return [
-        {"start": _digits(start), "end": _digits(end), "members": _digits(of), "non-members": _digits(other)}
+        {"start": digits(start), "end": digits(end), "members": digits(of), "non-members": digits(other)}
         for start, end, of, other in rows
     ]
 
@@ -568,9 +345,9 @@ def _equal_groups(users: pl.DataFrame, column: str) -> list[dict[str, float]]:
         values, auc = ordered[column].to_numpy()[part], ordered["auc"].to_numpy()[part]
         half = 1.96 * float(auc.std(ddof=1)) / math.sqrt(len(auc)) if len(auc) > 1 else 0.0
         mean = float(auc.mean())
-        groups.append({"x": _digits(float(np.median(values))), "mean": _digits(mean),
-                       "low": _digits(max(0.0, mean - half)), "high": _digits(min(1.0, mean + half)),
-                       "from": _digits(float(values[0])), "to": _digits(float(values[-1])),
+        groups.append({"x": digits(float(np.median(values))), "mean": digits(mean),
+                       "low": digits(max(0.0, mean - half)), "high": digits(min(1.0, mean + half)),
+                       "from": digits(float(values[0])), "to": digits(float(values[-1])),
                        "users": len(auc)})  # fmt: skip
     return groups
 
@@ -590,30 +367,6 @@ def _values(result: AuditResult) -> dict[tuple[str, str, str], float]:
     return {(row.knowledge, row.regime, row.attack): row.value or 0.0 for row in result.metrics if row.metric == "auc"}
 
 
-def _facts(key: str, value: Any) -> list[Row]:
-    """Provenance as rows, nested keys joined."""
-    if isinstance(value, Mapping) and value:
-        return [row for name, inner in value.items() for row in _facts(f"{key}: {name}", inner)]
-    if isinstance(value, (list, tuple)) and value and isinstance(value[0], Mapping):
-        return [Row([f"{key} {number}", _short_json(one)]) for number, one in enumerate(value, 1)]
-    if key.endswith("_bytes"):
-        return [Row([key.removesuffix("_bytes").replace("_", " "), f"{value / 2**20:,.0f} MiB"])]
-    shown: Any = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
-    if isinstance(value, float):
-        shown = f"{value:.4g}"
-    elif isinstance(value, int) and not isinstance(value, bool):
-        shown = f"{value:,}" if value >= 1000 else str(value)
-    return [Row([key.replace("_", " "), str(shown) if shown not in ("", {}) else "none"])]
-
-
-def _short_json(value: Any) -> str:
-    return json.dumps(json.loads(json.dumps(value), parse_float=lambda digits: float(f"{float(digits):.4g}")))
-
-
-def _kind(attack: str) -> str:
-    return "dim" if attack in BASELINES else ""
-
-
 def _heading(metric: str) -> str:
     name, at, rate = metric.partition("@fpr=")
     return f"TPR at FPR {float(rate):g}" if at else {"auc": "AUC"}.get(name, name.replace("_", " ").capitalize())
@@ -631,21 +384,9 @@ def _figure(row: Metric, digits: int = 3) -> str:
     return f"{row.value:.{digits}f} [{row.low:.{digits}f}–{row.high:.{digits}f}]"
 
 
-def _figure_of(row: Mapping[str, Any]) -> str:
-    return "–" if row["value"] is None else f"{row['value']:.3f} [{row['low']:.3f}–{row['high']:.3f}]"
-
-
 def _interval(series: str, row: Metric) -> dict[str, Any]:
-    return {"series": series, "value": _digits(row.value), "low": _digits(row.low), "high": _digits(row.high)}
-
-
-def _point(row: Mapping[str, Any], **where: Any) -> dict[str, Any]:
-    return {**where, **{key: _digits(row[key]) for key in ("value", "low", "high")}}
-
-
-def _digits(value: float | None) -> Any:
-    return None if value is None else float(f"{value:.5g}")
+    return {"series": series, "value": digits(row.value), "low": digits(row.low), "high": digits(row.high)}
 
 
 def _round(values: Float64) -> list[float]:
-    return [_digits(value) for value in values.tolist()]
+    return [digits(value) for value in values.tolist()]

@@ -12,6 +12,7 @@ from typing import Any
 import altair as alt
 
 from recmia.attacks import BASELINES
+from recmia.defend import NONE, POPULARITY
 
 Spec = dict[str, Any]
 
@@ -52,6 +53,8 @@ def _roc(series: Sequence[str], finest: float | None) -> Spec:
     y_axis = alt.Axis(format="~%", tickCount=5)
     shown = alt.param(name="shown", value=list(series))
     seen = "indexof(shown, datum.series) >= 0"
+    # A logarithmic axis has no place for 0.
+    left = "datum.fpr > 0" if logarithmic else "true"
 
     def drawn(column: str) -> str:
         return f"max(datum.{column}, {floor})"
@@ -59,7 +62,7 @@ def _roc(series: Sequence[str], finest: float | None) -> Spec:
     bands = (
         alt.Chart(alt.NamedData("bands"))
         .transform_flatten(["fpr", "low", "high"])
-        .transform_filter(f"datum.fpr >= {finest or 0}")
+        .transform_filter(left)
         .transform_calculate(bottom=drawn("low"), top=drawn("high"))
         .mark_area(interpolate="step-after", clip=True)
         .encode(x=x, y=alt.Y("bottom:Q", scale=y_scale), y2="top:Q", color=_colour(series),
@@ -67,7 +70,7 @@ def _roc(series: Sequence[str], finest: float | None) -> Spec:
     )  # fmt: skip
     curves = alt.Chart(alt.NamedData("curves")).transform_flatten(["fpr", "tpr"])
     if logarithmic:
-        curves = curves.transform_filter(f"datum.fpr >= {finest}")
+        curves = curves.transform_filter(left)
     lines = (
         curves.transform_calculate(drawn=drawn("tpr"), rule=f"indexof({list(BASELINES)!r}, datum.series) >= 0")
         .mark_line(interpolate="step-after", clip=True)
@@ -201,6 +204,66 @@ def exposure(column: str, title: str, logarithmic: bool) -> Spec:
     line = groups.mark_line(color="var(--ink)", strokeWidth=2).encode(x="x:Q", y="mean:Q")
     coin = alt.Chart(alt.InlineData([{"auc": 0.5}])).mark_rule(strokeDash=[2, 3], color="var(--soft)").encode(y="auc:Q")
     return _spec(alt.layer(coin, users, band, line), 280)
+
+
+def defence_styles(families: Sequence[str]) -> dict[str, tuple[str, list[int]]]:
+    """A colour and dashes for each kind of defence; black and grey for what defences are compared with."""
+    compared = {NONE: ("var(--ink)", [1, 0]), POPULARITY: ("var(--rule)", [4, 2])}
+    return styles([name for name in families if name not in compared]) | compared
+
+
+def frontier(families: Sequence[str], measure: str, title: str, level: float) -> Spec:
+    """Privacy over utility; draws ``values`` (defence, series, and auc, tpr and worth with their intervals)."""
+    chosen = defence_styles(families)
+    shapes = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
+    drawn = {name: (*chosen[name], shapes[number % len(shapes)]) for number, name in enumerate(families)}
+    colours, dashes, marks = (
+        alt.Scale(domain=list(families), range=[drawn[name][part] for name in families]) for part in range(3)
+    )
+    shown = alt.param(name="shown", value=list(families))
+    seen = "indexof(shown, datum.series) >= 0"
+    lowest = 0.4 if measure == "auc" else 0.0
+
+    def y(column: str) -> alt.Y:
+        return alt.Y(f"{column}:Q", title=title, scale=alt.Scale(domain=[lowest, 1], clamp=True))
+
+    def x(column: str) -> alt.X:
+        return alt.X(f"{column}:Q", title="Worth of the lists (NDCG@10)", scale=alt.Scale(zero=False))
+
+    def visible(opacity: float) -> Any:
+        return alt.condition(seen, alt.value(opacity), alt.value(0))
+
+    base = (
+        alt.Chart(alt.NamedData("values"))
+        .transform_filter(f"isValid(datum.{measure})")
+        .encode(color=alt.Color("series:N", legend=None, scale=colours))
+    )
+    threshold = alt.Chart(alt.InlineData([{measure: level}])).mark_rule(strokeDash=[2, 3], color="var(--soft)")
+    layers = [
+        threshold.encode(y=y(measure)),
+        base.mark_rule().encode(x=x("worth"), y=y(f"{measure}_low"), y2=f"{measure}_high:Q", opacity=visible(0.35)),
+        base.mark_rule().encode(x=x("worth_low"), x2="worth_high:Q", y=y(measure), opacity=visible(0.35)),
+        base.mark_line(strokeWidth=1.2).encode(
+            x=x("worth"),
+            y=y(measure),
+            strokeDash=alt.StrokeDash("series:N", legend=None, scale=dashes),
+            opacity=visible(0.8),
+            order="worth:Q",
+        ),
+        base.mark_point(filled=True, size=80).encode(
+            x=x("worth"),
+            y=y(measure),
+            shape=alt.Shape("series:N", legend=None, scale=marks),
+            opacity=visible(1),
+            tooltip=[
+                alt.Tooltip("defence:N", title="defence"),
+                alt.Tooltip("auc:Q", title="AUC", format=".3f"),
+                alt.Tooltip("tpr:Q", title="TPR at FPR 1%", format=".2f"),
+                alt.Tooltip("worth:Q", title="NDCG@10", format=".3f"),
+            ],
+        ),
+    ]
+    return _spec(alt.layer(*layers).add_params(shown), _HEIGHT)
 
 
 def sweep_lines(key: str, values: Sequence[Any], series: Sequence[str]) -> Spec:

@@ -175,7 +175,7 @@ def frontier_figure(table: pl.DataFrame, level: float, title: str) -> Figure:
     matplotlib.figure.Figure
     """
     regimes = table["regime"].unique(maintain_order=True).to_list()
-    families = list(dict.fromkeys(_family(name) for name in table["defence"]))
+    families = list(dict.fromkeys(defence_family(name) for name in table["defence"]))
     colours = dict(zip([one for one in families if one not in _MARKED], cycle(_MANY_COLOURS), strict=False))
     markers = dict(zip(families, cycle("osD^vPX<>"), strict=False))
     figure = Figure(figsize=(5.2 * len(regimes) + 2.4, 9), layout="constrained")
@@ -185,7 +185,7 @@ def frontier_figure(table: pl.DataFrame, level: float, title: str) -> Figure:
         for axes, regime in zip(grid[row], regimes, strict=True):
             points = table.filter(pl.col("regime") == regime, pl.col(name).is_not_null())
             for family in families:
-                part = points.filter(pl.col("defence").map_elements(_family, pl.String) == family)
+                part = points.filter(pl.col("defence").map_elements(defence_family, pl.String) == family)
                 if len(part):
                     _frontier_points(axes, part, name, family, colours.get(family, "black"), markers[family])
             ends = (0.45, 1.03) if name == "auc" else (-0.03, 1.03)
@@ -214,7 +214,7 @@ _MANY_COLOURS = (
 _MARKED = ("none", "popularity-only")
 
 
-def _family(defence: str) -> str:
+def defence_family(defence: str) -> str:
     """The defences of a setting without their strengths."""
     return "+".join(part.partition("=")[0] for part in defence.split("+"))
 

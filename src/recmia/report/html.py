@@ -11,11 +11,12 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import polars as pl
 
 from recmia.audit import AuditResult
+from recmia.defend import DefendResult
 from recmia.errors import ConfigError, import_extra, nearest
 from recmia.report import words
 from recmia.sweep import SweepResult
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from recmia.report.chapters import Names
 
+Result: TypeAlias = AuditResult | SweepResult | DefendResult
 REDACTIONS = ("none", "hash", "omit")
 _EXTRA = "report"
 # Points of all ROC curves of a page, and of one.
@@ -33,12 +35,12 @@ _CURVE_POINTS, _MOST_POINTS = 40_000, 400
 _SHORT_CODE = 24
 
 
-def page(runs: Mapping[Path, AuditResult | SweepResult], *, redact: str = "none", today: str = "") -> str:
+def page(runs: Mapping[Path, Result], *, redact: str = "none", today: str = "") -> str:
     """Make the page.
 
     Parameters
     ----------
-    runs : mapping of Path to AuditResult or SweepResult
+    runs : mapping of Path to AuditResult, SweepResult or DefendResult
         What was read, by its folder.
     redact : str
         What becomes of user ids: ``"none"`` shows them; ``"hash"`` puts in their place a hash with a secret that is
@@ -88,7 +90,7 @@ def page(runs: Mapping[Path, AuditResult | SweepResult], *, redact: str = "none"
         grades=words.GRADES,
         redaction=_REDACTION_WORDS[redact],
         today=today or datetime.date.today().isoformat(),
-        version=next(iter(runs.values())).provenance.get("versions", {}).get("recmia", ""),
+        version=_provenance(next(iter(runs.values()))).get("versions", {}).get("recmia", ""),
         style=Markup(style),
         bundle=Markup(bundle),
         script=Markup(own),
@@ -129,7 +131,11 @@ def _names(redact: str) -> Names:
     return names
 
 
-def _curve_points(runs: Iterable[AuditResult | SweepResult]) -> int:
+def _provenance(result: Result) -> dict[str, Any]:
+    return (result.sweep if isinstance(result, DefendResult) else result).provenance
+
+
+def _curve_points(runs: Iterable[Result]) -> int:
     """How many points a curve may have, for the page to stay small."""
     curves = sum(len(result.rocs) for result in runs if isinstance(result, AuditResult))
     return min(_MOST_POINTS, max(40, _CURVE_POINTS // max(1, curves)))

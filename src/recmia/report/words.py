@@ -14,7 +14,8 @@ import polars as pl
 from recmia.attacks import BASELINES
 from recmia.audit import AuditResult
 from recmia.config import FilesConfig
-from recmia.evaluation import Metric
+from recmia.defend import NONE, POPULARITY, DefendResult
+from recmia.evaluation import Metric, PromiseCheck
 from recmia.game import AS_SERVED
 from recmia.summary import REGIME_WORDS, SHARED_PATH, Grade, grade, most_exposing, section, transfer
 from recmia.sweep import SweepResult
@@ -162,7 +163,7 @@ def _finding(name: str, rows: Sequence[Metric]) -> Finding:
     return Finding(name, regime, judged, best, REGIME_WORDS.get(regime, ""), label, " ".join(sentences), fallback)
 
 
-def headline(found: Sequence[Finding]) -> tuple[Grade, str, str]:
+def headline(found: Sequence[Finding], promises: Sequence[PromiseCheck] = ()) -> tuple[Grade, str, str]:
     """A grade and a sentence for the whole run, after the section in which most shows, and what qualifies it."""
     worst = max((finding.grade for finding in found), key=_ORDER.index)
     alike = max((finding.grade for finding in found if finding.regime in SHARED_PATH), key=_ORDER.index, default=worst)
@@ -171,20 +172,25 @@ def headline(found: Sequence[Finding]) -> tuple[Grade, str, str]:
         more = "This shows in whom the system serves differently. Where everyone is served by the same path, " + (
             "this audit is too small to say." if alike == "unclear" else "these attacks see next to nothing."
         )
+    if any(promise.broken for promise in promises):
+        # Whatever the attacks see, it is more than was promised.
+        worst = max((worst, "marked"), key=_ORDER.index)
+        more = f"A promise of differential privacy is broken: what is stated is not what is done. {more}".strip()
     return worst, _HEADLINES[worst], more
 
 
 def tested(result: AuditResult) -> list[str]:
     """What was tested."""
     config, data = result.config, result.provenance["data"]
+    defended = f", defended by `{config.defence}`," if config.defence else ""
     size = ", ".join(f"{data[key]:,} {words}" for key, words in (("rows_kept", "interactions"), ("users", "users"),
                                                                  ("items", "items")) if key in data)  # fmt: skip
     first = result.metrics[0]
     regimes = list(dict.fromkeys(row.regime for row in result.metrics))
     lot = "is told by a file" if AS_SERVED in regimes else "was drawn by lot"
     return [
-        f"The recommender `{config.target}` on {data['source']}{f' ({size})' if size else ''}, serving lists of "
-        f"{config.k}. Which users were in its training data {lot}; {first.n_members:,} who were and "
+        f"The recommender `{config.target}`{defended} on {data['source']}{f' ({size})' if size else ''}, serving "
+        f"lists of {config.k}. Which users were in its training data {lot}; {first.n_members:,} who were and "
         f"{first.n_nonmembers:,} who were not were then attacked.",
         "; ".join(f"In `{regime}`, {_REGIMES[regime]}" for regime in regimes if regime in _REGIMES).replace(
             "; In", "; in"
@@ -374,6 +380,61 @@ def sweep_advice(result: SweepResult) -> list[str]:
     if set(result.axes) == {"target", "shadow"}:
         words.insert(0, transfer(result.table).replace("\n", " "))
     return [one for one in words if one]
+
+
+def defend_findings(result: DefendResult) -> list[Finding]:
+    """For each regime, what shows of the undefended system, and what the advice is."""
+    found = []
+    advice = dict(line.partition(": ")[::2] for line in result.advice.splitlines())
+    for row in result.table.filter(defence=NONE).iter_rows(named=True):
+        aucs = result.sweep.table.filter(defence="", regime=row["regime"], metric="auc", attack=row["auc_attack"])
+        best = aucs.sort("value", descending=True).select(list(Metric.__dataclass_fields__)).row(0, named=True)
+        metric = Metric(**best)
+        label = f"pairs told apart by {_called(metric)} in the undefended system (AUC {_interval(metric)}). A coin: 50."
+        regime, words = row["regime"], advice[row["regime"]]
+        text = words[:1].upper() + words[1:]
+        found.append(Finding(regime, regime, grade(metric), metric, REGIME_WORDS.get(regime, ""), label, text))
+    return found
+
+
+def defend_headline(result: DefendResult) -> tuple[Grade, str, str, str]:
+    """A grade, a word for it, a sentence, and what qualifies it."""
+    kept = result.table.filter(~pl.col("broken"))
+    regimes = result.table["regime"].n_unique()
+    under = kept.filter(pl.col("auc_high") < result.level).group_by("defence", maintain_order=True).len()
+    holding = under.filter(pl.col("len") == regimes)["defence"].to_list()
+    defences = [name for name in holding if name not in (NONE, POPULARITY)]
+    where = "" if regimes == 1 else " in every regime"
+    goal = f"every attack under an AUC of {result.level:g}{where}"
+    if len(result.broken):
+        names = ", ".join(f"`{name}`" for name in result.broken["defence"].unique(maintain_order=True))
+        more = f"The audit refutes what {names} states. What is stated is not what is done; do not rely on it."
+        return "strong", "Broken promise", "A defence does not keep what it promises.", more
+    if NONE in holding:
+        return "none", "No defence needed", f"The system keeps {goal} as it is, undefended.", ""
+    if defences:
+        words = f"{len(defences)} of the defences tried {'keep' if len(defences) > 1 else 'keeps'} {goal}."
+        return "none", "A defence holds", words, "They are: " + ", ".join(f"`{name}`" for name in defences) + "."
+    more = "Popular lists for all would: they remember nobody." if POPULARITY in holding else ""
+    partly = under.filter(~pl.col("defence").is_in([NONE, POPULARITY]))["defence"].to_list() if regimes > 1 else []
+    if partly:
+        more = f"In some regime, these do: {', '.join(f'`{name}`' for name in partly)}. {more}".strip()
+    return "marked", "No defence holds", f"None of the defences tried keeps {goal}.", more
+
+
+def defend_advice(result: DefendResult, config: str) -> list[str]:
+    """What to do with a comparison of defences."""
+    words = []
+    if len(result.broken):
+        words.append("Do not use a defence with a broken promise before it is mended.")
+    return [
+        *words,
+        "Take, for each regime that you serve, the defence that the advice above names; where it names none, try "
+        "stronger settings, or several defences together, joined by `+`.",
+        "Narrow intervals before deciding between defences that lie close together: more `--seeds`.",
+        f"Audit what you chose, to see who is still exposed: `recmia audit --config {config} --defence NAME=STRENGTH "
+        "--targets 20`.",
+    ]
 
 
 def _aucs(result: SweepResult) -> pl.DataFrame:
