@@ -171,9 +171,13 @@ def _tell_result(
         console.print(f"  note: {escape(note)}", style="dim", soft_wrap=True)
     _tell_damage(console, lists)
     console.print(summary.table(result.metrics))
+    if not result.utility.is_empty():
+        console.print(summary.utility_table(result.utilities))
     console.print(escape(result.verdict))
     console.print(f"\nwritten to {escape(str(out))} (config, metrics, scores, ROC, provenance)", soft_wrap=True)
     _pass_gate(console, result.metrics, thresholds, asked)
+    if any(promise.broken for promise in result.promises):
+        raise typer.Exit(1)
 
 
 def _thresholds(asked: Mapping[str, Any], metrics: Sequence[str]) -> list[Threshold]:

@@ -169,6 +169,8 @@ def write_run(result: AuditResult, folder: Path) -> None:
         result.scores.write_parquet(scratch / "scores.parquet")
         _write_json(scratch / "run.json", result.provenance)
         result.users.write_parquet(scratch / "users.parquet")
+        if not result.utility.is_empty():
+            result.utility.write_parquet(scratch / "utility.parquet")
         if not result.exposures.is_empty():
             result.exposures.write_parquet(scratch / "exposures.parquet")
         config, source = result.config, result.provenance["data"]["source"]
@@ -301,12 +303,13 @@ def read_run(folder: Path) -> AuditResult:
     ConfigError, ProtocolError
         If a file is missing or unfit; also OSError, ValueError, KeyError and PolarsError: see `read_result`.
     """
-    settings = read_config(folder / "config.toml")
+    settings, utility = read_config(folder / "config.toml"), folder / "utility.parquet"
     result = AuditResult(
         config=(FilesConfig if "interactions" in settings else AuditConfig).parse(settings),
         scores=_table(folder / "scores.parquet", _SCORES),
         users=_table(folder / "users.parquet", _USERS),
         provenance=_read_object(folder / "run.json", "data"),
+        utility=_table(utility, ("regime", "users", "metric", "value")) if utility.exists() else pl.DataFrame(),
     )
     try:
         # Nobody is to find out later that scores are missing.

@@ -135,6 +135,28 @@ def _figure_of(row: Mapping[str, Any]) -> str:
     return f"{row['value']:.3f} [{row['low']:.3f}–{row['high']:.3f}]"
 
 
+def utility_table(rows: pl.DataFrame) -> Table:
+    """Lay out what the lists are worth, users across; see `recmia.audit.AuditResult.utilities`."""
+    out = Table(
+        title="What the lists are worth on held-out interactions, 95% intervals",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 0, 0, 1),
+    )
+    out.add_column("")
+    groups = rows["users"].unique(maintain_order=True).to_list()
+    for group in groups:
+        out.add_column(group, justify="right")
+    for (regime,), part in rows.partition_by("regime", as_dict=True, maintain_order=True).items():
+        out.add_section()
+        out.add_row(Text(str(regime), style="bold"))
+        for (metric,), found in part.partition_by("metric", as_dict=True, maintain_order=True).items():
+            by_group = {row["users"]: row for row in found.iter_rows(named=True)}
+            out.add_row(Text(f"  {metric}"), *(_figure_of(by_group[group]) for group in groups))
+    return out
+
+
 def defences_table(rows: pl.DataFrame) -> list[Table]:
     """Lay out what defences bring and cost, a table for each regime; see `recmia.defend.DefendResult`."""
     tables = []
