@@ -88,6 +88,20 @@ def test_a_worker_that_is_killed_changes_nothing(
     assert far.table.equals(local.table)
 
 
+def test_a_scheduler_that_is_killed_is_told_in_a_line(dask_cluster: Cluster, small: Interactions) -> None:
+    def kill(text: str, done: int, total: int) -> None:
+        if text.startswith("training") and done:
+            dask_cluster.scheduler.kill()
+
+    client: Any = distributed.Client(dask_cluster.address, set_as_default=False)
+    with client:
+        client.wait_for_workers(2, timeout=60)
+    store: dict[str, Any] = {}
+    with pytest.raises(ConfigError, match=r"what was done is kept"), cluster(dask_cluster.address) as at_once:
+        sweep(AuditConfig.parse(SETTINGS), AXES, dataset=small, jobs=at_once, store=store, progress=kill)
+    assert store, "what came before the end is there"
+
+
 def test_data_travel_apart_from_what_refers_to_them(small: Interactions) -> None:
     game = Game(AuditConfig.parse(SETTINGS), small, 0)
     packed, apart = _pack(game)

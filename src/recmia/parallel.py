@@ -12,7 +12,7 @@ import pickle
 import signal
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import BrokenExecutor
+from concurrent.futures import BrokenExecutor, CancelledError
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
@@ -28,6 +28,8 @@ Result = TypeVar("Result")
 
 # How long a scheduler may take to answer, and to have a worker; in seconds.
 _PATIENCE = 20
+# How often work that a cluster lost is sent again.
+_TURNS = 3
 
 
 @contextmanager
@@ -129,14 +131,38 @@ def _on_cluster(
     """As `run_calls`, by Dask itself: joblib's backend gives up calls whose worker dies, Dask starts them again."""
     distributed = import_extra("distributed", "cluster")
     apart = {id(one): one for one in shared}
-    sent = {key: client.scatter(one, broadcast=True, hash=False) for key, one in apart.items()}
-    calls = [
-        client.submit(_unpack_and_call, function, 1, packed, *(sent[id(one)] for one in needed), pure=False)
-        for packed, needed in map(_pack, payloads)
-    ]
-    for call in distributed.as_completed(calls, loop=client.loop):
-        yield call.result()
-        call.release()
+    waiting = [_pack(payload) for payload in payloads]
+    for _ in range(_TURNS):
+        lost = []
+        try:
+            # Not named by their content: what a dead worker took along must not be taken for what is there.
+            sent = {key: client.scatter(one, broadcast=True, hash=False) for key, one in apart.items()}
+            calls = {
+                client.submit(_unpack_and_call, function, 1, packed, *(sent[id(one)] for one in needed), pure=False): (
+                    packed,
+                    needed,
+                )
+                for packed, needed in waiting
+            }
+            for call in distributed.as_completed(list(calls), loop=client.loop):
+                try:
+                    result = call.result()
+                except CancelledError:
+                    # Dask drops copies of data that it holds twice; a worker that dies may so have had the last.
+                    lost.append(calls[call])
+                    continue
+                yield result
+                call.release()
+        except distributed.KilledWorker as error:
+            raise ConfigError(f"workers of the cluster died again and again on the same work: {error}") from None
+        except OSError as error:
+            raise ConfigError(f"the connection to the cluster was lost ({error}); what was done is kept") from None
+        if not lost:
+            return
+        waiting = lost
+    raise ConfigError(
+        f"the cluster lost the same work {_TURNS} times; see the logs of its scheduler; what was done is kept"
+    )
 
 
 def _leave_interrupts_to_the_parent() -> None:
