@@ -303,7 +303,6 @@ def read_run(folder: Path) -> AuditResult:
     ConfigError, ProtocolError
         If a file is missing or unfit; also OSError, ValueError, KeyError and PolarsError: see `read_result`.
     """
-    settings, utility = read_config(folder / "config.toml"), folder / "utility.parquet"
     result = AuditResult(
         config=_read_settings(folder),
         scores=_table(folder / "scores.parquet", _SCORES),

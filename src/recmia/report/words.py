@@ -200,13 +200,12 @@ def headline(found: Sequence[Finding], promises: Sequence[PromiseCheck] = ()) ->
 def tested(result: AuditResult) -> list[str]:
     """What was tested."""
     config, data = result.config, result.provenance["data"]
-    known = f"is told by {config.members}" if isinstance(config, FilesConfig) else "was drawn by lot"
+    known = "is told by a file" if isinstance(config, FilesConfig) else "was drawn by lot"
     defended = f", defended by `{config.defence}`," if config.defence else ""
     size = ", ".join(f"{data[key]:,} {words}" for key, words in (("rows_kept", "interactions"), ("users", "users"),
                                                                  ("items", "items")) if key in data)  # fmt: skip
     first = result.metrics[0]
     regimes = list(dict.fromkeys(row.regime for row in result.metrics))
-    lot = "is told by a file" if AS_SERVED in regimes else "was drawn by lot"
     return [
         f"The recommender `{config.target}`{defended} on {data['source']}{f' ({size})' if size else ''}, serving "
         f"lists of {config.k}. Which users were in its training data {known}; {first.n_members:,} who were and "
@@ -309,19 +308,6 @@ def _advice(own: AuditConfig, found: Sequence[Finding], config: str) -> list[str
     leaks = [finding for finding in found if finding.grade in _LEAK]
     shared = [finding for finding in found if finding.regime in SHARED_PATH]
     words = []
-    if AS_SERVED in own.regimes:
-        if leaks:
-            words.append(
-                "Find out whether members and others are served differently, or the model remembers: let the system "
-                "serve both from their histories alone, by the same path, and audit those lists."
-            )
-        if not (isinstance(own, FilesConfig) and own.pool_lists and own.pool_attacks):
-            words.append(
-                "Try the strongest attack: train your own system on random halves of these people, and audit with "
-                "`--attack list-lr --pool-lists --pool-members`."
-            )
-        words.append("Audit again after every change of the model, of its settings or of the data.")
-        return words
     fallback = [finding.regime for finding in leaks if finding.of_the_fallback]
     if fallback:
         words.append(
@@ -355,16 +341,15 @@ def _advice_on_files(own: FilesConfig, found: Sequence[Finding]) -> list[str]:
     words = []
     if any(finding.grade in _LEAK for finding in found):
         words.append(
-            "See whether members and others are served by different paths, such as a common list for newcomers, and "
-            "whether they differ in more than their membership. What then remains, the model remembers: train it less, "
-            "or with noise, and audit its lists again."
+            "Find out whether members and others are served differently, or the model remembers: let the system serve "
+            "both from their histories alone, by the same path, and audit those lists."
         )
     if any(_UNEVEN in finding.text for finding in found):
         words.append("Draw members by lot: leave a random half of some users out of one training.")
-    if not own.pool_lists:
+    if not (own.pool_lists and own.pool_attacks):
         words.append(
-            "Try the strongest attack: give it the lists of your own system, trained on other halves of the users "
-            "(`--pool-lists`, `--pool-members`, `--attacks list-lr`)."
+            "Try the strongest attack: train your own system on random halves of these people, and audit with "
+            "`--attacks list-lr --pool-lists --pool-members`."
         )
     return words
 
