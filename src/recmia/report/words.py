@@ -229,9 +229,8 @@ def attackers(levels: Sequence[str]) -> str:
 def certainty(result: AuditResult, found: Sequence[Finding]) -> list[str]:
     """How sure the findings are."""
     first = result.metrics[0]
-    repeats = f"{first.seeds} independent repetitions" if first.seeds > 1 else "one system and its users"
-    if first.targets > 1:
-        repeats += f" with {first.targets} trained systems" + (" each" if first.seeds > 1 else "")
+    systems = f"{first.targets} trained systems" if first.targets > 1 else "one trained system"
+    repeats = f"{first.seeds} independent repetitions, each of {systems}" if first.seeds > 1 else systems
     each = "; ".join(
         f"in `{one.name}`, {_called(one.best)} is right in {_exact(one.best.low)} to {_exact(one.best.high)} of 100"
         for one in found
