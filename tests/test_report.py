@@ -22,10 +22,13 @@ from typer.testing import CliRunner
 import recmia
 from recmia import AuditResult, Interactions, summary
 from recmia.cli import app
-from recmia.config import AuditConfig
+from recmia.config import AuditConfig, FilesConfig
 from recmia.defend import DefendResult, defend
 from recmia.errors import ConfigError, MissingExtraError, ProtocolError
 from recmia.evaluation import Metric, PromiseCheck
+from recmia.factorization import SGDSettings
+from recmia.files import audit_files, export_files
+from recmia.recommenders import LFM
 from recmia.report import words
 from recmia.report.chapters import _bins, _grid
 from recmia.report.html import page
@@ -267,6 +270,41 @@ def test_a_broken_promise_comes_first() -> None:
     grade, _, more = words.headline(found, [replace(kept, bound=5.0)])
     assert grade == "marked"
     assert more.startswith("A promise of differential privacy is broken")
+
+
+def test_files_tell_of_members_that_nobody_drew(tmp_path: Path) -> None:
+    """Members are those with the longest histories: what tells them apart is not the system's."""
+    settings = {**QUICK, "dataset": "synthetic:120x200x6000", "regimes": ["fold-in"], "attacks": ["mlp"]}
+    (tmp_path / "files").mkdir()
+    export_files(AuditConfig.parse(settings), tmp_path / "files")
+    names = {"interactions": "interactions.parquet", "lists": "lists.parquet", "members": "longest.csv"}
+    histories = pl.read_parquet(tmp_path / "files" / names["interactions"])
+    counts = histories.group_by("user").len().sort("len", "user")
+    counts.tail(len(counts) // 2).select("user").write_csv(tmp_path / "files" / names["members"])
+    files = {key: str(tmp_path / "files" / name) for key, name in names.items()}
+    config = FilesConfig.parse({**files, "attacks": ["distance"], "l": 4, "target": "a <b>shop</b>"})
+    result = audit_files(config)
+    write_run(result, tmp_path / "run")
+    read = read_run(tmp_path / "run")
+    assert isinstance(read.config, FilesConfig)
+    assert read.config == result.config
+    shown = Reader(page({tmp_path / "run": read}))
+    assert "Members and others differ in their histories alone" in shown.words
+    assert "Draw members by lot" in shown.words
+    assert "a <b>shop</b>" in shown.words
+    assert "is told by" in shown.words
+    assert "--targets 20" not in shown.words, "files hold one system"
+
+
+def test_a_recommender_that_was_in_memory(small: Interactions, tmp_path: Path) -> None:
+    result = recmia.audit(
+        small, recommender=LFM(SGDSettings(epochs=1), l=4), **QUICK, attacks=["mlp"], regimes=["fold-in"]
+    )
+    write_run(result, tmp_path / "run")
+    read = read_run(tmp_path / "run")
+    assert read.config == result.config
+    assert result.config.target.endswith("(in memory)")
+    assert "recmia defend" not in page({tmp_path / "run": read}), "no command finds it again"
 
 
 def test_several_runs_share_a_page(run: Path, sweeps: dict[str, Path]) -> None:

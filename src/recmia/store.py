@@ -303,9 +303,8 @@ def read_run(folder: Path) -> AuditResult:
     ConfigError, ProtocolError
         If a file is missing or unfit; also OSError, ValueError, KeyError and PolarsError: see `read_result`.
     """
-    settings, utility = read_config(folder / "config.toml"), folder / "utility.parquet"
     result = AuditResult(
-        config=(FilesConfig if "interactions" in settings else AuditConfig).parse(settings),
+        config=_read_settings(folder),
         scores=_table(folder / "scores.parquet", _SCORES),
         users=_table(folder / "users.parquet", _USERS),
         provenance=_read_object(folder / "run.json", "data"),
@@ -331,7 +330,7 @@ def read_sweep(folder: Path) -> SweepResult:
     """
     about = _read_object(folder / "sweep.json", "axes", "errors", "provenance")
     return SweepResult(
-        config=AuditConfig.parse(read_config(folder / "config.toml")),
+        config=_read_settings(folder),
         axes=about["axes"],
         table=_table(folder / "table.parquet", (*about["axes"], *(field.name for field in fields(Metric)))),
         errors=about["errors"],
@@ -354,7 +353,7 @@ def read_defend(folder: Path) -> DefendResult:
         level=about["level"],
         table=table,
         sweep=SweepResult(
-            config=AuditConfig.parse(read_config(folder / "config.toml")),
+            config=_read_settings(folder),
             axes={"defence": metrics["defence"].unique(maintain_order=True).to_list()},
             table=metrics,
             errors=about["errors"],
@@ -375,6 +374,14 @@ _SCORES = ("seed", "knowledge", "side", "run", "regime", "attack", "user_id", "m
 _USERS = ("seed", "user_id", "history_length", "rarity")
 # Files that an error message names.
 _NAMED = 5
+
+
+def _read_settings(folder: Path) -> AuditConfig:
+    settings = read_config(folder / "config.toml")
+    kind = FilesConfig if "interactions" in settings else AuditConfig
+    # A recommender that was in memory is found under no name, and any stands for it.
+    gone = {key: settings[key] for key in ("target", "shadow") if str(settings.get(key, "")).endswith(IN_MEMORY)}
+    return kind.parse({**settings, **dict.fromkeys(gone, AuditConfig().target)}).model_copy(update=gone)
 
 
 def _table(path: Path, columns: Sequence[str]) -> pl.DataFrame:

@@ -26,7 +26,7 @@ REGIME_WORDS = {
 SHARED_PATH = ("fold-in", "trained")
 Grade = Literal["none", "unclear", "slight", "marked", "strong"]
 # What it means that a rule which needs no model does as well as an attack.
-_WITHOUT_A_MODEL = {
+WITHOUT_A_MODEL = {
     "fold-in": "what shows here shows without an attack.",
     "trained": "what shows here shows without an attack.",
     "popular": "what is measured is the list that non-members are given, not what the model remembers.",
@@ -248,12 +248,12 @@ def _section_verdict(regime: str, aucs: Sequence[Metric]) -> str:
         sentences.append(f"{pooled.attack} {_strength(pooled)} (AUC {_figure(pooled)}).")
     if _low(rule) > 0.5 and (attack is None or _value(rule) >= _value(attack) - 0.02):
         sentences.append(f"A rule that needs no model at all ({rule.attack}) reaches {_figure(rule)}:")
-        sentences.append(_WITHOUT_A_MODEL[regime])
+        sentences.append(WITHOUT_A_MODEL[regime])
     elif attack is not None:
         sentences.append(f"The best rule without a model ({rule.attack}) reaches {_figure(rule)}.")
         if _low(attack) > max(0.5, _value(rule)):
             sentences.append(f"{attack.attack} sees more than any such rule: the lists give members away.")
-    uneven = [row for row in aucs if row.attack in _OF_THE_HISTORY and not _low(row) - 0.01 <= 0.5 <= _high(row) + 0.01]
+    uneven = uneven_histories(aucs)
     if regime == AS_SERVED and uneven:
         found = ", ".join(f"{row.attack} {_figure(row)}" for row in uneven)
         sentences.append(
@@ -263,6 +263,11 @@ def _section_verdict(regime: str, aucs: Sequence[Metric]) -> str:
     if regime in (*SHARED_PATH, AS_SERVED) and attack is not None and _value(attack) < _WEAK:
         sentences.append("That an attack fails is no proof of safety: a stronger one may not.")
     return " ".join(sentences)
+
+
+def uneven_histories(aucs: Sequence[Metric]) -> list[Metric]:
+    """The rules by which histories alone tell members from others, which no lot explains."""
+    return [row for row in aucs if row.attack in _OF_THE_HISTORY and not _low(row) - 0.01 <= 0.5 <= _high(row) + 0.01]
 
 
 def _exposed(exposures: pl.DataFrame) -> list[str]:

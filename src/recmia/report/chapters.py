@@ -303,7 +303,7 @@ def _baselines(result: AuditResult) -> Part:
         "Beside rules that need no model",
         words=[
             "An attack that does not beat these rules has shown nothing about what the model remembers. The last three "
-            "look at the history alone: as membership is drawn by lot, they have to stay at 0.5 within their "
+            "look at the history alone: where membership is drawn by lot, they have to stay at 0.5 within their "
             "intervals, and show that the audit itself is sound.",
         ],
         figures=figures,

@@ -12,12 +12,22 @@ from typing import Any
 import polars as pl
 
 from recmia.attacks import BASELINES
-from recmia.audit import AuditResult
-from recmia.config import FilesConfig
+from recmia.audit import IN_MEMORY, AuditResult
+from recmia.config import AuditConfig, FilesConfig
 from recmia.defend import NONE, POPULARITY, DefendResult
 from recmia.evaluation import Metric, PromiseCheck
 from recmia.game import AS_SERVED
-from recmia.summary import REGIME_WORDS, SHARED_PATH, Grade, grade, most_exposing, section, transfer
+from recmia.summary import (
+    REGIME_WORDS,
+    SHARED_PATH,
+    WITHOUT_A_MODEL,
+    Grade,
+    grade,
+    most_exposing,
+    section,
+    transfer,
+    uneven_histories,
+)
 from recmia.sweep import SweepResult
 
 # Rules that look at the list; the others look at the history, which membership, drawn by lot, cannot have changed.
@@ -69,13 +79,17 @@ _REGIMES = {
     "popular-random": "people who were not in the training data are shown popular items, drawn at random",
     "fold-in": "everyone is served by the same path, in the training data or not",
     "trained": "people in the training data are served by what was trained for them, all others from their history",
-    AS_SERVED: "the lists were read from files, and how they came about is not known",
+    AS_SERVED: "the lists are those of the files, however they came about",
 }
 _KNOWLEDGE = {
     "black-box": "no data like those that the system was trained on, only public statistics or another data set",
     "grey-box": "data of other people of the same kind, on which to train and try its attacks",
     "white-box": "such data and the item vectors of the model itself",
 }
+_UNEVEN = (
+    "Members and others differ in their histories alone: unless members were drawn by lot and this is chance, no "
+    "figure here is the system's alone."
+)
 # How often a share of members found must exceed the share of non-members called members to count as a leak.
 _TIMES = 10
 _MANY_SHADOWS = 64
@@ -136,7 +150,9 @@ def findings(metrics: Sequence[Metric]) -> list[Finding]:
 def _finding(name: str, rows: Sequence[Metric]) -> Finding:
     aucs = [row for row in rows if row.metric == "auc"]
     regime = aucs[0].regime
-    rule = max((row for row in aucs if row.attack in LIST_RULES), key=_value)
+    # Where nobody drew members by lot, histories may tell them from others, too.
+    rules = BASELINES if regime == AS_SERVED else LIST_RULES
+    rule = max((row for row in aucs if row.attack in rules), key=_value)
     best = max([row for row in aucs if row.attack not in BASELINES] or [rule], key=_value)
     judged = max((grade(best), grade(rule)), key=_ORDER.index)
     tpr = next((row for row in rows if (row.metric, row.attack) == ("tpr@fpr=0.01", best.attack)), None)
@@ -148,14 +164,14 @@ def _finding(name: str, rows: Sequence[Metric]) -> Finding:
         sentences.append(
             f"If it may wrongly name one in 100 of those who were not, it finds {of_100(tpr.value)} of 100 who were."
         )
-    fallback = regime not in SHARED_PATH and grade(rule) in _LEAK and _value(rule) >= _value(best) - _ALIKE
-    if fallback and best is not rule:
-        sentences.append(
-            f"A rule that needs no model, `{rule.attack}`, does as well: what shows is the list that non-members are "
-            "given, not what the model remembers."
-        )
+    alike = grade(rule) in _LEAK and _value(rule) >= _value(best) - _ALIKE
+    if alike and best is not rule:
+        sentences.append(f"A rule that needs no model, `{rule.attack}`, does as well: {WITHOUT_A_MODEL[regime]}")
     elif best is not rule:
         sentences.append(f"The best rule that needs no model, `{rule.attack}`: {of_100(rule.value)} of 100 pairs.")
+    if regime == AS_SERVED and uneven_histories(aucs):
+        sentences.append(_UNEVEN)
+    fallback = alike and regime in ("popular", "popular-random")
     label = (
         f"pairs told apart by {_called(best)}: of one person who was in the training data and one who was not, it "
         "picks the right one. A coin: 50."
@@ -172,6 +188,8 @@ def headline(found: Sequence[Finding], promises: Sequence[PromiseCheck] = ()) ->
         more = "This shows in whom the system serves differently. Where everyone is served by the same path, " + (
             "this audit is too small to say." if alike == "unclear" else "these attacks see next to nothing."
         )
+    if any(_UNEVEN in finding.text for finding in found):
+        more = _UNEVEN
     if any(promise.broken for promise in promises):
         # Whatever the attacks see, it is more than was promised.
         worst = max((worst, "marked"), key=_ORDER.index)
@@ -182,15 +200,15 @@ def headline(found: Sequence[Finding], promises: Sequence[PromiseCheck] = ()) ->
 def tested(result: AuditResult) -> list[str]:
     """What was tested."""
     config, data = result.config, result.provenance["data"]
+    known = "is told by a file" if isinstance(config, FilesConfig) else "was drawn by lot"
     defended = f", defended by `{config.defence}`," if config.defence else ""
     size = ", ".join(f"{data[key]:,} {words}" for key, words in (("rows_kept", "interactions"), ("users", "users"),
                                                                  ("items", "items")) if key in data)  # fmt: skip
     first = result.metrics[0]
     regimes = list(dict.fromkeys(row.regime for row in result.metrics))
-    lot = "is told by a file" if AS_SERVED in regimes else "was drawn by lot"
     return [
         f"The recommender `{config.target}`{defended} on {data['source']}{f' ({size})' if size else ''}, serving "
-        f"lists of {config.k}. Which users were in its training data {lot}; {first.n_members:,} who were and "
+        f"lists of {config.k}. Which users were in its training data {known}; {first.n_members:,} who were and "
         f"{first.n_nonmembers:,} who were not were then attacked.",
         "; ".join(f"In `{regime}`, {_REGIMES[regime]}" for regime in regimes if regime in _REGIMES).replace(
             "; In", "; in"
@@ -211,9 +229,8 @@ def attackers(levels: Sequence[str]) -> str:
 def certainty(result: AuditResult, found: Sequence[Finding]) -> list[str]:
     """How sure the findings are."""
     first = result.metrics[0]
-    repeats = f"{first.seeds} independent repetitions" if first.seeds > 1 else "one draw of members"
-    if first.targets > 1:
-        repeats += f" with {first.targets} trained systems" + (" each" if first.seeds > 1 else "")
+    systems = f"{first.targets} trained systems" if first.targets > 1 else "one trained system"
+    repeats = f"{first.seeds} independent repetitions, each of {systems}" if first.seeds > 1 else systems
     each = "; ".join(
         f"in `{one.name}`, {_called(one.best)} is right in {_exact(one.best.low)} to {_exact(one.best.high)} of 100"
         for one in found
@@ -264,8 +281,11 @@ def exposed(result: AuditResult, exposures: pl.DataFrame) -> list[str]:
 
 def why_no_exposures(result: AuditResult) -> str:
     """Why single users cannot be told about."""
-    if AS_SERVED in result.config.regimes:
-        return "How exposed one person is shows only over several trained systems; lists from files are of one."
+    if isinstance(result.config, FilesConfig):
+        return (
+            "How exposed one person is shows only over several trained systems, some with that person and some "
+            "without; files hold one."
+        )
     if not result.config.pool_attacks:
         return "No attack was run that can single people out; `--attack list-lr --targets 20` does."
     return (
@@ -276,23 +296,17 @@ def why_no_exposures(result: AuditResult) -> str:
 
 def advice(result: AuditResult, found: Sequence[Finding], config: str) -> list[str]:
     """What to do; `config` is the path of the settings of the run."""
+    if isinstance(result.config, FilesConfig):
+        words = _advice_on_files(result.config, found)
+    else:
+        words = _advice(result.config, found, config)
+    return [*words, "Audit again after every change of the model, of its settings or of the data."]
+
+
+def _advice(own: AuditConfig, found: Sequence[Finding], config: str) -> list[str]:
     leaks = [finding for finding in found if finding.grade in _LEAK]
     shared = [finding for finding in found if finding.regime in SHARED_PATH]
-    own = result.config
     words = []
-    if AS_SERVED in own.regimes:
-        if leaks:
-            words.append(
-                "Find out whether members and others are served differently, or the model remembers: let the system "
-                "serve both from their histories alone, by the same path, and audit those lists."
-            )
-        if not (isinstance(own, FilesConfig) and own.pool_lists and own.pool_attacks):
-            words.append(
-                "Try the strongest attack: train your own system on random halves of these people, and audit with "
-                "`--attack list-lr --pool-lists --pool-members`."
-            )
-        words.append("Audit again after every change of the model, of its settings or of the data.")
-        return words
     fallback = [finding.regime for finding in leaks if finding.of_the_fallback]
     if fallback:
         words.append(
@@ -302,12 +316,10 @@ def advice(result: AuditResult, found: Sequence[Finding], config: str) -> list[s
         )
     remembered = [finding for finding in shared if finding in leaks]
     if remembered:
-        shorter = ",".join(str(k) for k in dict.fromkeys((max(1, own.k // 5), max(1, own.k // 2), own.k)))
-        epochs = f" {own.target}.epochs={_epochs(own, own.target)}" if _epochs(own, own.target) else ""
         words.append(
-            "The model itself remembers whom it was trained on. See what shorter lists"
-            f"{' and less training' if epochs else ''} would save: `recmia sweep --config {config} k={shorter}"
-            f"{epochs}`."
+            "The model itself remembers whom it was trained on. Measure what defences bring and what they cost"
+            # What was in memory, no command can find again.
+            + ("." if IN_MEMORY in own.dataset + own.target else f": `recmia defend --config {config} --held-out 0.2`.")
         )
     if not shared:
         words.append("Find out whether the model itself remembers: run again with `--regimes fold-in`.")
@@ -321,16 +333,24 @@ def advice(result: AuditResult, found: Sequence[Finding], config: str) -> list[s
         )
     if leaks and own.targets == 1:
         words.append("Find out who is exposed most before deciding: run again with `--targets 20`.")
-    words.append("Audit again after every change of the model, of its settings or of the data.")
     return words
 
 
-def _epochs(config: Any, target: str) -> str:
-    table = getattr(config, target, None)
-    epochs = getattr(table, "epochs", 0)
-    return ",".join(str(one) for one in dict.fromkeys((max(1, epochs // 4), max(1, epochs // 2), epochs))) * bool(
-        epochs
-    )
+def _advice_on_files(own: FilesConfig, found: Sequence[Finding]) -> list[str]:
+    words = []
+    if any(finding.grade in _LEAK for finding in found):
+        words.append(
+            "Find out whether members and others are served differently, or the model remembers: let the system serve "
+            "both from their histories alone, by the same path, and audit those lists."
+        )
+    if any(_UNEVEN in finding.text for finding in found):
+        words.append("Draw members by lot: leave a random half of some users out of one training.")
+    if not (own.pool_lists and own.pool_attacks):
+        words.append(
+            "Try the strongest attack: train your own system on random halves of these people, and audit with "
+            "`--attacks list-lr --pool-lists --pool-members`."
+        )
+    return words
 
 
 def sweep_findings(result: SweepResult) -> list[Finding]:
