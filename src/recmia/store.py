@@ -303,6 +303,7 @@ def read_run(folder: Path) -> AuditResult:
     ConfigError, ProtocolError
         If a file is missing or unfit; also OSError, ValueError, KeyError and PolarsError: see `read_result`.
     """
+    utility = folder / "utility.parquet"
     result = AuditResult(
         config=_read_settings(folder),
         scores=_table(folder / "scores.parquet", _SCORES),
