@@ -20,8 +20,10 @@ from implicit.bpr import BayesianPersonalizedRanking
 from scipy import sparse
 
 from recmia import AuditConfig, Interactions, audit
+from recmia.config import FilesConfig
 from recmia.errors import ConfigError, NotFittedError, ProtocolError
-from recmia.game import serve, split_game
+from recmia.files import audit_files, export_files
+from recmia.game import AS_SERVED, serve, split_game
 from recmia.recommenders import LFM, Own, Recommender, is_own, used_settings
 from recmia.recommenders.external import FromImplicit, FromLensKit
 from recmia.recommenders.own import FromObject, as_recommender
@@ -325,6 +327,12 @@ def test_a_name_that_is_no_name() -> None:
             AuditConfig.parse({"target": name})
 
 
+DATASET = "synthetic:120x200x6000"
+FILES = {
+    "interactions": "interactions.parquet", "lists": "lists.parquet", "members": "members.csv",
+    "shadow_interactions": "shadow-interactions.parquet", "shadow_lists": "shadow-lists.parquet",
+    "shadow_members": "shadow-members.csv", "pool_lists": "pool/*.parquet", "pool_members": "pool/*.csv",
+}  # fmt: skip
 SCRIPT = """
 import sys
 
@@ -372,6 +380,22 @@ def test_an_object_and_a_command_give_the_same_numbers(
     assert by_object.scores.equals(by_command.scores)
     other = audit(small, recommender=AlternatingLeastSquares(**MF | {"factors": 4}), regimes=regimes, **QUICK)
     assert not other.scores.equals(by_command.scores)
+
+
+def test_the_three_doors_give_the_same_numbers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+    (folder / "train.py").write_text(SCRIPT)
+    words = f"{shlex.quote(sys.executable)} train.py {{interactions}} {{histories}} {{k}} {{lists}} {{seed}}"
+    settings = {**QUICK, "regimes": ["fold-in"], "seeds": 1, "attacks": ["mlp", "list-lr"], "shadows": 8}
+    by_object = audit(DATASET, recommender=AlternatingLeastSquares(**MF), **settings)
+    by_command = audit(DATASET, train={"command": words}, **settings)
+    export_files(AuditConfig.parse({**settings, "dataset": DATASET, "train": {"command": words}}), folder)
+    named = {name: str(folder / file) for name, file in FILES.items()}
+    by_files = audit_files(FilesConfig.parse({**{key: settings[key] for key in ("l", "lfm", "attacks")}, **named}))
+    assert by_object.scores.equals(by_command.scores)
+    as_served = by_object.scores.with_columns(pl.lit(AS_SERVED).alias("regime"))
+    targets = [scores.filter(side="target").sort(pl.all()) for scores in (by_files.scores, as_served)]
+    assert targets[0].equals(targets[1])
 
 
 class Fails(Recommender):
