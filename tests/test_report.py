@@ -298,13 +298,16 @@ def test_files_tell_of_members_that_nobody_drew(tmp_path: Path) -> None:
 
 def test_a_recommender_that_was_in_memory(small: Interactions, tmp_path: Path) -> None:
     result = recmia.audit(
-        small, recommender=LFM(SGDSettings(epochs=1), l=4), **QUICK, attacks=["mlp"], regimes=["fold-in"]
+        small, recommender=LFM(SGDSettings(epochs=1), l=4), **QUICK, attacks=["mlp"], regimes=["fold-in"], held_out=0.2
     )
     write_run(result, tmp_path / "run")
     read = read_run(tmp_path / "run")
     assert read.config == result.config
     assert result.config.target.endswith("(in memory)")
-    assert "recmia defend" not in page({tmp_path / "run": read}), "no command finds it again"
+    said = Reader(page({tmp_path / "run": read})).words
+    assert "recmia defend" not in said, "no command finds it again"
+    for row in result.utilities.iter_rows(named=True):
+        assert f"{row['value']:.3f} [{row['low']:.3f}–{row['high']:.3f}]" in said
 
 
 def test_several_runs_share_a_page(run: Path, sweeps: dict[str, Path]) -> None:

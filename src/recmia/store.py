@@ -309,7 +309,7 @@ def read_run(folder: Path) -> AuditResult:
         scores=_table(folder / "scores.parquet", _SCORES),
         users=_table(folder / "users.parquet", _USERS),
         provenance=_read_object(folder / "run.json", "data"),
-        utility=_table(utility, ("regime", "users", "metric", "value")) if utility.exists() else pl.DataFrame(),
+        utility=_table(utility, _UTILITY) if utility.exists() else pl.DataFrame(),
     )
     try:
         # Nobody is to find out later that scores are missing.
@@ -372,6 +372,7 @@ _READERS: dict[str, Callable[[Path], AuditResult | SweepResult | DefendResult]] 
     "defend.json": read_defend,
 }
 _SCORES = ("seed", "knowledge", "side", "run", "regime", "attack", "user_id", "member", "score")
+_UTILITY = ("seed", "run", "regime", "users", "metric", "value", "low", "high")
 _USERS = ("seed", "user_id", "history_length", "rarity")
 # Files that an error message names.
 _NAMED = 5

@@ -94,9 +94,30 @@ def _regimes(result: AuditResult, exposures: pl.DataFrame) -> Part:
             "FPR 0.01: the share of members found when one non-member in 100 is wrongly called a member. Dimmed rows "
             "are rules that need no model.",
         ],
-        tables=[Table(caption, ["Served and attacked", *map(_heading, present)], rows, sorted(notes), open=True)],
+        tables=[
+            Table(caption, ["Served and attacked", *map(_heading, present)], rows, sorted(notes), open=True),
+            *_worth(result.utilities),
+        ],
         texts=[("The same in the words of the command line", summary.verdict(metrics, exposures, result.promises))],
     )
+
+
+def _worth(utilities: pl.DataFrame) -> list[Table]:
+    """What the lists are worth, users across, where that was measured."""
+    if utilities.is_empty():
+        return []
+    groups = utilities["users"].unique(maintain_order=True).to_list()
+    rows = []
+    for (regime,), part in utilities.partition_by("regime", as_dict=True, maintain_order=True).items():
+        rows.append(Row([str(regime)], "group"))
+        for (metric,), found in part.partition_by("metric", as_dict=True, maintain_order=True).items():
+            by_group = {row["users"]: row for row in found.iter_rows(named=True)}
+            cells = [
+                f"{one['value']:.3f} [{one['low']:.3f}–{one['high']:.3f}]"
+                for one in (by_group[group] for group in groups)
+            ]
+            rows.append(Row([str(metric), *cells]))
+    return [Table("What the lists are worth on held-out interactions", ["Measure", *groups], rows, open=True)]
 
 
 def _rocs(result: AuditResult, points: int) -> Part:
