@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from scipy import sparse
 
 from recmia.errors import ConfigError, nearest
-from recmia.game import Regime
+from recmia.game import SHARED_PATH, Regime
 from recmia.interactions import Float32, Int32, Interactions
 from recmia.recommenders import LFM, Recommender, RecommenderSettings
 from recmia.recommenders.private import PrivacySettings, PrivateLFM
@@ -33,9 +33,6 @@ from recmia.training import Task
 # Recommenders that train something for each user, which serving by fold-in leaves aside.
 _PERSONAL = ("als", "bpr", "hybrid", "lfm", "lightgcn", "ncf", "userknn")
 _POPULAR: tuple[Regime, ...] = ("popular", "popular-random")
-# Where members and non-members are served by the mechanism that the promise is about. A popular list for non-members
-# tells who they are, whatever the members' lists were made with.
-_SHARED_PATH: tuple[Regime, ...] = ("fold-in", "trained")
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ class Promise:
     ----------
     epsilon, delta : float
     regimes : tuple of str
-        Where it holds.
+        Where it holds. A popular list tells that its user is no member, whatever the members' lists were made with.
     """
 
     epsilon: float
@@ -197,7 +194,7 @@ class DPTraining(_Wrapping):
 
     def promise(self) -> Promise:
         """Whatever is made of the items' parameters keeps their promise."""
-        return Promise(self.epsilon, self.settings.delta, _SHARED_PATH)
+        return Promise(self.epsilon, self.settings.delta, SHARED_PATH)
 
 
 class FoldInMembers(_Wrapping):
@@ -250,7 +247,7 @@ class Gumbel(_Wrapping):
 
     def promise(self) -> Promise:
         """The promise of a list is for the list that its user gets."""
-        return Promise(self.epsilon, 0.0, _SHARED_PATH)
+        return Promise(self.epsilon, 0.0, SHARED_PATH)
 
 
 class PopularRandom(Defence):

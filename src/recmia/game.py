@@ -24,6 +24,8 @@ Regime = Literal["popular", "popular-random", "fold-in", "trained"]
 SplitUnit = Literal["users", "interactions", "shared"]
 # In place of a regime, for lists that were read: how they came about is not known.
 AS_SERVED = "as-served"
+# Where members and others are served alike, but for what was trained: what shows there is the model's doing.
+SHARED_PATH: tuple[Regime, ...] = ("fold-in", "trained")
 
 # Fewer members or non-members a side than this, and no figure would mean anything.
 MIN_PER_CLASS = 10

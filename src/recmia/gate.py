@@ -18,9 +18,9 @@ from xml.etree import ElementTree
 from recmia.attacks import BASELINES
 from recmia.errors import ConfigError, nearest
 from recmia.evaluation import Metric
+from recmia.game import SHARED_PATH
 
 Outcome = Literal["passed", "breached", "unresolved"]
-SHARED_PATH = ("fold-in", "trained")
 
 
 @dataclass(frozen=True)

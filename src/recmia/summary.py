@@ -14,7 +14,7 @@ from rich.text import Text
 
 from recmia.attacks import BASELINES, POOL_ATTACKS
 from recmia.evaluation import Metric, PromiseCheck
-from recmia.game import AS_SERVED
+from recmia.game import AS_SERVED, SHARED_PATH
 
 REGIME_WORDS = {
     "popular": "non-members get one popular list",
@@ -23,7 +23,6 @@ REGIME_WORDS = {
     "trained": "members served by their trained vectors",
     AS_SERVED: "lists from files, however they came about",
 }
-SHARED_PATH = ("fold-in", "trained")
 Grade = Literal["none", "unclear", "slight", "marked", "strong"]
 # What it means that a rule which needs no model does as well as an attack.
 WITHOUT_A_MODEL = {

@@ -16,6 +16,7 @@ from recmia.attacks import BASELINES
 from recmia.audit import AuditResult
 from recmia.defend import DefendResult
 from recmia.evaluation import Metric
+from recmia.game import SHARED_PATH
 from recmia.report import charts, words
 from recmia.report.blocks import Chapter, Control, Figure, Part, Row, Table, digits, provenance_part, row_kind
 from recmia.report.figures import roc_band
@@ -217,7 +218,7 @@ def _distributions(result: AuditResult) -> Part:
                 data=data,
             )
         )
-    shared = [key for key in values if key[1] in summary.SHARED_PATH] or list(values)
+    shared = [key for key in values if key[1] in SHARED_PATH] or list(values)
     best = max((key for key in shared if key[2] not in BASELINES), key=values.__getitem__, default=shared[0])[2]
     return Part(
         "What the attacks score",

@@ -16,10 +16,9 @@ from recmia.audit import IN_MEMORY, AuditResult
 from recmia.config import AuditConfig, FilesConfig
 from recmia.defend import NONE, POPULARITY, DefendResult
 from recmia.evaluation import Metric, PromiseCheck
-from recmia.game import AS_SERVED
+from recmia.game import AS_SERVED, SHARED_PATH
 from recmia.summary import (
     REGIME_WORDS,
-    SHARED_PATH,
     WITHOUT_A_MODEL,
     Grade,
     grade,
