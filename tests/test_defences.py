@@ -118,6 +118,14 @@ def test_a_shadow_that_cannot_have_the_defence_is_refused_too() -> None:
         AuditConfig.parse({"defence": "dp-training=4", "shadow": "itemknn"})
 
 
+def test_an_own_recommender_can_have_what_does_not_ask_for_its_settings() -> None:
+    for text in ("fold-in-members", "gumbel=30", "randomised-response=4", "shorter-lists=10", "popular-random=0.1"):
+        AuditConfig.parse({"defence": text, "target": "shop:make", "shadow": "shop:make"})
+    for text in ("regularisation=1", "early-stopping=3", "dp-training=4"):
+        with pytest.raises(ConfigError, match=r"does not apply: .*shop:make"):
+            AuditConfig.parse({"defence": text, "target": "shop:make", "shadow": "shop:make"})
+
+
 def test_every_defence_applies_to_the_default_audit() -> None:
     strengths = {"popular-random": "0.1", "shorter-lists": "20", "regularisation": "0.1", "early-stopping": "5",
                  "randomised-response": "4", "gumbel": "100", "dp-training": "4"}  # fmt: skip

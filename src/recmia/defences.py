@@ -25,7 +25,7 @@ from scipy import sparse
 from recmia.errors import ConfigError, nearest
 from recmia.game import SHARED_PATH, Regime
 from recmia.interactions import Float32, Int32, Interactions
-from recmia.recommenders import LFM, Recommender, RecommenderSettings
+from recmia.recommenders import LFM, Recommender, RecommenderSettings, is_own
 from recmia.recommenders.private import PrivacySettings, PrivateLFM
 from recmia.recommenders.simple import binary
 from recmia.training import Task
@@ -208,7 +208,8 @@ class FoldInMembers(_Wrapping):
 
     def refusal(self, system: System) -> str:
         """See `Defence.refusal`."""
-        if system.family not in _PERSONAL:
+        # What somebody's own recommender trains is not known here.
+        if system.family not in _PERSONAL and not is_own(system.recommender):
             return (
                 f"{system.recommender} trains nothing for single users, who are served from their history anyway; it "
                 f"applies to {', '.join(_PERSONAL)}"
