@@ -21,6 +21,7 @@ from recmia.errors import ConfigError
 from recmia.evaluation import PromiseCheck
 from recmia.recommenders import private
 from recmia.report.figures import frontier_figure
+from recmia.store import read_run
 
 PROGRAM = [sys.executable, "-c", "from recmia.cli import main; main()"]
 SETTINGS: dict[str, Any] = {
@@ -208,6 +209,18 @@ def test_a_broken_promise_ends_the_command_with_1(
     assert stop.value.code == 1
     assert "BROKEN PROMISE: gumbel=3 (fold-in) promises epsilon 3" in capsys.readouterr().out
     assert json.loads((tmp_path / "out" / "defend.json").read_text())["promises"][0]["broken"] is True
+    with pytest.raises(SystemExit) as stop:
+        cli.main(
+            ["audit", *QUICK, "--defence", "gumbel=3", "--held-out", "0.2", "--seeds", "1", "-j", "1", "-o", "one"]
+        )
+    assert stop.value.code == 1
+    printed = capsys.readouterr().out
+    assert "BROKEN PROMISE: gumbel=3 promises epsilon 3" in " ".join(printed.split())
+    assert "What the lists are worth on held-out interactions" in printed
+    kept = read_run(tmp_path / "one")
+    assert kept.utilities.filter(metric="ndcg@10")["users"].unique(maintain_order=True).to_list() == [
+        "all", "members", "non-members"
+    ]  # fmt: skip
 
 
 # The command.
