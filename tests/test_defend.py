@@ -225,7 +225,7 @@ def test_a_broken_promise_ends_the_command_with_1(
 
 # The command.
 def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "NO_COLOR": "1"}
+    environment = {**os.environ, "COLUMNS": "160", "NO_COLOR": "1"}
     return subprocess.run(
         [*PROGRAM, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=240, check=False
     )

@@ -116,3 +116,8 @@ def test_comparison_can_fail() -> None:
     for other in ("AUC 0.560 here", "AUC 0.500 there", "AUC here"):
         with pytest.raises(AssertionError):
             assert_same_but_for_rounding("AUC 0.500 here", other)
+
+
+def test_no_two_commands_write_one_folder() -> None:
+    found = [out for _, block in commands() for out in re.findall(r"(?:--out|-o) (\S+)", block)]
+    assert sorted(found) == sorted(set(found)), "a user who types all pages in one folder would be refused"
