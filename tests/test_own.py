@@ -398,6 +398,12 @@ def test_the_three_doors_give_the_same_numbers(folder: Path, monkeypatch: pytest
     assert targets[0].equals(targets[1])
 
 
+def test_popular_lists_for_all_take_the_place_of_an_own_recommender(small: Interactions) -> None:
+    settings = {**QUICK, "regimes": ["fold-in"], "defence": "popularity-only"}
+    theirs, ours = audit(small, recommender=Duck, **settings), audit(small, target="lfm", **settings)
+    assert theirs.scores.equals(ours.scores)
+
+
 class Fails(Recommender):
     """Cannot be trained."""
 

@@ -127,7 +127,7 @@ class PopularityOnly(Defence):
 
     def change(self, task: Task) -> Task:
         """Train `Popularity` instead."""
-        return replace(task, recommender="popularity")
+        return replace(task, recommender="popularity", own=None)
 
     def refusal(self, system: System) -> str:
         """See `Defence.refusal`."""

@@ -340,6 +340,8 @@ class Game:
             ("members", judged & side.member),
             ("non-members", judged & ~side.member),
         ):
+            if not users.any():
+                raise ConfigError(f"held_out leaves nothing to measure with: {group} have one interaction each")
             shown = first[users], wanted[users], UTILITY_AT
             values = {
                 "ndcg": ndcg(*shown), "recall": recall(*shown), "map": average_precision(*shown),
