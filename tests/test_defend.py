@@ -17,7 +17,7 @@ from recmia import Interactions, audit, cli
 from recmia.audit import AuditResult
 from recmia.config import AuditConfig
 from recmia.defend import NONE, POPULARITY, DefendResult, _advice, defend, standard_defences
-from recmia.errors import ConfigError
+from recmia.errors import ConfigError, MissingExtraError
 from recmia.evaluation import PromiseCheck
 from recmia.recommenders import private
 from recmia.report.figures import frontier_figure
@@ -123,6 +123,17 @@ def test_bad_comparisons_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=words):
         defend(quick(**changed), defences, level=level, dataset=small)
+
+
+def test_a_missing_package_is_told_before_anything_is_trained(
+    small: Interactions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private.noise_multiplier.cache_clear()
+    monkeypatch.setitem(sys.modules, "dp_accounting", None)
+    store: dict[str, Any] = {}
+    with pytest.raises(MissingExtraError, match=r"pip install 'recmia\[dp\]'"):
+        defend(quick(), ["shorter-lists=5", "dp-training=4"], dataset=small, store=store)
+    assert store == {}
 
 
 # The advice.

@@ -14,9 +14,10 @@ import polars as pl
 
 from recmia.audit import Progress
 from recmia.config import AuditConfig
-from recmia.defences import parse_defences
+from recmia.defences import DPTraining, parse_defences
 from recmia.errors import ConfigError
 from recmia.interactions import Interactions
+from recmia.recommenders.private import noise_multiplier
 from recmia.sweep import SweepResult, sweep
 from recmia.training import Store
 
@@ -93,6 +94,8 @@ def defend(
     ------
     ConfigError
         For a defence that is unknown, out of range, or does not apply, and for settings that leave nothing to measure.
+    MissingExtraError
+        For ``dp-training`` without dp-accounting.
     """
     if not 0.5 < level <= 1:
         raise ConfigError(f"level, the AUC to stay under, must lie in (0.5, 1]; got {level:g}")
@@ -104,6 +107,10 @@ def defend(
     # A refusal names the setting before anything is trained.
     chosen = [_canonical(config, text) for text in defences] or standard_defences(config)
     settings = list(dict.fromkeys(["", POPULARITY, *chosen]))
+    for defence in (one for text in settings for one in parse_defences(text, config.dp)):
+        if isinstance(defence, DPTraining):
+            # A missing package is told now, and not after everything else was trained.
+            noise_multiplier(defence.epsilon, defence.settings)
     found = sweep(config, {"defence": settings}, dataset=dataset, jobs=jobs, store=store, progress=progress)
     return DefendResult(level, _table(found), found)
 
