@@ -389,7 +389,33 @@ class FoldInOnly(_Wrapped):
         return self.inner.recommend(histories, k, exclude_seen=exclude_seen)
 
 
-class GumbelTopK(_Wrapped):
+class _Randomised(_Wrapped):
+    """A wrapper with noise of its own: a strength, and a secret key that is drawn in `fit`.
+
+    Parameters
+    ----------
+    inner : Recommender
+        Not yet fitted.
+    epsilon : float
+        Above 0 and finite, else ConfigError.
+    """
+
+    def __init__(self, inner: Recommender, epsilon: float) -> None:
+        super().__init__(inner)
+        if not 0 < epsilon < np.inf:
+            raise ConfigError(f"epsilon must be above 0 and finite; got {epsilon}")
+        self.epsilon = epsilon
+
+    def fit(self, interactions: Interactions, *, rng: np.random.Generator) -> Self:
+        """Draw the key and fit to what the system is shown; see `Recommender.fit`."""
+        self._key = int(rng.integers(2**63))
+        return super().fit(self._shown(interactions), rng=rng)
+
+    def _shown(self, interactions: Interactions) -> Interactions:
+        return interactions
+
+
+class GumbelTopK(_Randomised):
     r"""Draws lists by the exponential mechanism, without repeats.
 
     An item that the inner recommender ranks r-th of n has the quality :math:`1 - \log r / \log n`, which lies in
@@ -405,15 +431,6 @@ class GumbelTopK(_Wrapped):
     epsilon : float
         Of a whole list; above 0.
     """
-
-    def __init__(self, inner: Recommender, epsilon: float) -> None:
-        super().__init__(inner)
-        self.epsilon = _above_zero(epsilon)
-
-    def fit(self, interactions: Interactions, *, rng: np.random.Generator) -> Self:
-        """Draw the key and fit; see `Recommender.fit`."""
-        self._key = int(rng.integers(2**63))
-        return super().fit(interactions, rng=rng)
 
     def recommend(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> Int32:
         """See `Recommender.recommend`."""
@@ -442,7 +459,7 @@ class GumbelTopK(_Wrapped):
         return self._rank(score, histories, k, exclude_seen)
 
 
-class RandomisedHistories(_Wrapped):
+class RandomisedHistories(_Randomised):
     r"""Lets the inner recommender see each user's interactions through randomised response (Warner 1965) alone.
 
     Whether a user interacted with an item, for each item of the catalogue, is told with a lie of probability
@@ -458,19 +475,12 @@ class RandomisedHistories(_Wrapped):
         Of an interaction; above 0.
     """
 
-    def __init__(self, inner: Recommender, epsilon: float) -> None:
-        super().__init__(inner)
-        self.epsilon = _above_zero(epsilon)
-
-    def fit(self, interactions: Interactions, *, rng: np.random.Generator) -> Self:
-        """Draw the key, randomise and fit; see `Recommender.fit`."""
-        self._key = int(rng.integers(2**63))
+    def _shown(self, interactions: Interactions) -> Interactions:
         told = self._told(interactions.csr())
         user = np.repeat(np.arange(interactions.n_users, dtype=np.int32), np.diff(told.indptr))
-        told_data = Interactions(
+        return Interactions(
             user, told.indices.astype(np.int32), told.data, None, interactions.users, interactions.items, rated=False
         )
-        return super().fit(told_data, rng=rng)
 
     def recommend(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> Int32:
         """See `Recommender.recommend`."""
@@ -517,12 +527,6 @@ def _generators(histories: sparse.csr_array, key: int) -> Iterator[np.random.Gen
         seen = histories.indices[histories.indptr[row] : histories.indptr[row + 1]]
         digest = hashlib.blake2b(np.sort(seen).astype("<i8").tobytes(), key=key.to_bytes(8, "little")).digest()
         yield np.random.default_rng(np.frombuffer(digest, "<u4"))
-
-
-def _above_zero(epsilon: float) -> float:
-    if not 0 < epsilon < np.inf:
-        raise ConfigError(f"epsilon must be above 0 and finite; got {epsilon}")
-    return epsilon
 
 
 def _explicit(system: System) -> bool:

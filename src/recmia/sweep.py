@@ -196,4 +196,4 @@ def _rows(chosen: dict[str, Any], rows: pl.DataFrame) -> pl.DataFrame:
         return rows
     # A swept key such as target is a column of the metrics already; that of a promise, one part of many, is not.
     new = [pl.lit(value).alias(key) for key, value in chosen.items() if key not in rows.columns or key == "defence"]
-    return rows.select(*new, pl.exclude("defence"))
+    return rows.select(*new, pl.exclude("defence") if "defence" in chosen else pl.all())

@@ -170,8 +170,7 @@ class Own:
         ConfigError
             If it cannot be pickled, or is no recommender.
         """
-        kind = given if isinstance(given, type) or inspect.isroutine(given) else type(given)
-        return cls._checked(given, f"{kind.__qualname__} (in memory)", "")
+        return cls._checked(given, f"{_kind(given).__qualname__} (in memory)", "")
 
     @classmethod
     def named(cls, name: str) -> Self:
@@ -203,9 +202,8 @@ class Own:
                 f"{name} cannot be pickled, which it takes to give each training its own copy: {_in_a_line(error)}; "
                 "give a function that makes it"
             ) from error
-        kind = given if isinstance(given, type) or inspect.isroutine(given) else type(given)
         try:
-            seen = pickle.dumps(given) + Path(inspect.getfile(kind)).read_bytes()
+            seen = pickle.dumps(given) + Path(inspect.getfile(_kind(given))).read_bytes()
         # Any object can raise anything when it is pickled.
         except Exception:
             seen = packed
@@ -234,6 +232,11 @@ class Own:
 def load_own(names: Iterable[str]) -> dict[str, Own]:
     """Import those of these recommenders that are named as ``package.module:factory``."""
     return {name: Own.named(name) for name in dict.fromkeys(names) if ":" in name}
+
+
+def _kind(given: Any) -> Any:
+    """What is written in a file: a class or a function itself, of an object its class."""
+    return given if isinstance(given, type) or inspect.isroutine(given) else type(given)
 
 
 def _look_in(path: str) -> None:
