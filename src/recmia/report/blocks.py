@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import tomli_w
@@ -122,6 +123,11 @@ class Chapter:
     parts: Sequence[Part]
     more: str = ""
     chip: str = ""
+
+
+def data_name(config: AuditConfig) -> str:
+    """What to call the data in a title: a file by its name, without its folders."""
+    return Path(config.dataset).name or config.dataset
 
 
 def provenance_part(config: AuditConfig, about: Mapping[str, Any]) -> Part:

@@ -18,7 +18,18 @@ from recmia.defend import DefendResult
 from recmia.evaluation import Metric
 from recmia.game import SHARED_PATH
 from recmia.report import charts, words
-from recmia.report.blocks import Chapter, Control, Figure, Part, Row, Table, digits, provenance_part, row_kind
+from recmia.report.blocks import (
+    Chapter,
+    Control,
+    Figure,
+    Part,
+    Row,
+    Table,
+    data_name,
+    digits,
+    provenance_part,
+    row_kind,
+)
 from recmia.report.figures import roc_band
 from recmia.report.grids import defend_chapter, sweep_chapter
 from recmia.sweep import SweepResult
@@ -49,7 +60,7 @@ def _audit(folder: Path, result: AuditResult, names: Names, points: int) -> Chap
         exposures = exposures.with_columns(names(exposures["user_id"]).alias("user_id"))
     config = result.config
     return Chapter(
-        title=f"{config.target} on {Path(config.dataset).name or config.dataset}",
+        title=f"{config.target} on {data_name(config)}",
         folder=str(folder),
         grade=grade,
         headline=headline,

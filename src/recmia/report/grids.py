@@ -12,7 +12,18 @@ from recmia.attacks import BASELINES
 from recmia.defend import NONE, POPULARITY, DefendResult
 from recmia.evaluation import PromiseCheck
 from recmia.report import charts, words
-from recmia.report.blocks import Chapter, Control, Figure, Part, Row, Table, digits, provenance_part, row_kind
+from recmia.report.blocks import (
+    Chapter,
+    Control,
+    Figure,
+    Part,
+    Row,
+    Table,
+    data_name,
+    digits,
+    provenance_part,
+    row_kind,
+)
 from recmia.report.figures import defence_family
 from recmia.sweep import SweepResult
 
@@ -29,7 +40,7 @@ def sweep_chapter(folder: Path, result: SweepResult) -> Chapter:
     levels = result.table["knowledge"].unique(maintain_order=True).to_list()
     target = "" if "target" in result.axes else f" `{config.target}`"
     return Chapter(
-        title=f"{' × '.join(result.axes)} on {Path(config.dataset).name or config.dataset}",
+        title=f"{' × '.join(result.axes)} on {data_name(config)}",
         folder=str(folder),
         grade=grade,
         headline=headline,
@@ -132,7 +143,7 @@ def defend_chapter(folder: Path, result: DefendResult) -> Chapter:
         for row in found.promises.iter_rows(named=True)
     ]
     return Chapter(
-        title=f"Defences of {config.target} on {Path(config.dataset).name or config.dataset}",
+        title=f"Defences of {config.target} on {data_name(config)}",
         folder=str(folder),
         grade=grade,
         headline=headline,
