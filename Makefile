@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: audit test lint bench format clean
+.PHONY: audit test test-fast lint docs bench format clean
 .DELETE_ON_ERROR:
 
 # The paper's audit on MovieLens ml-latest-small.
@@ -12,7 +12,15 @@ audit: $(VENV)/demo
 	$(BIN)/recmia audit $(ARGS)
 
 test: $(VENV)/dev
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --doctest-modules src tests $(ARGS)
+
+# Unit tests and the examples of the docstrings: under a minute.
+test-fast: $(VENV)/dev
+	$(BIN)/python -m pytest -n 2 -m "not statistical and not end_to_end" --doctest-modules src tests $(ARGS)
+
+# The pages and the reference, as HTML in docs/_build.
+docs: $(VENV)/dev
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -32,7 +40,7 @@ format: $(VENV)/dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -42,12 +50,12 @@ $(VENV)/demo: $(BIN)/python pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/dev: $(BIN)/python pyproject.toml constraints.txt
-	$(INSTALL) --editable '.[demo,neural,implicit,peers,cluster,dp,report,dev]'
+	$(INSTALL) --editable '.[demo,neural,implicit,peers,cluster,dp,docs,dev]'
 	touch $@
 
 # LIBMF uses AVX only if it is built with it. Which of the two variables reaches the compiler depends on setuptools.
 AVX := -O3 -march=native -mavx -DUSEAVX -pthread
 $(VENV)/bench: $(VENV)/dev
-	$(INSTALL) --editable '.[demo,neural,implicit,peers,cluster,dp,report,dev,bench]'
+	$(INSTALL) --editable '.[demo,neural,implicit,peers,cluster,dp,docs,dev,bench]'
 	CFLAGS="$(AVX)" CXXFLAGS="$(AVX)" $(INSTALL) --force-reinstall --no-deps --no-binary libmf --no-cache-dir libmf
 	touch $@

@@ -21,12 +21,14 @@ from pathlib import Path
 
 import polars as pl
 from _results import write_section
-from matplotlib.figure import Figure
 
-from recmia.attacks import BASELINES
-from recmia.config import AuditConfig
-from recmia.store import ArrayStore
-from recmia.sweep import sweep
+from recmia.attacks import RULES
+from recmia.cache import ArrayStore
+from recmia.render.charts import sweep_lines
+from recmia.render.layout import Entry, Legend, Static, picture
+from recmia.render.style import styles
+from recmia.results.sweep import run_sweep
+from recmia.settings import AuditSettings
 
 SHADOWS = (8, 16, 32, 64, 128)
 RECOMMENDERS = ("lfm", "als", "ncf", "itemknn", "ease")
@@ -39,65 +41,36 @@ FIGURE = Path(__file__).parents[1] / "docs" / "shadows.png"
 
 def curve(recommender: str, store: ArrayStore) -> pl.DataFrame:
     """Metrics of every attack at every number of shadows."""
-    config = AuditConfig(
-        split="shared",
-        regimes=("fold-in",),
-        attacks=ATTACKS,
-        targets=8,
-        seeds=1,
-        target=recommender,
-        shadow=recommender,
-    )
+    settings = AuditSettings.parse(
+        {"split": "shared", "regimes": ["fold-in"], "attacks": ATTACKS, "n_targets": 8, "seeds": 1,
+         "recommender": recommender}
+    )  # fmt: skip
     started = time.perf_counter()
 
     def progress(text: str, done: int, total: int) -> None:
         seconds = time.perf_counter() - started
         print(f"\r{recommender}: {done}/{total} {text}, {seconds:.0f} s   ", end="", file=sys.stderr, flush=True)
 
-    result = sweep(config, {"shadows": SHADOWS}, jobs=os.cpu_count() or 1, store=store, progress=progress)
+    result = run_sweep(settings, {"n_shadows": SHADOWS}, jobs=os.cpu_count() or 1, store=store, progress=progress)
     print(file=sys.stderr)
     for failure in result.errors:
         raise SystemExit(f"{failure}")
     return result.table
 
 
-def figure(tables: dict[str, pl.DataFrame]) -> Figure:
-    """The strongest attacks over the number of shadows, an axes for each recommender."""
-    shown = {
-        "list-lr": "#D55E00", "list-lr-counts": "#CC79A7", "list-lr-offline": "#E69F00", "mlp": "#0072B2",
-        "distance": "#009E73", "k-means": "#56B4E9",
-    }  # fmt: skip
-    drawing = Figure(figsize=(3.1 * len(tables) + 1.8, 4.2), layout="constrained")
-    drawing.suptitle(
-        "Can members be told from non-members when all are served alike? ml-latest-small, fold-in, mean over 8 targets",
-        x=0.01,
-        ha="left",
-        fontsize=11,
-    )
-    grid = drawing.subplots(1, len(tables), sharey=True, squeeze=False)[0]
-    for axes, (recommender, table) in zip(grid, tables.items(), strict=True):
-        rows = table.filter(metric="auc")
-        best_rule = rows.filter(pl.col("attack").is_in(list(BASELINES))).sort("value")["attack"][-1]
-        for attack in (*shown, best_rule):
-            line = rows.filter(attack=attack).sort("shadows")
-            colour = shown.get(attack, "0.45")
-            label = attack if attack in shown else "best rule without a model"
-            thin = attack not in shown
-            axes.plot(line["shadows"], line["value"], color=colour, label=label, linewidth=1 if thin else 2,
-                      linestyle="--" if thin else "-", marker=None if thin else "o", markersize=4)  # fmt: skip
-            if not thin:
-                axes.fill_between(line["shadows"], line["low"], line["high"], color=colour, alpha=0.2, linewidth=0)
-        axes.axhline(0.5, color="0.6", linestyle=":", linewidth=1)
-        axes.set(xscale="log", xlabel="shadow models", ylim=(0.4, 1.01))
-        axes.set_xticks(SHADOWS, [str(count) for count in SHADOWS])
-        axes.minorticks_off()
-        axes.set_title(recommender, loc="left", fontsize=10)
-        axes.grid(alpha=0.25, linewidth=0.6)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
-    grid[0].set_ylabel("AUC, 95% interval")
-    grid[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False)
-    return drawing
+def drawn(tables: dict[str, pl.DataFrame]) -> Static:
+    """The strongest attacks over the number of shadows, a chart for each recommender."""
+    shown = ("list-lr", "list-lr-counts", "list-lr-offline", "mlp", "distance", "k-means", "popular-overlap")
+    panels = []
+    for recommender, table in tables.items():
+        rows = table.filter(pl.col("attack").is_in(shown), metric="auc")
+        chart = sweep_lines(rows, "n_shadows", SHADOWS, series=shown, rules=RULES, lowest=0.4)
+        panels.append((recommender, chart))
+    chosen = styles(shown, RULES)
+    entries = [Entry(name, chosen[name], sample="line" if chosen[name].thin else "band") for name in shown]
+    title = "Can members be told from non-members when all are served by the same path?\n"
+    title += "ml-latest-small, fold-in, mean over 8 targets, 95% intervals"
+    return picture([panels[:3], panels[3:]], title, legends=[Legend("thin: needs no model", entries)])
 
 
 def lines(recommender: str, table: pl.DataFrame) -> list[str]:
@@ -108,7 +81,7 @@ def lines(recommender: str, table: pl.DataFrame) -> list[str]:
         cells = []
         for count in SHADOWS:
             auc, tpr = (
-                table.filter(attack=attack, shadows=count, metric=name).row(0, named=True)
+                table.filter(attack=attack, n_shadows=count, metric=name).row(0, named=True)
                 for name in ("auc", "tpr@fpr=0.01")
             )
             cells.append(f"{auc['value']:.3f} [{auc['low']:.3f}–{auc['high']:.3f}], {tpr['value']:.2f}")
@@ -120,7 +93,7 @@ def timed_run() -> str:
     """The whole run with 128 shadows and 8 targets as a user starts it."""
     with tempfile.TemporaryDirectory() as folder:
         command = [str(Path(sys.executable).with_name("recmia")), "audit", "--split", "shared", "--regime", "fold-in"]
-        command += ["--attack", "mlp,list-lr", "--shadows", "128", "--targets", "8", "--seeds", "1"]
+        command += ["--attack", "mlp,list-lr", "--n-shadows", "128", "--n-targets", "8", "--seeds", "1"]
         command += ["--store", f"{folder}/store", "--out", f"{folder}/run"]
         started = time.perf_counter()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -136,9 +109,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         store = ArrayStore(arguments.store or Path(scratch))
         tables = {name: curve(name, store) for name in arguments.recommenders.split(",")}
-    figure(tables).savefig(FIGURE, dpi=130)
+    FIGURE.write_bytes(drawn(tables).png())
     body = [
-        "Strict `fold-in` on ml-latest-small: all 610 users audited, l = 100, lists of 100, one pool, 8 targets. A",
+        "Strict `fold-in` on ml-latest-small: all 610 users audited, 100 factors, lists of 100, one pool, 8 targets. A",
         "cell has the AUC with its 95% interval over the targets, and the TPR at FPR 1%.",
         "",
         timed_run(),

@@ -14,7 +14,7 @@ from pathlib import Path
 from _results import write_section
 
 WARM_RUNS = 3
-PROGRAM = [sys.executable, "-c", "from recmia.cli import main; main()", "audit"]
+PROGRAM = [sys.executable, "-c", "from recmia.cli.main import main; main()", "audit"]
 CASES = {
     "one seed, one regime (warm)": ["--seeds", "1", "--regimes", "fold-in"],
     "no options: 5 seeds, two regimes (warm)": [],

@@ -43,13 +43,14 @@ from _results import write_section
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
-from recmia.factorization import Factors, SGDSettings, factorize
-from recmia.game import Side
-from recmia.interactions import Interactions
-from recmia.recommenders import RecommenderSettings
-from recmia.recommenders.base import top_k_by_vectors
-from recmia.synthetic import SHAPES, synthesize
-from recmia.training import Task, run_tasks
+from recmia.data.interactions import Interactions
+from recmia.data.synthetic import SHAPES, synthesize
+from recmia.engine.ranking import top_k_by_vectors
+from recmia.engine.sgd import Factorization, factorize
+from recmia.game.split import Side
+from recmia.game.tasks import Task, run_tasks
+from recmia.recommenders.spec import RECOMMENDERS
+from recmia.settings import RecommenderSettings, SGDSettings
 
 L = 100
 
@@ -74,7 +75,7 @@ class Competitor:
 def ours(feedback: str) -> Callable[[Interactions, int, int], Callable[[], object]]:
     def prepare(data: Interactions, epochs: int, threads: int) -> Callable[[], object]:
         how = SGDSettings(feedback=feedback, epochs=epochs)
-        return lambda: factorize(data, how, l=L, rng=np.random.default_rng(0), threads=threads)
+        return lambda: factorize(data, how, factors=L, rng=np.random.default_rng(0), threads=threads)
 
     return prepare
 
@@ -158,7 +159,7 @@ COMPETITORS = (
 # --- Plain sequential SGD, the measure of quality --------------------------------------------------------------------
 
 
-def sequential(data: Interactions, how: SGDSettings, seed: int) -> Factors:
+def sequential(data: Interactions, how: SGDSettings, seed: int) -> Factorization:
     """Plain SGD: samples in uniformly random order, negatives drawn one by one from all unseen known items."""
     rng = np.random.default_rng(seed)
     explicit = how.feedback == "explicit"
@@ -174,7 +175,7 @@ def sequential(data: Interactions, how: SGDSettings, seed: int) -> Factors:
             np.float32(how.learning_rate), np.float32(how.regularisation), rng,
         )  # fmt: skip
     none = np.zeros(max(data.n_users, data.n_items), np.float32)
-    return Factors(P, Q, none[: data.n_users], none[: data.n_items], mean, known)
+    return Factorization(P, Q, none[: data.n_users], none[: data.n_items], mean, known)
 
 
 @numba.njit(fastmath={"reassoc", "contract", "nsz"})
@@ -207,15 +208,17 @@ def sequential_epoch(
             sequential_update(P[u], Q[j], np.float32(0), rate, reg)
 
 
-def rmse(factors: Factors, train: Interactions, held_out: Interactions) -> float:
-    known = factors.known[held_out.item]
+def rmse(factors: Factorization, train: Interactions, held_out: Interactions) -> float:
+    known = factors.trained_items[held_out.item]
     error = factors.predict(held_out.user[known], held_out.item[known]) - held_out.value[known]
     return float(np.sqrt(np.mean(error**2, dtype=np.float64)))
 
 
-def recall(factors: Factors, train: Interactions, held_out: Interactions) -> float:
+def recall(factors: Factorization, train: Interactions, held_out: Interactions) -> float:
     """Recall@20: the mean over users of hits / min(20, held-out items)."""
-    lists = top_k_by_vectors(factors.user, factors.item, factors.item_bias, train.csr(), factors.known, 20, threads=2)
+    lists = top_k_by_vectors(
+        factors.user, factors.item, factors.item_bias, train.csr(), factors.trained_items, 20, threads=2
+    )
     wanted = held_out.csr()
     shares = []
     for u in range(train.n_users):
@@ -327,9 +330,9 @@ def lists(data: Interactions, turns: int) -> Iterator[str]:
     """Top-k for all users of a model of this shape."""
     from implicit.als import AlternatingLeastSquares
 
-    factors = factorize(data, SGDSettings(epochs=1), l=L, rng=np.random.default_rng(0), threads=2)
+    factors = factorize(data, SGDSettings(epochs=1), factors=L, rng=np.random.default_rng(0), threads=2)
     histories = data.csr()
-    known, table = factors.known, old_csr(histories)
+    known, table = factors.trained_items, old_csr(histories)
     for threads in (1, 2):
         with threadpool_limits(1, user_api="blas"):
             model = AlternatingLeastSquares(factors=L, num_threads=threads)
@@ -364,11 +367,10 @@ def run_pool(tasks: list[Task], workers: int) -> None:
 
 def pool(name: str, data: Interactions, n_models: int) -> Iterator[str]:
     rng = np.random.default_rng(0)
-    settings = RecommenderSettings(lfm=SGDSettings(epochs=30), l=L)
-    tasks = [
-        Task("lfm", settings, Side(data, rng.random(data.n_users) < 0.5), "fold-in", 100, True, 0.1, (0, "pool", s))
-        for s in range(n_models)
-    ]
+    settings = RecommenderSettings(lfm=SGDSettings(epochs=30), factors=L)
+    halves = [Side(data, rng.random(data.n_users) < 0.5) for _ in range(n_models)]
+    lfm = RECOMMENDERS["lfm"]
+    tasks = [Task(lfm, settings, side, "fold-in", 100, True, 0.1, (0, "pool", s)) for s, side in enumerate(halves)]
     for workers in (1, 2):
         seconds, extra = timed(partial(run_pool, tasks, workers))
         yield f"| {name} | {n_models} | {workers} | {seconds:.1f} | {extra:.0f} |"
@@ -384,7 +386,7 @@ def quality(name: str, data: Interactions, rmse_seeds: int, recall_seeds: int) -
         for seed in range(seeds):
             kept = np.random.default_rng(seed).random(len(data)) < 0.8
             train, held_out = data.take(np.flatnonzero(kept)), data.take(np.flatnonzero(~kept))
-            engine = factorize(train, how, l=L, rng=np.random.default_rng(seed), threads=2)
+            engine = factorize(train, how, factors=L, rng=np.random.default_rng(seed), threads=2)
             pairs.append([measure(f, train, held_out) for f in (engine, sequential(train, how, seed))])
         mine, theirs = np.mean(pairs, axis=0)
         change = 100 * (np.array(pairs)[:, 0] / theirs - np.array(pairs)[:, 1] / theirs)

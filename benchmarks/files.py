@@ -25,7 +25,7 @@ print(time.perf_counter() - started, used.ru_utime + used.ru_stime, used.ru_maxr
 """
 K, TASTES, NICHE = 100, 100, 401
 N_ITEMS = TASTES * (NICHE - 1) + 1
-PROGRAM = [sys.executable, "-c", "from recmia.cli import main; main()", "audit-files"]
+PROGRAM = [sys.executable, "-c", "from recmia.cli.main import main; main()", "audit-files"]
 CASES = {
     "baselines, distance, k-means": ["--attacks", "distance,k-means"],
     "the same, item vectors of l = 32": ["--attacks", "distance,k-means", "-l", "32"],

@@ -21,12 +21,13 @@ from cornac.models import LightGCN as CornacLightGCN
 from cornac.models import NeuMF
 
 from recmia import Interactions
-from recmia.datasets import load
-from recmia.interactions import Int32
+from recmia.data.datasets import load
+from recmia.data.interactions import Int32
+from recmia.engine.ranking import top_k
 from recmia.recommenders import Recommender
-from recmia.recommenders.base import top_k
-from recmia.recommenders.graph import LightGCN, LightGCNSettings
-from recmia.recommenders.neural import NCF, NCFSettings
+from recmia.recommenders.graph import LightGCN
+from recmia.recommenders.neural import NCF
+from recmia.settings import LightGCNSettings, NCFSettings
 
 # The defaults were chosen on the splits of seeds 1 and 2; LightGCN's init_std also with a look at that of 3.
 SEEDS = (3, 4, 5)
@@ -103,8 +104,8 @@ def main() -> None:
                 num_neg=PEER_NCF.n_negatives, lr=PEER_NCF.learning_rate, backend="pytorch", seed=seed, verbose=False,
             )
         ),
-        "LightGCN, defaults": ours(LightGCN(l=L, device="cpu")),
-        "LightGCN, settings of the next row": ours(LightGCN(PEER_GCN, l=L, device="cpu")),
+        "LightGCN, defaults": ours(LightGCN(factors=L, device="cpu")),
+        "LightGCN, settings of the next row": ours(LightGCN(PEER_GCN, factors=L, device="cpu")),
     }  # fmt: skip
     if find_spec("dgl") is not None:
         cases["cornac LightGCN (dgl)"] = cornacs(

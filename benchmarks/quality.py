@@ -26,10 +26,12 @@ from lenskit.knn import EASEScorer, ItemKNNScorer, UserKNNScorer
 from scipy import sparse
 
 from recmia import Interactions
-from recmia.datasets import load
-from recmia.recommenders import Recommender, RecommenderSettings, make_recommender
-from recmia.recommenders.external import FromCornac, FromImplicit, FromLensKit
-from recmia.utility import ndcg, recall
+from recmia.data.datasets import load
+from recmia.metrics.utility import ndcg, recall
+from recmia.observation import held_out_hits
+from recmia.recommenders import RECOMMENDERS, Recommender
+from recmia.recommenders.adapters import FromCornac, FromImplicit, FromLensKit
+from recmia.settings import RecommenderSettings
 
 # The seeds of the fits, one a turn: quality is their mean, seconds are their median.
 TURNS = 3
@@ -41,13 +43,13 @@ Make = Callable[[], Recommender]
 
 def ours(name: str, **settings: Any) -> Make:
     """Our recommender with these settings in its own table."""
-    return lambda: make_recommender(name, RecommenderSettings.model_validate({"l": L, name: settings}))
+    return lambda: RECOMMENDERS[name].make(RecommenderSettings.model_validate({"factors": L, name: settings}), 1)
 
 
 # The first of each group is ours, the others are its peers with the same settings where they have them.
 GROUPS: Mapping[str, Mapping[str, Make]] = {
     "most popular": {
-        "recmia": lambda: make_recommender("popularity"),
+        "recmia": lambda: RECOMMENDERS["popularity"].make(RecommenderSettings(), 1),
         "cornac MostPop": lambda: FromCornac(cornac.MostPop()),
     },
     "ItemKNN, 50 neighbours": {
@@ -145,8 +147,10 @@ def measure(make: Make, train: Interactions, held_out: sparse.csr_array, seed: i
     if model.folds_in:
         served["fold-in"] = model.recommend(histories, 20)
     for how, lists in served.items():
-        row.quality.setdefault(f"NDCG@10, {how}", []).append(float(ndcg(lists, held_out, 10).mean()))
-        row.quality.setdefault(f"Recall@20, {how}", []).append(float(recall(lists, held_out, 20).mean()))
+        row.quality.setdefault(f"NDCG@10, {how}", []).append(float(ndcg(*held_out_hits(lists, held_out, 10)).mean()))
+        row.quality.setdefault(f"Recall@20, {how}", []).append(
+            float(recall(*held_out_hits(lists, held_out, 20)).mean())
+        )
 
 
 def split(interactions: Interactions) -> tuple[Interactions, sparse.csr_array]:

@@ -13,18 +13,18 @@ from typing import Any
 import psutil
 from _results import write_section
 
-import recmia.play
-import recmia.training
-from recmia.config import AuditConfig
-from recmia.store import ArrayStore
-from recmia.sweep import sweep
+import recmia.game.run
+import recmia.game.tasks
+from recmia.cache import ArrayStore
+from recmia.results.sweep import run_sweep
+from recmia.settings import AuditSettings
 
 AXES: dict[str, list[Any]] = {
     "lfm.epochs": [5, 10, 15, 20],
     "lfm.learning_rate": [0.004, 0.006, 0.008, 0.01],
     "k": [10, 20, 50, 100],
 }
-CONFIG = AuditConfig.parse({"attacks": ["mlp"], "seeds": 1, "thresholds": False, "l": 50})
+CONFIG = AuditSettings.parse({"attacks": ["mlp"], "seeds": 1, "thresholds": False, "factors": 50})
 TURNS = 3
 
 
@@ -47,7 +47,7 @@ def run(jobs: int) -> tuple[float, list[float]]:
     """Seconds of a sweep, and CPU seconds of this process and of each of its workers."""
     with tempfile.TemporaryDirectory() as folder:
         before, started = cpu_seconds(), time.perf_counter()
-        sweep(CONFIG, AXES, jobs=jobs, store=ArrayStore(Path(folder)))
+        run_sweep(CONFIG, AXES, jobs=jobs, store=ArrayStore(Path(folder)))
         seconds = time.perf_counter() - started
         return seconds, [now - then for now, then in zip(cpu_seconds(), before, strict=True)]
 
@@ -60,16 +60,16 @@ def cpu_seconds() -> list[float]:
 
 def outside() -> tuple[float, float, float]:
     """Seconds of a sweep in one process, its CPU seconds, and those outside of what models and attacks do."""
-    clocks = [Clock(recmia.training._train_and_serve), Clock(recmia.play._play)]
-    recmia.training._train_and_serve, recmia.play._play = clocks  # type: ignore[assignment]
+    clocks = [Clock(recmia.game.tasks._train_and_serve), Clock(recmia.game.run._play)]
+    recmia.game.tasks._train_and_serve, recmia.game.run._play = clocks  # type: ignore[assignment]
     seconds, (total, *_) = run(1)
-    recmia.training._train_and_serve, recmia.play._play = (clock.function for clock in clocks)
+    recmia.game.tasks._train_and_serve, recmia.game.run._play = (clock.function for clock in clocks)
     return seconds, total, total - sum(clock.seconds for clock in clocks)
 
 
 def main() -> None:
     # Compile, and start the workers.
-    sweep(CONFIG, {"k": [10, 20]}, jobs=2)
+    run_sweep(CONFIG, {"k": [10, 20]}, jobs=2)
     rows, figures = [], []
     for _ in range(TURNS):
         load = os.getloadavg()[0]
@@ -82,7 +82,7 @@ def main() -> None:
         print(rows[-1], flush=True)
     wall, low, high, share = (statistics.median(column) for column in zip(*figures, strict=True))
     lines = [
-        "ml-latest-small, 64 cells (4 numbers of epochs, 4 learning rates, 4 list lengths), l = 50, one seed, two",
+        "ml-latest-small, 64 cells (4 numbers of epochs, 4 learning rates, 4 list lengths), 50 factors, one seed, two",
         "regimes, the MLP alone, an empty store on disk; one process and two in turns. The load is that of the two",
         "cores before a turn, other people's work included: with more to do than cores, seconds say little, and CPU",
         "seconds say what two free cores would give. What is beside the models is the CPU time of one process outside",

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 from recmia import Interactions
-from recmia.datasets import load
+from recmia.data.datasets import load
 
 # A first call may compile, and the machine may be busy: no test asserts a time.
 settings.register_profile("recmia", deadline=None)

@@ -45,6 +45,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, movielens_folder: Path) 
     return folder, environment | {"RECMIA_DATA": str(movielens_folder.parent)}
 
 
+@pytest.mark.end_to_end
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_run_as_written(page: Path, workplace: tuple[Path, dict[str, str]]) -> None:
     folder, environment = workplace
@@ -62,6 +63,7 @@ def test_commands_run_as_written(page: Path, workplace: tuple[Path, dict[str, st
         assert done.returncode == 0, f"{block}\n{done.stderr}"
 
 
+@pytest.mark.end_to_end
 @pytest.mark.parametrize("page", [page for page in PAGES if page.parent != ROOT], ids=lambda page: page.name)
 def test_python_runs_as_written(page: Path, workplace: tuple[Path, dict[str, str]]) -> None:
     folder, environment = workplace
@@ -72,14 +74,15 @@ def test_python_runs_as_written(page: Path, workplace: tuple[Path, dict[str, str
 
 
 def test_make_targets_exist() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = {target for page in PAGES for target in re.findall(r"(?:`|\$ )make ([a-z]+)", page.read_text())}
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    pages = [*PAGES, ROOT / "CONTRIBUTING.md"]
+    named = {target for page in pages for target in re.findall(r"(?:`|\$ )make ([a-z-]+)", page.read_text())}
     assert named
     assert named <= targets
 
 
 def test_links_lead_somewhere() -> None:
-    for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
+    for page in [*PAGES, *(ROOT / "docs" / "api").glob("*.md"), ROOT / "CONTRIBUTING.md"]:
         for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
@@ -93,6 +96,7 @@ def assert_same_but_for_rounding(shown: str, printed: str) -> None:
     assert [pair for pair in pairs if abs(float(pair[0]) - float(pair[1])) > 0.02] == []
 
 
+@pytest.mark.end_to_end
 def test_the_readme_shows_what_is_printed(workplace: tuple[Path, dict[str, str]]) -> None:
     folder, environment = workplace
     command = ["recmia", "audit", "--out", "readme-run"]
@@ -103,6 +107,7 @@ def test_the_readme_shows_what_is_printed(workplace: tuple[Path, dict[str, str]]
     assert "mlp" in "\n".join(text.splitlines()[:40]), "the result of the main command stands by line 40"
 
 
+@pytest.mark.end_to_end
 def test_the_readme_shows_what_python_prints(workplace: tuple[Path, dict[str, str]]) -> None:
     folder, environment = workplace
     (script,) = blocks(ROOT / "README.md", "python")

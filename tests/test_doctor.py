@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from recmia import doctor
-from recmia.store import ArrayStore
+from recmia.cache import ArrayStore
 
 
 def test_missing_extras_come_with_their_command(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,6 +52,7 @@ def test_cache_and_data_sets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert (data["ml-100k"], data["ml-latest-small"]) == ("in the cache", "in $RECMIA_DATA")
 
 
+@pytest.mark.end_to_end
 def test_the_command_ends_well(tmp_path: Path) -> None:
     program = [sys.executable, "-c", "from recmia.cli import main; main(['doctor'])"]
     environment = {**os.environ, "RECMIA_DATA": str(tmp_path), "NO_COLOR": "1"}

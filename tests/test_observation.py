@@ -9,20 +9,22 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from recmia.attacks.vectors import user_vectors
 from recmia.errors import ProtocolError
-from recmia.observation import Observation, ShadowPool
+from recmia.observation import Items, Observation, ShadowPool, check_lists, in_history, rank_by_popularity
 
 
-def observation(n: int = 3, n_items: int = 6, l: int = 2) -> Observation:  # noqa: E741
+def item_knowledge(n_items: int = 6, factors: int = 2) -> Items:
+    vectors = np.random.default_rng(1).normal(size=(n_items, factors))
+    return Items(vectors, np.ones(n_items, np.bool_), np.arange(n_items))
+
+
+def observation(n: int = 3, n_items: int = 6) -> Observation:
     rng = np.random.default_rng(0)
     return Observation(
         histories=sparse.csr_array((rng.random((n, n_items)) < 0.5).astype(np.float32)),
         lists=np.array([rng.permutation(n_items)[:4] for _ in range(n)], np.int32),
-        history_mean=rng.normal(size=(n, l)),
-        list_mean=rng.normal(size=(n, l)),
-        popular_mean=np.zeros(l),
-        has_vector=np.ones(n, np.bool_),
-        popularity=np.arange(n_items),
+        items=item_knowledge(n_items),
     )
 
 
@@ -51,27 +53,58 @@ def test_lists_must_be_int32() -> None:
 
 
 def test_nan_is_refused() -> None:
-    with pytest.raises(ProtocolError, match="history_mean holds values that are not finite"):
-        replace(observation(), history_mean=np.full((3, 2), np.nan))
+    with pytest.raises(ProtocolError, match=r"items\.vectors holds values that are not finite"):
+        replace(item_knowledge(), vectors=np.full((6, 2), np.nan))
+    # An item without a vector has a row that means nothing.
+    replace(item_knowledge(), vectors=np.full((6, 2), np.nan), has_vector=np.zeros(6, np.bool_))
 
 
 def test_shapes_must_agree() -> None:
     with pytest.raises(ProtocolError, match=r"last_time must have shape \(3,\); got \(2,\)"):
         replace(observation(), last_time=np.zeros(2))
+    with pytest.raises(ProtocolError, match=r"items.has_vector must have shape \(6,\); got \(5,\)"):
+        replace(item_knowledge(), has_vector=np.ones(5, np.bool_))
+    with pytest.raises(ProtocolError, match=r"items.vectors must have shape \(6, 2\); got \(5, 2\)"):
+        replace(item_knowledge(), vectors=np.zeros((5, 2)))
+    with pytest.raises(ProtocolError, match=r"items.vectors must have shape \(6, 2\); got \(6, 2, 1\)"):
+        replace(item_knowledge(), vectors=np.zeros((6, 2, 1)))
+    with pytest.raises(ProtocolError, match="over 6 items, and the attacker knows 5"):
+        replace(observation(), items=item_knowledge(5))
 
 
 def test_take() -> None:
     whole = observation()
     part = whole.take(np.array([2, 0]))
     np.testing.assert_array_equal(part.lists, whole.lists[[2, 0]])
-    np.testing.assert_array_equal(part.user_vectors, whole.user_vectors[[2, 0]])
+    np.testing.assert_array_equal(user_vectors(part).difference, user_vectors(whole).difference[[2, 0]])
     np.testing.assert_array_equal(part.histories.toarray(), whole.histories.toarray()[[2, 0]])
+    assert part.last_time is None
+    timed = replace(whole, last_time=np.array([3.0, 4.0, 5.0])).take(np.array([2, 0]))
+    assert timed.last_time is not None
+    assert timed.last_time.tolist() == [5, 3]
+
+
+def test_a_feature_is_computed_once_for_each_observation() -> None:
+    calls = []
+
+    def first(seen: Observation) -> Any:
+        calls.append(len(seen))
+        return seen.lists[:, 0]
+
+    whole = observation()
+    assert whole.feature("first", first) is whole.feature("first", first)
+    np.testing.assert_array_equal(whole.take(np.array([2, 0])).feature("first", first), whole.lists[[2, 0], 0])
+    assert calls == [3], "the users that are taken keep what was computed for all"
+    other = replace(whole, lists=whole.lists[:, ::-1].copy())
+    np.testing.assert_array_equal(other.feature("first", first), whole.lists[:, -1])
+    assert calls == [3, 3]
 
 
 def shadow_pool(S: int = 4, n: int = 3, n_items: int = 6) -> ShadowPool:
     rng = np.random.default_rng(0)
     lists = np.array([[rng.permutation(n_items)[:4] for _ in range(n)] for _ in range(S)], np.int32)
-    return ShadowPool(lists, rng.random((S, n)) < 0.5, n_items)
+    histories = sparse.csr_array(np.eye(n, n_items, dtype=np.float32))
+    return ShadowPool(histories, lists, rng.random((S, n)) < 0.5, item_knowledge(n_items))
 
 
 def test_shadow_pool() -> None:
@@ -82,6 +115,20 @@ def test_shadow_pool() -> None:
     np.testing.assert_array_equal(part.lists, pool.lists[[2, 0]])
     np.testing.assert_array_equal(part.member, pool.member[[2, 0]])
     assert part.n_items == 6
+    fewer = pool.take_users(np.array([True, False, True]))
+    assert (len(fewer), fewer.n_users, fewer.n_items) == (4, 2, 6)
+    np.testing.assert_array_equal(fewer.lists, pool.lists[:, [0, 2]])
+    np.testing.assert_array_equal(fewer.member, pool.member[:, [0, 2]])
+    np.testing.assert_array_equal(fewer.histories.toarray(), pool.histories.toarray()[[0, 2]])
+    seen = pool.observe(pool.lists[1])
+    np.testing.assert_array_equal(seen.lists, pool.lists[1])
+    assert seen.histories is pool.histories
+    assert seen.items is pool.items
+
+
+def test_a_shadow_pool_needs_the_history_of_each_user() -> None:
+    with pytest.raises(ProtocolError, match="lists of 3 users and 2 histories"):
+        replace(shadow_pool(), histories=shadow_pool().histories[:2])
 
 
 @pytest.mark.parametrize(
@@ -117,3 +164,25 @@ def test_lists_of_a_shadow_pool_must_be_int32() -> None:
         replace(shadow_pool(), lists=shadow_pool().lists.astype(np.int64))
     with pytest.raises(ProtocolError, match=r"int32\[4, 3\]"):
         replace(shadow_pool(), lists=shadow_pool().lists[:, :, 0])
+
+
+def test_what_is_in_the_history() -> None:
+    histories = sparse.csr_array(np.array([[1, 0, 1], [0, 0, 0]], np.float32))
+    lists = np.array([[2, 1, -1], [0, 1, 2]], np.int32)
+    assert in_history(lists, histories).tolist() == [[True, False, False], [False] * 3]
+    assert not in_history(lists, histories[[1, 1]]).any()
+
+
+def test_more_users_than_a_block_holds() -> None:
+    """The first bad list is named by its row among all."""
+    lists = np.tile(np.arange(2, dtype=np.int32), (70_000, 1))
+    check_lists(lists, 70_000, 2)
+    lists[69_000, 1] = 0
+    with pytest.raises(ProtocolError, match="the list of user 69000 holds an item twice"):
+        check_lists(lists, 70_000, 2)
+
+
+def test_ties_in_popularity_go_by_row() -> None:
+    ranking = rank_by_popularity(np.array([1, 3, 3, 0]))
+    assert ranking.tolist() == [1, 2, 0, 3]
+    assert ranking.dtype == np.int32

@@ -9,15 +9,16 @@ import polars as pl
 import pytest
 
 from recmia import Interactions, audit
-from recmia.config import AuditConfig
+from recmia.cache import ArrayStore
 from recmia.errors import ConfigError
-from recmia.evaluation import Roc
-from recmia.play import Game
-from recmia.reproduce import FEEDBACK, PANELS, PAPER_AUC, Reproduction, chosen_panels, reproduce
-from recmia.store import ArrayStore, write_reproduction
-from recmia.sweep import cells
+from recmia.game.plan import plan_from_data
+from recmia.metrics import Roc
+from recmia.reproduce import FEEDBACK, PANELS, PAPER_AUC, Reproduction, chosen_panels, reproduce, write_reproduction
+from recmia.results.setup import resolve
+from recmia.results.sweep import cells
+from recmia.settings import AuditSettings
 
-QUICK = {"l": 8, "k": 10, "seeds": 2, "lfm": {"epochs": 2}, "mlp": {"epochs": 2}}
+QUICK = {"factors": 8, "k": 10, "seeds": 2, "lfm": {"epochs": 2}, "mlp": {"epochs": 2}}
 
 
 @pytest.fixture(scope="module")
@@ -29,15 +30,15 @@ def paper(small: Interactions, tmp_path_factory: pytest.TempPathFactory) -> tupl
 def test_every_panel_is_a_grid_of_settings_that_exist() -> None:
     for panel in PANELS.values():
         assert panel.title
-        assert cells(AuditConfig.parse(dict(panel.settings)), panel.axes)
-    assert len(cells(AuditConfig(), PANELS["fig2"].axes)) == 20
+        assert cells(AuditSettings.parse(dict(panel.settings)), panel.axes)
+    assert len(cells(AuditSettings(), PANELS["fig2"].axes)) == 20
 
 
 def test_fig3_and_fig2_hold_the_default_so_that_fig1_is_shared() -> None:
-    default = AuditConfig()
-    assert default.l in PANELS["fig2"].values
-    assert default.mlp.learning_rate in PANELS["fig3-attack"].values
-    assert default.lfm.learning_rate in PANELS["fig3-lfm"].values
+    default = AuditSettings()
+    assert default.recommenders.factors in PANELS["fig2"].values
+    assert default.attacker.mlp.learning_rate in PANELS["fig3-attack"].values
+    assert default.recommenders.lfm.learning_rate in PANELS["fig3-lfm"].values
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def test_the_paper_stands_beside_ours(paper: tuple[Reproduction, ArrayStore], sm
         ("implicit", "popular", PAPER_AUC),
         ("implicit", "fold-in", None),
     ]
-    single = audit(small, config=AuditConfig.parse({**QUICK, "attacks": ["mlp"]}))
+    single = audit(small, settings=AuditSettings.parse({**QUICK, "attacks": ["mlp"]}))
     ours = {(row.regime, row.attack, row.metric): row.value for row in single.metrics}
     for regime in ("popular", "fold-in"):
         assert table.filter(feedback="implicit", regime=regime)["ours"].item() == ours[regime, "mlp", "auc"]
@@ -76,6 +77,7 @@ def test_curves_are_those_of_the_audits(paper: tuple[Reproduction, ArrayStore]) 
         assert all(isinstance(curve, Roc) for curve in found)
 
 
+@pytest.mark.end_to_end
 def test_the_folder_holds_figures_and_data(paper: tuple[Reproduction, ArrayStore], tmp_path: Path) -> None:
     result, _ = paper
     write_reproduction(result, tmp_path / "out")
@@ -99,23 +101,26 @@ def test_what_was_done_is_not_done_again(paper: tuple[Reproduction, ArrayStore],
     assert again.comparison.equals(result.comparison)
 
 
+@pytest.mark.end_to_end
 def test_auc_needs_no_thresholds(small: Interactions) -> None:
-    settings = {**QUICK, "attacks": ["mlp", "list-lr"], "shadows": 8}
+    settings = {**QUICK, "attacks": ["mlp", "list-lr"], "n_shadows": 8}
     with_them, without = (
-        audit(small, config=AuditConfig.parse({**settings, "thresholds": wanted})) for wanted in (True, False)
+        audit(small, settings=AuditSettings.parse({**settings, "thresholds": wanted})) for wanted in (True, False)
     )
     figures = {(row.regime, row.attack, row.metric): row.value for row in with_them.metrics}
     fewer = {(row.regime, row.attack, row.metric): row.value for row in without.metrics}
     assert {key: figures[key] for key in fewer} == fewer
     assert {metric for _, _, metric in figures.keys() - fewer.keys()} == {"balanced_accuracy", "epsilon"}
-    assert without.exposures.equals(with_them.exposures)
+    assert without.per_user_auc.equals(with_them.per_user_auc)
     assert "mlp" in str(without)
 
 
 def test_a_sample_of_the_users_plays(small: Interactions) -> None:
     def sides(max_users: int, seed: int = 0) -> list[list[int]]:
-        game = Game(AuditConfig.parse({**QUICK, "max_users": max_users}), small, seed)
-        return [side.interactions.users.ids.tolist() for side in (game.split.shadow, game.split.target)]
+        plan = plan_from_data(resolve(AuditSettings.parse({**QUICK, "max_users": max_users})), small, seed)
+        section = plan.sections[0]
+        assert section.shadow is not None
+        return [one.side.interactions.users.ids.tolist() for one in (section.shadow, section.targets[0])]
 
     assert [len(side) for side in sides(50)] == [25, 25]
     assert sides(50) == sides(50) != sides(50, seed=1)

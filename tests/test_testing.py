@@ -1,8 +1,9 @@
-"""`check_recommender` names the rule that a broken recommender breaks, and lets a sound one pass."""
+"""`check_recommender` and `check_attack` name the rule that user code breaks, and let sound code pass."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -10,9 +11,15 @@ import pytest
 from scipy import sparse
 
 from recmia import Interactions
-from recmia.errors import ProtocolError
+from recmia.attacks import ATTACKS, Attack, Observation, ShadowPool
+from recmia.attacks.lists import Counts
+from recmia.attacks.rules import popular_overlap
+from recmia.attacks.vectors import user_vectors
+from recmia.errors import ConfigError, NotFittedError, ProtocolError
+from recmia.observation import in_history
 from recmia.recommenders import Recommender
-from recmia.testing import check_recommender
+from recmia.testing import check_attack, check_recommender, planted_leak, planted_pool
+from tests.attacks.helpers import area
 
 
 class CoOccurrence(Recommender):
@@ -20,7 +27,7 @@ class CoOccurrence(Recommender):
 
     def fit(self, interactions: Interactions, *, rng: np.random.Generator) -> Self:
         matrix = interactions.csr()
-        self.known = interactions.item_counts() > 0
+        self.trained_items = interactions.item_counts() > 0
         self.beside = (matrix.T @ matrix).toarray()
         return self
 
@@ -56,14 +63,14 @@ def test_sound_recommenders_pass(sound: Callable[[], Recommender]) -> None:
 
 class BeforeFit(CoOccurrence):
     def recommend(self, histories: Any, k: int, *, exclude_seen: bool = True) -> Any:
-        if self.known is None:
+        if self.trained_items is None:
             return np.zeros((histories.shape[0], k), np.int32)
         return super().recommend(histories, k, exclude_seen=exclude_seen)
 
 
 class WrongErrorBeforeFit(CoOccurrence):
     def fitted_items(self, k: int = 1) -> Any:
-        if self.known is None:
+        if self.trained_items is None:
             raise ValueError("what?")
         return super().fitted_items(k)
 
@@ -76,7 +83,7 @@ class NoSelf(CoOccurrence):
 class KnowsAll(CoOccurrence):
     def fit(self, interactions: Interactions, *, rng: np.random.Generator) -> Self:
         super().fit(interactions, rng=rng)
-        self.known = np.ones(interactions.n_items, np.bool_)
+        self.trained_items = np.ones(interactions.n_items, np.bool_)
         return self
 
 
@@ -141,7 +148,7 @@ class NeverAgain(Tampered):
 
 class AnyLength(CoOccurrence):
     def recommend(self, histories: Any, k: int, *, exclude_seen: bool = True) -> Any:
-        k = k if self.known is None else min(k, int(self.known.sum()))
+        k = k if self.trained_items is None else min(k, int(self.trained_items.sum()))
         return super().recommend(histories, k, exclude_seen=exclude_seen)
 
 
@@ -264,7 +271,7 @@ BROKEN: list[tuple[type[Recommender], str]] = [
     (BeforeFit, "lists before fit must raise NotFittedError; it returned instead"),
     (WrongErrorBeforeFit, "lists before fit must raise NotFittedError, not ValueError: what"),
     (NoSelf, "fit must return the recommender itself"),
-    (KnowsAll, "known must be true for the items with a training interaction, and for no other"),
+    (KnowsAll, "trained_items must be true for the items with a training interaction, and for no other"),
     (Repeats, "list of user 0 holds an item twice"),
     (OutOfRange, r"holds an item out of 0\.\.43"),
     (WrongType, "lists must be int32"),
@@ -274,7 +281,7 @@ BROKEN: list[tuple[type[Recommender], str]] = [
     (WorstFirst, "a list must hold the best items by their scores, best first"),
     (Seen, "holds an item that the user has already seen"),
     (NeverAgain, "recommend_members must give the same lists when it is asked again"),
-    (AnyLength, "recommend_members must raise ConfigError for k = 41, where 40 items are known; it returned"),
+    (AnyLength, "recommend_members must raise ConfigError for k = 41, where 40 items have training data; it returned"),
     (Meddles, "must not change the histories that it is given"),
     (NotANumber, "the scores of user 0 are not finite"),
     (Doubles, r"scores must return float32 of shape \(44, 44\); got float64"),
@@ -305,3 +312,391 @@ def test_a_control_needs_no_taste_but_all_the_rest() -> None:
     for broken in (Repeats, OwnRandomness, Unpicklable):
         with pytest.raises((AssertionError, ProtocolError)):
             check_recommender(broken, personal=False)
+
+
+# ---- Attacks ----
+
+
+def leak_of(name: str) -> Any:
+    """The planted leak that an attack is made for; rules that look at the history alone are made for none."""
+    return "none" if ATTACKS[name].rule == "history" else "twin"
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_every_attack_of_recmia_passes(name: str) -> None:
+    compares_users = name in ("k-means", "shared-list")
+    check_attack(partial(ATTACKS[name].make, {}), finds=leak_of(name), alone=not compares_users)
+
+
+LEARNS_OF_ODDITIES = [
+    "naive-bayes",
+    "logistic-regression",
+    *(name for name in ATTACKS if ATTACKS[name].needs == "pool"),
+]
+
+
+@pytest.mark.parametrize("name", LEARNS_OF_ODDITIES)
+def test_attacks_that_also_find_one_odd_item(name: str) -> None:
+    check_attack(partial(ATTACKS[name].make, {}), finds="oddity")
+
+
+@pytest.mark.parametrize("name", ["k-means", "shared-list"])
+def test_attacks_that_compare_users_say_so(name: str) -> None:
+    with pytest.raises(AssertionError, match=f"{name}: a user's score must not depend on the other users"):
+        check_attack(partial(ATTACKS[name].make, {}), finds="twin")
+
+
+class NearCentre(Attack):
+    """A sound one: how much nearer the user's vector is to the mean of members than to that of non-members."""
+
+    name = "near-centre"
+
+    def __init__(self) -> None:
+        self.centres: Any = None
+
+    def fit(self, shadow: Observation, member: Any, *, rng: np.random.Generator) -> Self:
+        vectors = user_vectors(shadow).difference
+        self.centres = [vectors[kind].mean(axis=0) for kind in (~member, member)]
+        return self
+
+    def score(self, observation: Observation) -> Any:
+        if self.centres is None:
+            raise NotFittedError("near-centre was asked for scores before fit")
+        out, into = (np.linalg.norm(user_vectors(observation).difference - centre, axis=1) for centre in self.centres)
+        return out - into
+
+
+class Overlap(Attack):
+    """A sound one that learns nothing."""
+
+    name, needs = "overlap", "nothing"
+
+    def score(self, observation: Observation) -> Any:
+        return popular_overlap(observation)
+
+
+class Weighed(Counts):
+    """A sound one with a pool."""
+
+    name = "weighed"
+
+
+@pytest.mark.parametrize("sound", [NearCentre, Overlap, Weighed])
+def test_sound_attacks_pass(sound: Callable[[], Any]) -> None:
+    check_attack(sound)
+
+
+# Each of the following is sound but for one thing.
+
+
+class NoAttack:
+    name = "no-attack"
+
+
+class Nameless(Overlap):
+    name = ""
+
+
+class WrongNeeds(Overlap):
+    needs = "pool"  # type: ignore[assignment]
+
+
+class AlsoWrongNeeds(Weighed):
+    needs = "shadow"
+
+
+class ScoresBeforeFit(NearCentre):
+    def score(self, observation: Observation) -> Any:
+        return np.zeros(len(observation)) if self.centres is None else super().score(observation)
+
+
+class WrongErrorBeforeFitting(NearCentre):
+    def score(self, observation: Observation) -> Any:
+        if self.centres is None:
+            raise ValueError("what?")
+        return super().score(observation)
+
+
+class AnyNumberOfShadows(Weighed):
+    def check_pool(self, pool: ShadowPool) -> None:
+        self.offline = np.zeros(pool.n_users, np.bool_)
+
+
+class WrongErrorForFewShadows(Weighed):
+    def fit(self, pool: ShadowPool, *, rng: np.random.Generator) -> Self:
+        if len(pool) < self.min_shadows:
+            raise ProtocolError("too few")
+        return super().fit(pool, rng=rng)
+
+
+class FitGivesNothing(NearCentre):
+    def fit(self, shadow: Observation, member: Any, *, rng: np.random.Generator) -> Any:
+        super().fit(shadow, member, rng=rng)
+
+
+class ChangesItsData(NearCentre):
+    def fit(self, shadow: Observation, member: Any, *, rng: np.random.Generator) -> Self:
+        super().fit(shadow, member, rng=rng)
+        shadow.lists.sort(axis=1)
+        return self
+
+
+class ChangesThePool(Weighed):
+    def fit(self, pool: ShadowPool, *, rng: np.random.Generator) -> Self:
+        super().fit(pool, rng=rng)
+        pool.member[0, 0] ^= True
+        return self
+
+
+class ChangesWhatItScores(NearCentre):
+    def score(self, observation: Observation) -> Any:
+        scores = super().score(observation)
+        observation.histories.data *= 2
+        return scores
+
+
+class OneScoreForAll(NearCentre):
+    def score(self, observation: Observation) -> Any:
+        return super().score(observation).mean()
+
+
+class SinglePrecision(NearCentre):
+    def score(self, observation: Observation) -> Any:
+        return super().score(observation).astype(np.float32)
+
+
+class NotFinite(NearCentre):
+    """A logarithm of nothing, for a user with no known item in the list."""
+
+    def score(self, observation: Observation) -> Any:
+        with np.errstate(divide="ignore"):
+            return super().score(observation) + np.log((observation.lists >= 0).sum(axis=1).clip(max=1))
+
+
+class Raises(NearCentre):
+    def score(self, observation: Observation) -> Any:
+        if not np.diff(observation.histories.indptr).all() and self.centres is not None:
+            raise ZeroDivisionError("empty\nhistory")
+        return super().score(observation)
+
+
+class EachTimeAnother(NearCentre):
+    def score(self, observation: Observation) -> Any:
+        self.calls = getattr(self, "calls", 0) + 1
+        return super().score(observation) + self.calls
+
+
+class NoPickle(NearCentre):
+    def fit(self, shadow: Observation, member: Any, *, rng: np.random.Generator) -> Self:
+        self.numbers: Iterator[int] = (number for number in range(3))
+        return super().fit(shadow, member, rng=rng)
+
+
+class LosesWhatItLearned(NearCentre):
+    def __getstate__(self) -> dict[str, Any]:
+        return {"centres": [np.zeros(8), np.ones(8)]}
+
+
+class ItsOwnRandomness(NearCentre):
+    def fit(self, shadow: Observation, member: Any, *, rng: np.random.Generator) -> Self:
+        super().fit(shadow, member, rng=rng)
+        self.centres[0] = self.centres[0] + np.random.default_rng().normal(size=8)
+        return self
+
+
+class RemembersTheFit(NearCentre):
+    def fit(self, shadow: Observation, member: Any, *, rng: np.random.Generator) -> Self:
+        earlier = self.centres
+        super().fit(shadow, member, rng=rng)
+        if earlier is not None:
+            self.centres = [(one + other) / 2 for one, other in zip(self.centres, earlier, strict=True)]
+        return self
+
+
+class LearnsAfterAll(NearCentre):
+    needs = "nothing"
+
+
+class KeepsTheLabels(NearCentre):
+    """Learns when it is asked, from labels that are no longer those of the fit."""
+
+    def fit(self, shadow: Observation, member: Any, *, rng: np.random.Generator) -> Self:
+        self.seen, self.member = shadow, member
+        return super().fit(shadow, member, rng=rng)
+
+    def score(self, observation: Observation) -> Any:
+        if self.centres is not None:
+            super().fit(self.seen, self.member, rng=np.random.default_rng(0))
+        return super().score(observation)
+
+
+class Standardises(NearCentre):
+    def score(self, observation: Observation) -> Any:
+        scores = super().score(observation)
+        return scores - scores.mean()
+
+
+class ComparesWithThePool(Weighed):
+    def score(self, observation: Observation) -> Any:
+        scores = super().score(observation)
+        return scores - scores.mean()
+
+
+class ByPlace(NearCentre):
+    def score(self, observation: Observation) -> Any:
+        return super().score(observation) + np.arange(len(observation))
+
+
+class Backwards(NearCentre):
+    def score(self, observation: Observation) -> Any:
+        return -super().score(observation)
+
+
+class LooksElsewhere(Overlap):
+    def score(self, observation: Observation) -> Any:
+        return -in_history(observation.lists[:, :1], observation.histories)[:, 0].astype(np.float64)
+
+
+class KnowsFromBefore(NearCentre):
+    """Keeps the labels of every user that any attack of its kind was ever fitted on."""
+
+    labels: dict[bytes, bool] = {}  # noqa: RUF012
+
+    def fit(self, shadow: Observation, member: Any, *, rng: np.random.Generator) -> Self:
+        super().fit(shadow, member, rng=rng)
+        self.labels.update(zip(map(np.ndarray.tobytes, shadow.lists), member.tolist(), strict=True))
+        return self
+
+    def score(self, observation: Observation) -> Any:
+        known = [self.labels.get(shown.tobytes()) for shown in observation.lists]
+        surely = np.array([0 if label is None else 100 if label else -100 for label in known])
+        return super().score(observation) + surely
+
+
+same = Overlap()
+BROKEN_ATTACKS: list[tuple[Any, str]] = [
+    (NoAttack, "make must return a recmia.attacks.Attack or PoolAttack"),
+    (Nameless, "it must have a name"),
+    (WrongNeeds, "needs must be 'nothing' or 'shadow'; got 'pool'"),
+    (AlsoWrongNeeds, "needs must be 'pool'; got 'shadow'"),
+    (lambda: same, "make must return a new attack each time"),
+    (ScoresBeforeFit, "scores before fit must raise NotFittedError; it returned instead"),
+    (WrongErrorBeforeFitting, r"scores before fit must raise NotFittedError, not ValueError: what\?"),
+    (AnyNumberOfShadows, "fit on 3 shadow models, below min_shadows, must raise TooFewShadowsError; it returned"),
+    (WrongErrorForFewShadows, "must raise TooFewShadowsError, not ProtocolError: too few"),
+    (FitGivesNothing, "fit must return the attack itself"),
+    (ChangesItsData, "fit must not change the arrays that it is given"),
+    (ChangesThePool, "fit must not change the arrays that it is given"),
+    (ChangesWhatItScores, "score must not change the arrays that it is given"),
+    (OneScoreForAll, r"score must return float64 of shape \(300,\); got float64 of shape \(\)"),
+    (SinglePrecision, r"score must return float64 of shape \(300,\); got float32 of shape \(300,\)"),
+    (NotFinite, r"scores must be finite; 6 of 300 users with empty lists, .* have another one"),
+    (Raises, "score of 300 users with empty lists, .* raised ZeroDivisionError: empty history"),
+    (EachTimeAnother, "score must give the same values when it is asked again"),
+    (NoPickle, "it must survive pickle, not raise TypeError"),
+    (LosesWhatItLearned, "it must give the same scores after pickle"),
+    (ItsOwnRandomness, "the same seed must give the same scores; draw from `rng` alone"),
+    (RemembersTheFit, "fit must forget the earlier fit"),
+    (LearnsAfterAll, 'needs is "nothing", so the scores must not depend on the labels'),
+    (KeepsTheLabels, "labels that are permuted after fit must not change the scores"),
+    (Standardises, r"a user's score must not depend on the other users; that of user 0 does \(an attack that compares"),
+    (ComparesWithThePool, "a user's score must not depend on the other users; that of user 0 does$"),
+    (partial(ByPlace), "a user's score must not depend on the other users; that of user 1 does"),
+    (Backwards, r"it must find the planted leak 'twin' with an AUC of 0.65 or more; it is 0\.0"),
+    (LooksElsewhere, "it must find the planted leak 'twin' with an AUC of 0.65 or more"),
+    (KnowsFromBefore, r"on shadow users that it was not fitted on must be at most 0\.56; it is 1\.000"),
+]
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"), BROKEN_ATTACKS, ids=[getattr(b, "__name__", "?") for b, _ in BROKEN_ATTACKS]
+)
+def test_the_rule_that_an_attack_breaks_is_named(broken: Any, words: str) -> None:
+    with pytest.raises(AssertionError, match=words) as caught:
+        check_attack(broken)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(("near-centre: ", "overlap: ", "weighed: ", "no-attack: ", "Nameless: "))
+
+
+def test_scores_by_place_are_caught_among_attacks_that_compare_users_too() -> None:
+    with pytest.raises(AssertionError, match="near-centre: scores must follow the users when these are reordered"):
+        check_attack(ByPlace, alone=False)
+    check_attack(Standardises, alone=False)
+
+
+def test_the_control_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attack that gets at the truth of the target is caught where there is nothing to find."""
+    import recmia.testing
+
+    draw = recmia.testing.planted_leak
+
+    def betrayed(*arguments: Any, **named: Any) -> Any:
+        seen, member = draw(*arguments, **named)
+        truth_of.update(zip(map(np.ndarray.tobytes, seen.lists), member.tolist(), strict=True))
+        return seen, member
+
+    truth_of: dict[bytes, bool] = {}
+
+    class Knows(Overlap):
+        def score(self, observation: Observation) -> Any:
+            return np.array([float(truth_of.get(shown.tobytes(), False)) for shown in observation.lists])
+
+    monkeypatch.setattr(recmia.testing, "planted_leak", betrayed)
+    words = (
+        r"overlap: where lists are drawn regardless of membership, the mean AUC must be 0\.5 \+- 0\.06; it is 1\.000"
+    )
+    with pytest.raises(AssertionError, match=words):
+        check_attack(Knows, finds="none")
+
+
+def test_an_attack_for_no_planted_leak_is_checked_for_all_else() -> None:
+    check_attack(LooksElsewhere, finds="none")
+    for broken in (Nameless, SinglePrecision, EachTimeAnother):
+        with pytest.raises(AssertionError):
+            check_attack(broken, finds="none")
+
+
+def test_unknown_leaks() -> None:
+    for call in (
+        lambda: check_attack(Overlap, finds="twins"),  # type: ignore[arg-type]
+        lambda: planted_leak("twins", np.random.default_rng(0)),  # type: ignore[arg-type]
+        lambda: planted_pool("twins", np.random.default_rng(0)),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(ConfigError, match="unknown leak 'twins'; did you mean 'twin'"):
+            call()
+
+
+@pytest.mark.parametrize("kind", ["twin", "oddity", "none"])
+def test_planted_leaks_are_what_they_say(kind: Any) -> None:
+    seen, member = planted_leak(kind, np.random.default_rng(3), n_users=101)
+    assert (len(seen), member.sum()) == (101, 50)
+    odd = seen.lists >= 96
+    listed = in_history(seen.lists, seen.histories)
+    assert not listed[member].any()
+    if kind == "twin":
+        assert len(np.unique(seen.lists[~member], axis=0)) == 1
+        # The neighbour of each listed item is in the history.
+        assert in_history(seen.lists[member] ^ 1, seen.histories[member]).all()
+    if kind == "oddity":
+        assert (odd.sum(axis=1) == member).all()
+    else:
+        assert not odd.any()
+    again, same_member = planted_leak(kind, np.random.default_rng(3), n_users=101)
+    np.testing.assert_array_equal(seen.lists, again.lists)
+    np.testing.assert_array_equal(member, same_member)
+
+
+def test_planted_pools_are_of_pairs() -> None:
+    pool, targets, member = planted_pool("none", np.random.default_rng(0), n_shadows=6, n_targets=2, n_users=30)
+    np.testing.assert_array_equal(pool.member[::2], ~pool.member[1::2])
+    assert (pool.lists.shape, len(targets), member.shape) == ((6, 30, 10), 2, (2, 30))
+    assert all(seen.histories is pool.histories for seen in targets)
+
+
+def test_nothing_is_planted_where_there_is_none() -> None:
+    """The histories know nothing of membership either, whatever is planted in the lists."""
+    areas = []
+    for seed in range(20):
+        seen, member = planted_leak("twin", np.random.default_rng(seed))
+        areas.append(area(member, np.diff(seen.histories.indptr).astype(np.float64)))
+    assert abs(np.mean(areas) - 0.5) < 4 * 0.033 / np.sqrt(20)

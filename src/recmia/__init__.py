@@ -1,15 +1,68 @@
 """recmia tells whether a recommender system leaks who was in its training data, from the lists alone.
 
 >>> import recmia
->>> result = recmia.audit("ml-latest-small", seeds=5)  # doctest: +SKIP
->>> print(result)  # doctest: +SKIP
+>>> result = recmia.audit("synthetic:120x200x6000", regimes=["fold-in"], attacks=["distance"], factors=8, k=10, seeds=1)
+>>> [row.metric for row in result.metrics][:2]
+['auc', 'tpr@fpr=0.1']
+
+Names are imported when they are first used, so that ``import recmia`` costs next to nothing.
 """
 
+import importlib
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
-from recmia.audit import AuditResult, audit
-from recmia.config import AuditConfig
-from recmia.interactions import Interactions
+if TYPE_CHECKING:
+    from recmia.api import (
+        AuditResult,
+        DefendResult,
+        SweepResult,
+        audit,
+        audit_files,
+        defend,
+        read_run,
+        report,
+        sweep,
+    )
+    from recmia.data.interactions import Interactions
+    from recmia.settings import AuditSettings, FilesSettings
 
-__all__ = ["AuditConfig", "AuditResult", "Interactions", "audit"]
 __version__ = version("recmia")
+
+_PLACES = {
+    **dict.fromkeys(
+        ("AuditResult", "DefendResult", "SweepResult", "audit", "audit_files", "defend", "read_run", "report", "sweep"),
+        "recmia.api",
+    ),
+    "Interactions": "recmia.data.interactions",
+    "AuditSettings": "recmia.settings",
+    "FilesSettings": "recmia.settings",
+}
+__all__ = [
+    "AuditResult",
+    "AuditSettings",
+    "DefendResult",
+    "FilesSettings",
+    "Interactions",
+    "SweepResult",
+    "audit",
+    "audit_files",
+    "defend",
+    "read_run",
+    "report",
+    "sweep",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used (PEP 562)."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'recmia' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_PLACES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """All public names, imported or not."""
+    return sorted({*globals(), *__all__})

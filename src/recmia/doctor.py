@@ -14,8 +14,8 @@ import numba
 import pooch
 from threadpoolctl import threadpool_info
 
-from recmia.datasets import ENVIRONMENT, MOVIELENS
-from recmia.store import default_store
+from recmia.cache import default_store
+from recmia.data.movielens import ENVIRONMENT, MOVIELENS
 
 Rows = list[tuple[str, str]]
 # Extras that serve the development of recmia itself.

@@ -1,7 +1,7 @@
 """Everything that recmia raises on purpose.
 
 Each message says what went wrong, where, what was found, what is allowed and how to mend it. The command line
-prints the message alone and ends with exit code 2.
+prints only the message and ends with exit code 2. Errors that mean a bad value are also `ValueError`.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ class RecmiaError(Exception):
     """Base class of the errors below."""
 
 
-class ConfigError(RecmiaError):
+class ConfigError(RecmiaError, ValueError):
     """A setting is unknown, of the wrong type or out of range."""
 
 
-class DataError(RecmiaError):
-    """The data cannot be found, read or used as they stand."""
+class DataError(RecmiaError, ValueError):
+    """The data cannot be found, read or used as they are."""
 
 
-class ProtocolError(RecmiaError):
+class ProtocolError(RecmiaError, ValueError):
     """An object broke the contract of its interface, or sides that must be disjoint are not."""
 
 

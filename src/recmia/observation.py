@@ -1,17 +1,18 @@
-"""What an attacker sees: plain arrays, and nothing that knows a model or the true split."""
+"""What an attacker sees: plain arrays. No model and no membership of audited users is reachable from here."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from recmia.errors import ProtocolError
+from recmia.errors import ConfigError, DataError, ProtocolError
 
-# Users worked on at once where each takes much memory.
+# Users that are processed together where each takes much memory.
 _BLOCK = 2**15
 
 Bool = npt.NDArray[np.bool_]
@@ -19,103 +20,151 @@ Float64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
+class Items:
+    """What an attacker knows of the items.
+
+    Parameters
+    ----------
+    vectors : float64, shape (n_items, factors)
+        The attacker's item vectors.
+    has_vector : bool, shape (n_items,)
+        False for items that do not occur in the attacker's data; their rows of `vectors` are not used.
+    popularity : int64, shape (n_items,)
+        How many users of the attacker's own data interacted with each item, members or not.
+
+    Raises
+    ------
+    ProtocolError
+        On unequal shapes, or a vector that is used and not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Items(np.eye(3), np.array([True, True, False]), np.array([2, 1, 0])).vectors.shape
+    (3, 3)
+    """
+
+    vectors: Float64
+    has_vector: Bool
+    popularity: npt.NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        n_items = len(self.popularity)
+        shapes = {"vectors": (n_items, *self.vectors.shape[1:2]), "has_vector": (n_items,), "popularity": (n_items,)}
+        for name, shape in shapes.items():
+            if getattr(self, name).shape != shape:
+                raise ProtocolError(f"items.{name} must have shape {shape}; got {getattr(self, name).shape}")
+        if not np.isfinite(self.vectors).all():
+            if not np.isfinite(self.vectors[self.has_vector]).all():
+                raise ProtocolError("items.vectors holds values that are not finite")
+            # Such items get the weight 0 in a mean, and 0 times a value that is not finite is not 0.
+            object.__setattr__(self, "vectors", np.where(self.has_vector[:, None], self.vectors, 0.0))
+
+
+@dataclass(frozen=True, eq=False)
 class Observation:
-    """The users of one side as an attacker sees them. Who is a member is never part of it.
+    """What an attacker sees of n users; never their membership.
 
     Parameters
     ----------
     histories : csr_array of float32, shape (n, n_items)
-        What each user interacted with, as known to anyone who knows the user.
+        The interactions of each user, which the attacker is assumed to know.
     lists : int32, shape (n, k)
         What the system recommends to each user, best first; -1 pads a list that ends early.
-    history_mean : float64, shape (n, l)
-        Mean of the attacker's item vectors over each history.
-    list_mean : float64, shape (n, l)
-        Weighted mean of the attacker's item vectors over each list.
-    popular_mean : float64, shape (l,)
-        The same over the list of the most popular items.
-    has_vector : bool, shape (n,)
-        False where no item of the history, or none of the list, is known to the attacker; the means are then 0.
-    popularity : int64, shape (n_items,)
-        How many users of the attacker's own data interacted with each item.
+    items : Items
+        What the attacker knows of the items.
     last_time : float64, shape (n,), optional
         Time of each user's latest interaction, in seconds.
 
     Raises
     ------
     ProtocolError
-        On unequal shapes, an item out of range, an item twice in a list, or a mean that is not finite.
+        On unequal shapes, an item out of range, or an item twice in a list.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy import sparse
+    >>> items = Items(np.eye(3), np.ones(3, bool), np.array([2, 1, 0]))
+    >>> seen = Observation(sparse.csr_array([[1.0, 0.0, 0.0]]), np.array([[1, 2]], np.int32), items)
+    >>> len(seen)
+    1
     """
 
     histories: sparse.csr_array
     lists: npt.NDArray[np.int32]
-    history_mean: Float64
-    list_mean: Float64
-    popular_mean: Float64
-    has_vector: Bool
-    popularity: npt.NDArray[np.int64]
+    items: Items
     last_time: Float64 | None = None
+    # Features that were computed before, by name: arrays with one row per user. Not an argument, so that
+    # `dataclasses.replace` with other lists or histories starts without them.
+    _features: dict[str, npt.NDArray[Any]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         n, n_items = self.histories.shape
-        l = self.popular_mean.shape[0]  # noqa: E741
-        shapes = {
-            "history_mean": (self.history_mean, (n, l)),
-            "list_mean": (self.list_mean, (n, l)),
-            "has_vector": (self.has_vector, (n,)),
-            "popularity": (self.popularity, (n_items,)),
-        }
-        if self.last_time is not None:
-            shapes["last_time"] = (self.last_time, (n,))
-        for name, (array, shape) in shapes.items():
-            if array.shape != shape:
-                raise ProtocolError(f"{name} must have shape {shape}; got {array.shape}")
-        for name in ("history_mean", "list_mean", "popular_mean"):
-            if not np.isfinite(getattr(self, name)).all():
-                raise ProtocolError(f"{name} holds values that are not finite")
+        if len(self.items.popularity) != n_items:
+            raise ProtocolError(
+                f"the histories are over {n_items} items, and the attacker knows {len(self.items.popularity)}"
+            )
+        if self.last_time is not None and self.last_time.shape != (n,):
+            raise ProtocolError(f"last_time must have shape {(n,)}; got {self.last_time.shape}")
         check_lists(self.lists, n, n_items)
 
     def __len__(self) -> int:
         return len(self.lists)
 
-    @property
-    def user_vectors(self) -> Float64:
-        """The paper's user vectors, history mean minus list mean, float64, shape (n, l)."""
-        return self.history_mean - self.list_mean
+    def feature(self, name: str, compute: Callable[[Observation], npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        """Return ``compute(self)``, an array with one row per user, which is computed once for each name."""
+        if name not in self._features:
+            self._features[name] = compute(self)
+        return self._features[name]
 
     def take(self, rows: npt.NDArray[np.integer]) -> Observation:
-        """The same knowledge of these users only."""
-        return replace(
+        """Return the observation of these users only."""
+        part = replace(
             self,
             histories=self.histories[rows],
             lists=self.lists[rows],
-            history_mean=self.history_mean[rows],
-            list_mean=self.list_mean[rows],
-            has_vector=self.has_vector[rows],
             last_time=None if self.last_time is None else self.last_time[rows],
         )
+        part._features.update({name: array[rows] for name, array in self._features.items()})
+        return part
 
 
 @dataclass(frozen=True, eq=False)
 class ShadowPool:
-    """Lists that n users get from S shadow models, and who of them is in the training data of which model.
+    """Lists that n users get from S shadow models, and which users each model was trained on.
 
     Parameters
     ----------
+    histories : csr_array of float32, shape (n, n_items)
+        The interactions of each user.
     lists : int32, shape (S, n, k)
         -1 pads a list that ends early.
     member : bool, shape (S, n)
-    n_items : int
+        Whether user u is in the training data of model s.
+    items : Items
+        What the attacker knows of the items.
 
     Raises
     ------
     ProtocolError
         On unequal shapes, or lists that break the rules of `check_lists`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy import sparse
+    >>> items = Items(np.eye(3), np.ones(3, bool), np.array([2, 1, 0]))
+    >>> lists = np.array([[[1, 2]], [[2, 1]]], np.int32)
+    >>> pool = ShadowPool(sparse.csr_array([[1.0, 0.0, 0.0]]), lists, np.array([[True], [False]]), items)
+    >>> len(pool), pool.n_users, pool.n_items
+    (2, 1, 3)
     """
 
+    histories: sparse.csr_array
     lists: npt.NDArray[np.int32]
     member: Bool
-    n_items: int
+    items: Items
 
     def __post_init__(self) -> None:
         if self.lists.ndim != 3 or self.member.dtype != np.bool_ or self.member.shape != self.lists.shape[:2]:
@@ -123,6 +172,8 @@ class ShadowPool:
                 f"a shadow pool needs lists int32[S, n, k] and member bool[S, n]; got {self.lists.dtype}"
                 f"{list(self.lists.shape)} and {self.member.dtype}{list(self.member.shape)}"
             )
+        if self.histories.shape[0] != self.n_users:
+            raise ProtocolError(f"the pool has lists of {self.n_users} users and {self.histories.shape[0]} histories")
         for s, lists in enumerate(self.lists):
             try:
                 check_lists(lists, lists.shape[0], self.n_items)
@@ -134,21 +185,39 @@ class ShadowPool:
 
     @property
     def n_users(self) -> int:
-        """How many users the lists were given to."""
+        """The number of users."""
         return int(self.lists.shape[1])
 
+    @property
+    def n_items(self) -> int:
+        """The number of items."""
+        return int(self.histories.shape[1])
+
     def take(self, shadows: npt.NDArray[np.integer]) -> ShadowPool:
-        """The same users with these shadow models only."""
-        return ShadowPool(self.lists[shadows], self.member[shadows], self.n_items)
+        """Return the pool of these shadow models, with all users."""
+        return replace(self, lists=self.lists[shadows], member=self.member[shadows])
+
+    def take_users(self, users: Bool) -> ShadowPool:
+        """Return the pool of these users, given as a mask bool[n], with all shadow models."""
+        return replace(self, histories=self.histories[users], lists=self.lists[:, users], member=self.member[:, users])
+
+    def observe(self, lists: npt.NDArray[np.int32]) -> Observation:
+        """Return the observation of a system that shows these lists, int32[n, k], to the users of the pool."""
+        return Observation(self.histories, lists, self.items)
 
 
 def check_lists(lists: npt.NDArray[np.int32], n: int, n_items: int) -> None:
-    """Refuse anything that is not n lists of distinct items.
+    """Check that `lists` are n lists of distinct items in 0..n_items - 1, padded at the end with -1.
 
     Raises
     ------
     ProtocolError
         Naming the first user (row) and the rule that is broken.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> check_lists(np.array([[2, 0, -1]], np.int32), 1, 3)
     """
     if not isinstance(lists, np.ndarray) or lists.ndim != 2 or lists.shape[0] != n or lists.dtype != np.int32:
         raise ProtocolError(f"lists must be int32 with shape ({n}, k); got {describe(lists)}")
@@ -166,17 +235,23 @@ def check_lists(lists: npt.NDArray[np.int32], n: int, n_items: int) -> None:
 
 
 def blocks(n: int) -> Iterator[slice]:
-    """Cut n users into blocks, so that what is worked out for each entry of their lists takes little memory."""
+    """Return slices that cover n users, so that computations on each entry of their lists take little memory."""
     return (slice(start, min(start + _BLOCK, n)) for start in range(0, n, _BLOCK))
 
 
 def describe(value: object) -> str:
-    """What a value is that should have been an array, for a message."""
+    """Return words for a value that should have been an array, for a message."""
     return f"{value.dtype} with shape {value.shape}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
 
 
 def in_history(lists: npt.NDArray[np.int32], histories: sparse.csr_array) -> Bool:
-    """Tell which entries of the lists are in the user's own history: bool, shape (n, k); padding is not."""
+    """Return which entries of the lists are in the user's own history: bool, shape (n, k); padding is not.
+
+    >>> import numpy as np
+    >>> from scipy import sparse
+    >>> in_history(np.array([[2, 0, -1]], np.int32), sparse.csr_array([[1.0, 0.0, 0.0]]))
+    array([[False,  True, False]])
+    """
     n, n_items = histories.shape
     if not histories.has_sorted_indices:
         histories = histories.sorted_indices()
@@ -190,3 +265,60 @@ def in_history(lists: npt.NDArray[np.int32], histories: sparse.csr_array) -> Boo
             place = np.minimum(np.searchsorted(seen, listed), len(seen) - 1)
             found[rows] = (lists[rows] >= 0) & (seen[place] == listed)
     return found
+
+
+def held_out_hits(
+    lists: npt.NDArray[np.int32], held_out: sparse.csr_array, k: int
+) -> tuple[Bool, npt.NDArray[np.int64]]:
+    """Return which of the first k items of each list are held-out items, and the number of held-out items per user.
+
+    Parameters
+    ----------
+    lists : int32, shape (n, at least k)
+        Best first, -1 pads.
+    held_out : csr_array, shape (n, n_items)
+        Each stored entry is a held-out item, whatever its value is.
+    k : int
+
+    Returns
+    -------
+    hits : bool, shape (n, k)
+    counts : int64, shape (n,)
+
+    Raises
+    ------
+    ConfigError
+        For `k` out of range.
+    DataError
+        If a user has no held-out item: no metric is defined for that user, and a mean over the others would hide it.
+    ProtocolError
+        If `lists` are not lists of distinct items for these users.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy import sparse
+    >>> hits, counts = held_out_hits(np.array([[2, 0, 1]], np.int32), sparse.csr_array([[1.0, 1.0, 0.0]]), k=2)
+    >>> hits, counts
+    (array([[False,  True]]), array([2]))
+    """
+    check_lists(lists, *held_out.shape)
+    if not 1 <= k <= lists.shape[1]:
+        raise ConfigError(f"k must lie in 1..{lists.shape[1]}, the length of the lists; got {k}")
+    counts = np.diff(held_out.indptr).astype(np.int64)
+    if not counts.all():
+        raise DataError(
+            f"{int((counts == 0).sum())} of {len(counts)} users have no held-out item, the first is user "
+            f"{int(np.argmin(counts))}; leave them out of the lists and of held_out"
+        )
+    return in_history(lists[:, :k], held_out), counts
+
+
+def rank_by_popularity(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+    """Return item rows from the most to the least popular, ties by lower row: int32, shape (n_items,).
+
+    >>> import numpy as np
+    >>> rank_by_popularity(np.array([1, 3, 3])).tolist()
+    [1, 2, 0]
+    """
+    return np.argsort(-counts, kind="stable").astype(np.int32)

@@ -8,18 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 
-from recmia.audit import Progress, audit
-from recmia.config import AuditConfig
+from recmia.atomic import new_folder
+from recmia.attacks import RULES
+from recmia.data.interactions import Interactions
 from recmia.errors import ConfigError, nearest
-from recmia.evaluation import Roc
-from recmia.interactions import Interactions
-from recmia.sweep import SweepResult, cells, sweep
-from recmia.training import Store
+from recmia.game.tasks import Store
+from recmia.metrics import Roc
+from recmia.results.audit import Progress, run_audit
+from recmia.results.findings import REGIME_WORDS
+from recmia.results.folder import settings_toml, write_json
+from recmia.results.setup import resolve
+from recmia.results.sweep import SweepResult, cells, run_sweep
+from recmia.settings import AuditSettings
+
+if TYPE_CHECKING:
+    from recmia.render.layout import Static
 
 FEEDBACK = "lfm.feedback"
 # Hu 2023; the regime and the attack that it is about.
@@ -67,7 +77,7 @@ BASE: Mapping[str, Any] = MappingProxyType({"attacks": [PAPER_ATTACK], "seeds": 
 _RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
 PAPER_PANELS = (
     Panel("fig1", "Fig. 1: ROC of the MLP"),
-    Panel("fig2", "Fig. 2: AUC against the length of the vectors", "l", range(10, 101, 10)),
+    Panel("fig2", "Fig. 2: AUC against the length of the vectors", "factors", range(10, 101, 10)),
     Panel("fig3-attack", "Fig. 3: AUC under learning rates of the attack model", "mlp.learning_rate", _RATES),
     Panel(
         "fig3-lfm",
@@ -101,7 +111,7 @@ class Reproduction:
 
     Parameters
     ----------
-    config : AuditConfig
+    settings : AuditSettings
         What all panels share.
     panels : list of Panel
     sweeps : dict of str to SweepResult
@@ -110,7 +120,7 @@ class Reproduction:
         Of Fig. 1, one curve a seed; a line is a feedback and an attack, as ``"implicit: mlp"``. Empty without Fig. 1.
     """
 
-    config: AuditConfig
+    settings: AuditSettings
     panels: list[Panel]
     sweeps: dict[str, SweepResult]
     rocs: dict[tuple[str, str], list[Roc]]
@@ -165,9 +175,9 @@ def reproduce(
     panels : sequence of str
         See `chosen_panels`.
     settings : mapping
-        Fields of `AuditConfig` for all panels, over those of `BASE`.
+        Fields of `AuditSettings` for all panels, over those of `BASE`.
     dataset, jobs, store, progress
-        As in `recmia.sweep.sweep`.
+        As in `recmia.results.sweep.run_sweep`.
 
     Raises
     ------
@@ -176,20 +186,20 @@ def reproduce(
     """
     store = {} if store is None else store
     chosen = chosen_panels(panels)
-    base = AuditConfig.parse({**BASE, **settings})
+    base = AuditSettings.parse({**BASE, **settings})
     sweeps: dict[str, SweepResult] = {}
     rocs: dict[tuple[str, str], list[Roc]] = {}
     for panel in chosen:
         told = None if progress is None else _named(panel, progress)
-        config = AuditConfig.parse({**BASE, **settings, **panel.settings})
-        sweeps[panel.name] = sweep(config, panel.axes, dataset=dataset, jobs=jobs, store=store, progress=told)
+        own = AuditSettings.parse({**BASE, **settings, **panel.settings})
+        sweeps[panel.name] = run_sweep(own, panel.axes, dataset=dataset, jobs=jobs, store=store, progress=told)
         if panel.name == "fig1":
             failed = [error[FEEDBACK] for error in sweeps[panel.name].errors]
-            for values, cell in cells(config, panel.axes):
+            for values, cell in cells(own, panel.axes):
                 if values[FEEDBACK] in failed:
                     continue
                 # Played a moment ago, so this reads the store.
-                result = audit(dataset, config=cell, store=store)
+                result = run_audit(resolve(cell), dataset, store=store)
                 rocs |= {
                     (regime, f"{values[FEEDBACK]}: {attack}"): curves
                     for (_, regime, attack), curves in result.rocs.items()
@@ -199,3 +209,75 @@ def reproduce(
 
 def _named(panel: Panel, progress: Progress) -> Progress:
     return lambda text, done, total: progress(f"{panel.name}: {text}", done, total)
+
+
+def write_reproduction(result: Reproduction, folder: Path) -> None:
+    """Write the folder of a reproduction: all of it, or nothing.
+
+    Parameters
+    ----------
+    result : Reproduction
+    folder : Path
+        Must not exist. Gets for each panel ``NAME.png``, ``NAME.svg`` and ``NAME.csv``, every figure that it shows; the
+        curves of the ROC as ``fig1-roc.csv`` and the paper's figure beside ours as ``paper.csv``; ``config.toml`` (what
+        the panels share) and ``reproduce.json`` (grids, errors, provenance).
+
+    Raises
+    ------
+    ConfigError
+        If the folder exists or cannot be made.
+    """
+    from recmia.render.pictures import files_of
+
+    with new_folder(folder) as scratch:
+        (scratch / "config.toml").write_text(settings_toml(result.settings), encoding="utf-8")
+        about = {
+            panel.name: {"axes": sweep.axes, "errors": sweep.errors, "provenance": sweep.provenance}
+            for panel, sweep in ((panel, result.sweeps[panel.name]) for panel in result.panels)
+        }
+        write_json(scratch / "reproduce.json", about)
+        if result.rocs:
+            result.comparison.write_csv(scratch / "paper.csv")
+            _roc_table(result.rocs).write_csv(scratch / "fig1-roc.csv")
+        for panel in result.panels:
+            result.sweeps[panel.name].table.write_csv(scratch / f"{panel.name}.csv")
+            for name, content in files_of(panel.name, _drawn(result, panel)).items():
+                (scratch / name).write_bytes(content)
+
+
+# The ROC shows the paper's attack, and two rules that need no model.
+_DRAWN = (": mlp", ": shared-list", ": popular-overlap")
+
+
+def _drawn(result: Reproduction, panel: Panel) -> Static:
+    from recmia.render.pictures import panel_picture, roc_picture
+
+    sweep = result.sweeps[panel.name]
+    title = f"{panel.title}\n{sweep.provenance['data']['source']}; seeds: {result.settings.run.seeds}; "
+    title += "band: 95% interval"
+    if panel.x:
+        reference = (PAPER_REGIME, PAPER_AUC, f"the paper: {PAPER_AUC} (100 factors)")
+        return panel_picture(
+            sweep.table, panel.x, panel.shown, FEEDBACK, title, reference, rules=RULES, words=REGIME_WORDS
+        )
+    aucs = {
+        (row["regime"], f"{row[FEEDBACK]}: {row['attack']}"): row["value"]
+        for row in sweep.table.filter(metric="auc").iter_rows(named=True)
+    }
+    shown = {key: curves for key, curves in result.rocs.items() if key[1].endswith(_DRAWN)}
+    n_nonmembers = sweep.table["n_nonmembers"][0]
+    return roc_picture(shown, {key: aucs[key] for key in shown}, n_nonmembers, title, rules=RULES, words=REGIME_WORDS)
+
+
+def _roc_table(rocs: Mapping[tuple[str, str], Sequence[Roc]]) -> pl.DataFrame:
+    from recmia.render.charts import roc_band
+
+    fpr = np.linspace(0, 1, 201)
+    frames = []
+    for (regime, line), curves in rocs.items():
+        feedback, _, attack = line.partition(": ")
+        tpr, low, high = roc_band(curves, fpr)
+        frame = pl.DataFrame({"fpr": fpr, "tpr": tpr, "low": low, "high": high})
+        names = {"feedback": feedback, "regime": regime, "attack": attack}
+        frames.append(frame.select(*(pl.lit(value).alias(key) for key, value in names.items()), pl.all()))
+    return pl.concat(frames)

@@ -1,21 +1,34 @@
-"""Checks for your own recommender: call `check_recommender` in a test.
+"""Checks for user code: call `check_recommender` or `check_attack` in a test.
 
 >>> from recmia.recommenders import LFM
->>> from recmia.factorization import SGDSettings
+>>> from recmia.settings import SGDSettings
 >>> from recmia.testing import check_recommender
->>> check_recommender(lambda: LFM(SGDSettings(epochs=50, learning_rate=0.05, regularisation=0.05), l=8))
+>>> check_recommender(lambda: LFM(SGDSettings(epochs=50, learning_rate=0.05, regularisation=0.05), factors=8))
+
+An attack is checked on data with a planted leak, and on data without one:
+
+>>> from recmia.attacks import ATTACKS
+>>> from recmia.testing import check_attack
+>>> check_attack(lambda: ATTACKS["distance"].make({}), finds="twin")
 """
 
 from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Literal, get_args
 
+import cloudpickle
 import numpy as np
+import numpy.typing as npt
 from scipy import sparse
 
-from recmia.errors import ConfigError, NotFittedError, ProtocolError
-from recmia.interactions import Float32, IdMap, Int32, Int64, Interactions
+from recmia.attacks import Attack, PoolAttack, run_attack, run_pool_attack
+from recmia.data.interactions import Float32, IdMap, Int32, Int64, Interactions
+from recmia.errors import ConfigError, NotFittedError, ProtocolError, TooFewShadowsError, nearest
+from recmia.metrics import auc
+from recmia.observation import Bool, Float64, Items, Observation, ShadowPool
 from recmia.recommenders.base import Recommender, check_recommendations
 
 # The data: as many users as items that someone likes, and a few items that nobody has interacted with.
@@ -23,6 +36,17 @@ _SIZE, _UNKNOWN = 40, 4
 _SEED = 20231123
 # The share of users whose first item must be right.
 _RIGHT = 0.9
+
+# The data for attacks: pairs of neighbouring items in genres, and odd items that are in nobody's history.
+_PAIRS, _GENRES, _ODD, _LIST_LENGTH = 48, 6, 12, 10
+_N_ITEMS = 2 * _PAIRS + _ODD
+# An attack finds a leak if its AUC is at least _FOUND, and nothing if its mean AUC over _GAMES is 0.5 +- _CHANCE. Where
+# nothing leaks, an AUC on 300 users has a standard deviation of 0.033, and the mean of five one of 0.015.
+_FOUND, _CHANCE, _GAMES = 0.65, 0.06, 5
+
+Leak = Literal["twin", "oddity", "none"]
+# What an attack is fitted on: the pool, or shadow users and their membership.
+_Training = ShadowPool | tuple[Observation, Bool]
 
 
 def check_recommender(make: Callable[[], Recommender], *, personal: bool = True) -> None:
@@ -69,7 +93,7 @@ def check_recommender(make: Callable[[], Recommender], *, personal: bool = True)
     label = np.arange(_SIZE + _UNKNOWN)
     data = _checkerboard(label)
     members, strangers = data.csr(), _strange_histories()
-    known = data.item_counts() > 0
+    trained = data.item_counts() > 0
     lists_of: list[Callable[..., Int32]] = []
 
     # Before fit.
@@ -79,8 +103,8 @@ def check_recommender(make: Callable[[], Recommender], *, personal: bool = True)
 
     hold(_fit(model, data) is model, "fit must return the recommender itself")
     hold(
-        model.known is not None and np.array_equal(model.known, known),
-        "known must be true for the items with a training interaction, and for no other",
+        model.trained_items is not None and np.array_equal(model.trained_items, trained),
+        "trained_items must be true for the items with a training interaction, and for no other",
     )
 
     # The lists.
@@ -89,24 +113,24 @@ def check_recommender(make: Callable[[], Recommender], *, personal: bool = True)
         served += [(model.recommend, members, "recommend"), (model.recommend, strangers, "recommend")]
     for recommend, histories, method in served:
         before = histories.copy()
-        for k in (1, 10, int(known.sum())):
+        for k in (1, 10, int(trained.sum())):
             for exclude_seen in (True, False):
                 lists = recommend(histories, k, exclude_seen=exclude_seen)
                 check_recommendations(
                     lists,
                     before,
-                    known,
+                    trained,
                     k,
                     exclude_seen=exclude_seen,
                     source=f"{name}.{method}(k={k}, {exclude_seen=})",
                 )
                 again = recommend(histories, k, exclude_seen=exclude_seen)
                 hold(np.array_equal(lists, again), f"{method} must give the same lists when it is asked again")
-        for k in (0, int(known.sum()) + 1):
+        for k in (0, int(trained.sum()) + 1):
             refuses(
                 ConfigError,
                 lambda recommend=recommend, histories=histories, k=k: recommend(histories, k),  # type: ignore[misc]
-                f"{method} must raise ConfigError for k = {k}, where {known.sum()} items are known",
+                f"{method} must raise ConfigError for k = {k}, where {trained.sum()} items have training data",
             )
         unchanged = all(
             np.array_equal(getattr(histories, part), getattr(before, part)) for part in ("data", "indices", "indptr")
@@ -151,7 +175,7 @@ def check_recommender(make: Callable[[], Recommender], *, personal: bool = True)
         scores = model.scores(members)
         # What no seed changes must depend on the data alone, and not on the order of the items.
         if np.array_equal(scores, _fit(make(), data, seed=1).scores(members)):
-            expected, found = scores[:, known], other.scores(relabelled.csr())[:, moved][:, known]
+            expected, found = scores[:, trained], other.scores(relabelled.csr())[:, moved][:, trained]
             hold(_close(found, expected), "relabelling the items must relabel the scores and change nothing else")
 
 
@@ -236,3 +260,403 @@ def _check_answers(model: Recommender, data: Interactions, label: Int64, hold: C
             f"{len(right)} users (more epochs may help, and a recommender without taste is checked with personal=False)"
             + ("" if np.array_equal(label, np.arange(len(label))) else "; the items were relabelled"),
         )
+
+
+def planted_leak(kind: Leak, rng: np.random.Generator, *, n_users: int = 300) -> tuple[Observation, Bool]:
+    """Return users of one system as an attacker sees them, and who of them is a member.
+
+    Half of the users are members. What is known of the items is the same in every call.
+
+    ==========  ===============================================  ===============================================
+    kind        a member is shown                                a non-member is shown
+    ==========  ===============================================  ===============================================
+    "twin"      neighbours of the items of its own history       the most popular items, the same for all
+    "oddity"    a list by its taste, with one item in it that    a list by its taste
+                is shown to hardly any other user
+    "none"      a list by its taste                              a list by its taste
+    ==========  ===============================================  ===============================================
+
+    Parameters
+    ----------
+    kind : {"twin", "oddity", "none"}
+    rng : numpy.random.Generator
+    n_users : int
+
+    Returns
+    -------
+    observation : Observation
+        Of `n_users` users, with lists of 10 items.
+    member : bool, shape (n_users,)
+
+    Raises
+    ------
+    ConfigError
+        For an unknown kind.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from recmia.attacks.rules import shared_list
+    >>> from recmia.metrics import auc
+    >>> seen, member = planted_leak("twin", np.random.default_rng(0))
+    >>> auc(member, shared_list(seen)).value > 0.9
+    True
+    >>> seen, member = planted_leak("none", np.random.default_rng(0))
+    >>> auc(member, shared_list(seen)).value
+    0.5
+    """
+    pairs = _draw_pairs(n_users, rng)
+    member = rng.permutation(n_users) < n_users // 2
+    histories = _histories_of(pairs)
+    return Observation(histories, _leaking_lists(kind, pairs, member, rng), _items(), rng.random(n_users)), member
+
+
+def planted_pool(
+    kind: Leak, rng: np.random.Generator, *, n_shadows: int = 12, n_targets: int = 8, n_users: int = 40
+) -> tuple[ShadowPool, list[Observation], Bool]:
+    """Return a pool of shadow models, what target systems show to the same users, and who is a member of which target.
+
+    Members are served as `planted_leak` says. Shadows 2i and 2i + 1 are trained on complementary halves of the users;
+    the members of the targets are independent coins.
+
+    Parameters
+    ----------
+    kind : {"twin", "oddity", "none"}
+    rng : numpy.random.Generator
+    n_shadows : int
+        Even.
+    n_targets, n_users : int
+
+    Returns
+    -------
+    pool : ShadowPool
+    targets : list of Observation
+    member : bool, shape (n_targets, n_users)
+        Of the targets.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> pool, targets, member = planted_pool("oddity", np.random.default_rng(0))
+    >>> len(pool), pool.n_users, len(targets), member.shape
+    (12, 40, 8, (8, 40))
+    """
+    pairs = _draw_pairs(n_users, rng)
+    halves = rng.random((n_shadows // 2, n_users)) < 0.5
+    into = np.stack([halves, ~halves], axis=1).reshape(n_shadows, n_users)
+    member = rng.random((n_targets, n_users)) < 0.5
+    shown = [_leaking_lists(kind, pairs, row, rng) for row in (*into, *member)]
+    pool = ShadowPool(_histories_of(pairs), np.stack(shown[:n_shadows]), into, _items())
+    return pool, [pool.observe(lists) for lists in shown[n_shadows:]], member
+
+
+def check_attack(make: Callable[[], Attack | PoolAttack], *, finds: Leak = "twin", alone: bool = True) -> None:
+    """Check that an attack keeps the contract of `Attack` or `PoolAttack`, on small data with a planted leak.
+
+    The attack must find the leak: an AUC of at least 0.65, more than four standard deviations above chance. It must
+    find nothing where lists are drawn regardless of membership: the mean AUC over five games must lie in 0.5 +- 0.06,
+    four standard deviations, for the targets and for shadow users that it was not fitted on. Its scores must be finite,
+    the same for the same seed, and depend on nothing that it must not know.
+
+    Parameters
+    ----------
+    make : callable
+        Returns a new attack, not yet fitted.
+    finds : {"twin", "oddity", "none"}
+        The leak that the attack is made for, see `planted_leak`; "none" for an attack that looks at nothing that these
+        leaks change, such as the length of the history.
+    alone : bool
+        Whether a user's score is promised not to depend on which other users are scored with it. False for an attack
+        that compares users with each other. A `PoolAttack` always promises it.
+
+    Raises
+    ------
+    AssertionError
+        Naming the rule that is broken, in one line.
+    ConfigError
+        For an unknown leak.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from recmia.attacks import Attack
+    >>> class RarestItem(Attack):
+    ...     name, needs = "rarest-item", "nothing"
+    ...
+    ...     def score(self, observation):
+    ...         popularity = observation.items.popularity[observation.lists]
+    ...         return -popularity.min(axis=1).astype(np.float64)
+    >>> check_attack(RarestItem, finds="oddity")
+    """
+    _check_kind(finds)
+    attack = make()
+    name = getattr(attack, "name", None)
+    title = name if isinstance(name, str) and name else type(attack).__name__
+
+    def hold(kept: bool, rule: str) -> None:
+        if not kept:
+            raise AssertionError(f"{title}: {rule}")
+
+    def refuses(error: type[Exception], call: Callable[[], object], rule: str) -> None:
+        try:
+            call()
+        except error:
+            return
+        except Exception as other:
+            raise AssertionError(f"{title}: {rule}, not {_told(other)}") from other
+        raise AssertionError(f"{title}: {rule}; it returned instead")
+
+    def scores_by(fitted: Attack | PoolAttack, seen: Observation, users: str = "users") -> Float64:
+        try:
+            scores = fitted.score(seen)
+        except Exception as error:
+            raise AssertionError(f"{title}: score of {len(seen)} {users} raised {_told(error)}") from error
+        hold(
+            isinstance(scores, np.ndarray) and scores.shape == (len(seen),) and scores.dtype == np.float64,
+            f"score must return float64 of shape ({len(seen)},); got {getattr(scores, 'dtype', type(scores).__name__)} "
+            f"of shape {np.shape(scores)}",
+        )
+        bad = int((~np.isfinite(scores)).sum())
+        hold(bad == 0, f"scores must be finite; {bad} of {len(scores)} {users} have another one")
+        return scores.copy()
+
+    hold(isinstance(attack, (Attack, PoolAttack)), "make must return a recmia.attacks.Attack or PoolAttack")
+    hold(title == name, "it must have a name, a text for tables")
+    allowed = ("pool",) if isinstance(attack, PoolAttack) else ("nothing", "shadow")
+    hold(attack.needs in allowed, f"needs must be {' or '.join(map(repr, allowed))}; got {attack.needs!r}")
+    hold(make() is not attack, "make must return a new attack each time")
+    n_shadows = 0
+    if isinstance(attack, PoolAttack):
+        n_shadows = max(12, 2 * (attack.min_shadows // 2 + 2))
+    data, targets, truth = _game(finds, n_shadows, seed=1)
+    target = targets[0]
+
+    # Before fit.
+    if attack.needs != "nothing":
+        refuses(NotFittedError, lambda: attack.score(target), "scores before fit must raise NotFittedError")
+    if isinstance(attack, PoolAttack):
+        assert isinstance(data, ShadowPool)
+        few = data.take(np.arange(attack.min_shadows - 1))
+        rule = f"fit on {len(few)} shadow models, below min_shadows, must raise TooFewShadowsError"
+        refuses(TooFewShadowsError, lambda: _fit_attack(make(), few), rule)
+
+    # Fit and score.
+    before = _copies(data)
+    hold(_fit_attack(attack, data) is attack, "fit must return the attack itself")
+    hold(_same(before, data), "fit must not change the arrays that it is given")
+    before = _copies((target, truth))
+    scores = scores_by(attack, target)
+    hold(_same(before, (target, truth)), "score must not change the arrays that it is given")
+    rng = np.random.default_rng(_SEED)
+    rng.shuffle(truth.reshape(-1))
+    hold(
+        np.array_equal(scores_by(attack, target), scores),
+        "score must give the same values when it is asked again, whatever the labels of the target are",
+    )
+    scores_by(attack, _edge_cases(target), "users with empty lists, empty histories or items without a vector")
+
+    # Other attacks of the same kind.
+    hold(
+        np.array_equal(scores_by(_fit_attack(make(), data), target), scores),
+        "the same seed must give the same scores; draw from `rng` alone",
+    )
+    used = _fit_attack(_fit_attack(make(), _game(finds, n_shadows, seed=2)[0]), data)
+    hold(np.array_equal(scores_by(used, target), scores), "fit must forget the earlier fit")
+
+    # What a score must not depend on.
+    if attack.needs == "nothing":
+        unlearned = _fit_attack(make(), _with_labels(data, rng))
+        hold(
+            np.array_equal(scores_by(unlearned, target), scores),
+            'needs is "nothing", so the scores must not depend on the labels that fit is given',
+        )
+    lent = _with_labels(data, None)
+    borrower = _fit_attack(make(), lent)
+    rng.shuffle(_labels(lent).reshape(-1))
+    hold(
+        np.array_equal(scores_by(borrower, target), scores),
+        "labels that are permuted after fit must not change the scores: they are used in fit only",
+    )
+    for user in range(5):
+        if isinstance(attack, PoolAttack):
+            others = np.roll(target.lists, 1, axis=0)
+            others[user] = target.lists[user]
+            found = scores_by(attack, replace(target, lists=others))[user]
+        elif alone:
+            found = scores_by(attack, target.take(np.array([user])))[0]
+        else:
+            break
+        hold(
+            bool(np.isclose(found, scores[user], rtol=1e-6, atol=1e-9)),
+            f"a user's score must not depend on the other users; that of user {user} does"
+            + (
+                "" if isinstance(attack, PoolAttack) else " (an attack that compares users is checked with alone=False)"
+            ),
+        )
+    if not isinstance(attack, PoolAttack):
+        order = rng.permutation(len(target))
+        hold(
+            bool(np.allclose(scores_by(attack, target.take(order)), scores[order], rtol=1e-6, atol=1e-9)),
+            "scores must follow the users when these are reordered",
+        )
+
+    # What it finds.
+    if finds != "none":
+        area, _ = _areas(make, finds, n_shadows, seed=3)
+        hold(
+            area >= _FOUND,
+            f"it must find the planted leak {finds!r} with an AUC of {_FOUND} or more; it is {area:.3f} (higher scores "
+            'must mean members; an attack that is not made for these leaks is checked with finds="none")',
+        )
+    areas = np.mean([_areas(make, "none", n_shadows, seed=10 + number) for number in range(_GAMES)], axis=0)
+    hold(
+        abs(areas[0] - 0.5) <= _CHANCE,
+        f"where lists are drawn regardless of membership, the mean AUC must be 0.5 +- {_CHANCE}; it is {areas[0]:.3f}",
+    )
+    # Stratified folds make it a little lower where there is nothing to learn.
+    hold(
+        areas[1] - 0.5 <= _CHANCE,
+        "where lists are drawn regardless of membership, the mean AUC on shadow users that it was not fitted on must "
+        f"be at most {0.5 + _CHANCE}; it is {areas[1]:.3f} (does it keep labels from an earlier fit?)",
+    )
+
+    # Last, because cloudpickle may put copies of its methods into a class that is defined in a function.
+    try:
+        copy = cloudpickle.loads(cloudpickle.dumps(attack))
+    except Exception as error:
+        raise AssertionError(f"{title}: it must survive pickle, not raise {_told(error)}") from error
+    hold(np.array_equal(scores_by(copy, target), scores), "it must give the same scores after pickle")
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in get_args(Leak):
+        raise ConfigError(f"unknown leak {kind!r}; {nearest(kind, get_args(Leak))}")
+
+
+def _items() -> Items:
+    """What an attacker knows of the items: the same whatever is drawn."""
+    rank = np.arange(_PAIRS) // _GENRES
+    vectors = np.zeros((_N_ITEMS, _GENRES + 2))
+    vectors[: 2 * _PAIRS, 0] = np.repeat(3 * np.exp(-rank / 2), 2)
+    vectors[np.arange(2 * _PAIRS), 1 + np.repeat(np.arange(_PAIRS) % _GENRES, 2)] = 1
+    vectors[2 * _PAIRS :, -1] = 1
+    # Neighbours have nearly the same vector.
+    vectors += 0.05 * np.random.default_rng(_SEED).normal(size=vectors.shape)
+    popularity = np.zeros(_N_ITEMS, np.int64)
+    popularity[: 2 * _PAIRS] = np.repeat(1000 / (1 + rank), 2).astype(np.int64)
+    return Items(vectors, np.ones(_N_ITEMS, np.bool_), popularity)
+
+
+def _taste(pairs: Bool) -> Float64:
+    """How much each user likes each pair, by the genres of its history and by popularity: float64[n, _PAIRS]."""
+    by_genre = np.add.reduceat(pairs[:, np.argsort(np.arange(_PAIRS) % _GENRES, kind="stable")],
+                               np.arange(0, _PAIRS, _PAIRS // _GENRES), axis=1)  # fmt: skip
+    return np.tile(np.log1p(by_genre), (1, _PAIRS // _GENRES)) - 0.7 * np.log1p(np.arange(_PAIRS) // _GENRES)
+
+
+def _draw_pairs(n_users: int, rng: np.random.Generator) -> npt.NDArray[np.int8]:
+    """Draw the pairs that each user knows: int8[n, _PAIRS], 1 and 2 for the one or the other item of a pair, or 0."""
+    liked = rng.gumbel(size=(n_users, _GENRES)).argsort(axis=1).argsort(axis=1) < 2
+    keys = np.where(np.tile(liked, (1, _PAIRS // _GENRES)), 2.0, 0.0) - 0.7 * np.log1p(np.arange(_PAIRS) // _GENRES)
+    place = (-keys - rng.gumbel(size=keys.shape)).argsort(axis=1).argsort(axis=1)
+    known = place < rng.integers(_LIST_LENGTH, 17, (n_users, 1))
+    return (known * rng.integers(1, 3, keys.shape)).astype(np.int8)
+
+
+def _histories_of(pairs: npt.NDArray[np.int8]) -> sparse.csr_array:
+    seen = np.zeros((len(pairs), _N_ITEMS), np.float32)
+    seen[:, 0 : 2 * _PAIRS : 2], seen[:, 1 : 2 * _PAIRS : 2] = pairs == 1, pairs == 2
+    return sparse.csr_array(seen)
+
+
+def _leaking_lists(kind: Leak, pairs: npt.NDArray[np.int8], member: Bool, rng: np.random.Generator) -> Int32:
+    """Draw what one system shows to each user."""
+    _check_kind(kind)
+    n = len(pairs)
+    taste = np.repeat(_taste(pairs > 0), 2, axis=1) + 0.3 * rng.gumbel(size=(n, 2 * _PAIRS))
+    seen = _histories_of(pairs).toarray()[:, : 2 * _PAIRS] > 0
+    lists = np.argsort(np.where(seen, np.inf, -taste), axis=1)[:, :_LIST_LENGTH].astype(np.int32)
+    if kind == "oddity":
+        rows = np.flatnonzero(member)
+        lists[rows, rng.integers(_LIST_LENGTH, size=len(rows))] = 2 * _PAIRS + rows % _ODD
+    if kind == "twin":
+        # The neighbour of each known item, in random order, and the items that most members know.
+        neighbours = 2 * np.arange(_PAIRS) + (pairs == 1)
+        order = np.where(pairs > 0, rng.random(pairs.shape), 1).argsort(axis=1)[:, :_LIST_LENGTH]
+        popular = np.argsort(-seen[member].sum(axis=0), kind="stable")[:_LIST_LENGTH]
+        lists = np.where(member[:, None], np.take_along_axis(neighbours, order, axis=1), popular).astype(np.int32)
+    return lists
+
+
+def _game(kind: Leak, n_shadows: int, seed: int) -> tuple[_Training, list[Observation], Bool]:
+    """What an attack is fitted on, what it scores, and the truth about that: bool[R, n]."""
+    rng = np.random.default_rng([_SEED, seed])
+    if n_shadows:
+        return planted_pool(kind, rng, n_shadows=n_shadows)
+    shadow = planted_leak(kind, rng)
+    target, truth = planted_leak(kind, rng)
+    return shadow, [target], truth[None]
+
+
+def _areas(make: Callable[[], Any], kind: Leak, n_shadows: int, seed: int) -> tuple[float, float]:
+    """AUC on the targets, and on the shadow users that the attack was not fitted on."""
+    data, targets, truth = _game(kind, n_shadows, seed)
+    rng = np.random.default_rng(seed)
+    if isinstance(data, ShadowPool):
+        shadow_scores, scores = run_pool_attack(make, data, targets, rng=rng)
+    else:
+        shadow_scores, (first,) = run_attack(make, *data, targets, rng=rng)
+        scores = first[None]
+    found = auc(truth.ravel(), scores.ravel()).value, auc(_labels(data).ravel(), shadow_scores.ravel()).value
+    assert found[0] is not None
+    assert found[1] is not None
+    return found[0], found[1]
+
+
+def _fit_attack(attack: Any, data: _Training) -> Any:
+    rng = np.random.default_rng(_SEED)
+    return attack.fit(data, rng=rng) if isinstance(data, ShadowPool) else attack.fit(*data, rng=rng)
+
+
+def _labels(data: _Training) -> Bool:
+    return data.member if isinstance(data, ShadowPool) else data[1]
+
+
+def _with_labels(data: _Training, rng: np.random.Generator | None) -> _Training:
+    """The same with labels of its own, permuted by `rng` if there is one."""
+    labels = _labels(data).copy()
+    if rng is not None:
+        rng.shuffle(labels.reshape(-1))
+    return replace(data, member=labels) if isinstance(data, ShadowPool) else (data[0], labels)
+
+
+def _arrays(data: object) -> list[npt.NDArray[Any]]:
+    if isinstance(data, np.ndarray):
+        return [data]
+    if isinstance(data, tuple):
+        return [array for part in data for array in _arrays(part)]
+    assert isinstance(data, (Observation, ShadowPool))
+    histories, items = data.histories, data.items
+    parts = [histories.data, histories.indices, histories.indptr, data.lists, *vars(items).values()]
+    return [*parts, data.member] if isinstance(data, ShadowPool) else [*parts, np.asarray(data.last_time)]
+
+
+def _copies(data: object) -> list[npt.NDArray[Any]]:
+    return [array.copy() for array in _arrays(data)]
+
+
+def _same(before: list[npt.NDArray[Any]], data: object) -> bool:
+    return all(map(np.array_equal, before, _arrays(data)))
+
+
+def _edge_cases(seen: Observation) -> Observation:
+    """The same users, some with an empty list, an empty history or both, and none with odd items that have a vector."""
+    lists, histories = seen.lists.copy(), seen.histories.toarray()
+    lists[:6], lists[6:9, 1:] = -1, -1
+    histories[3:6] = histories[9:12] = 0
+    has_vector = np.arange(_N_ITEMS) < 2 * _PAIRS
+    return Observation(sparse.csr_array(histories), lists, replace(seen.items, has_vector=has_vector))
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

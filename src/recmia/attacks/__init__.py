@@ -1,26 +1,33 @@
-"""Attacks: functions of observations, which hold no model and no labels of the target.
+"""Attacks: from what an attacker observes to a score of membership for each user.
 
-Nothing in here may import the rest of recmia but `errors`, `seeding` and `observation`; the lint step checks it.
+An observation holds no model and no membership of the audited users. Modules of this package may import `errors`,
+`seeding` and `observation` of recmia and nothing else, which the lint step checks.
+
+>>> import numpy as np
+>>> from recmia.testing import planted_leak
+>>> rng = np.random.default_rng(0)
+>>> (shadow, member), (target, _) = planted_leak("twin", rng), planted_leak("twin", rng)
+>>> shadow_scores, (scores,) = run_attack(lambda: ATTACKS["naive-bayes"].make({}), shadow, member, [target], rng=rng)
+>>> scores.shape
+(300,)
 """
 
-from recmia.attacks.base import Attack, PoolAttack, run_attack, run_pool_attack
-from recmia.attacks.baselines import BASELINES, Baseline
-from recmia.attacks.classifiers import CLASSIFIERS, MLPSettings, VectorClassifier
-from recmia.attacks.likelihood import POOL_ATTACKS
-from recmia.attacks.shadow_free import SHADOW_FREE, Distance, KMeans
+from recmia.attacks.base import Attack, PoolAttack, cross_scores, run_attack, run_pool_attack
+from recmia.attacks.spec import ATTACKS, RULES, AttackSpec, attack_spec, resolve_attack
+from recmia.observation import Items, Observation, ShadowPool
 
 __all__ = [
-    "BASELINES",
-    "CLASSIFIERS",
-    "POOL_ATTACKS",
-    "SHADOW_FREE",
+    "ATTACKS",
+    "RULES",
     "Attack",
-    "Baseline",
-    "Distance",
-    "KMeans",
-    "MLPSettings",
+    "AttackSpec",
+    "Items",
+    "Observation",
     "PoolAttack",
-    "VectorClassifier",
+    "ShadowPool",
+    "attack_spec",
+    "cross_scores",
+    "resolve_attack",
     "run_attack",
     "run_pool_attack",
 ]

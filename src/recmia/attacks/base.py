@@ -1,10 +1,10 @@
-"""The one interface of every attack."""
+"""The interface of every attack, and how attacks are run."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,53 +18,86 @@ Float64 = npt.NDArray[np.float64]
 _FOLDS = 5
 _POOL_FOLDS = 4
 
+# What an attacker must have for an attack: nothing, a shadow system, or a pool of many.
+Needs = Literal["nothing", "shadow", "pool"]
+
 
 class Attack(ABC):
-    """Learns on shadow users, whose membership the attacker knows, and scores target users, whose it does not.
+    """An attack that is fitted on shadow users, whose membership the attacker knows, and scores target users.
+
+    `recmia.testing.check_attack` checks a subclass.
 
     Attributes
     ----------
     name : str
-        What tables call it.
-    learns : bool
-        Whether `fit` uses the labels. A rule that does not is scored on shadow users as it stands.
+        Its name in tables.
+    needs : {"nothing", "shadow"}
+        ``"nothing"`` for an attack that does not use the labels. It need not write `fit`, and it scores shadow users
+        without being fitted for each fold.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from recmia.testing import planted_leak
+    >>> class RarestItem(Attack):
+    ...     name, needs = "rarest-item", "nothing"
+    ...
+    ...     def score(self, observation):
+    ...         return -observation.items.popularity[observation.lists].min(axis=1).astype(np.float64)
+    >>> target, _ = planted_leak("oddity", np.random.default_rng(0))
+    >>> RarestItem().score(target).shape
+    (300,)
     """
 
     name: str
-    learns: ClassVar[bool] = True
+    needs: ClassVar[Needs] = "shadow"
 
-    @abstractmethod
     def fit(self, shadow: Observation, member: Bool, *, rng: np.random.Generator) -> Self:
-        """Learn from n shadow users; `member` is bool, shape (n,). Returns `self`."""
+        """Fit to n shadow users with the membership `member`, bool, shape (n,), and return `self`."""
+        return self
 
     @abstractmethod
     def score(self, observation: Observation) -> Float64:
-        """Score users; higher means more likely a member. Float64, shape (n,)."""
+        """Return a score for each user, float64, shape (n,); higher means more likely a member."""
 
 
 class PoolAttack(ABC):
-    """Learns what each user is shown with and without membership from shadow models, and scores the same users.
+    """An attack that learns from many shadow models what each audited user is shown in and out of training.
+
+    It scores the users that it was fitted on, while an `Attack` is fitted on other users of one shadow system.
+    `recmia.testing.check_attack` checks a subclass.
 
     Attributes
     ----------
     name : str
-        What tables call it.
+        Its name in tables.
     min_shadows : int
         Fewest shadow models that `fit` accepts.
     online : bool
-        Whether `fit` needs users that were in training in some shadows and out of it in others.
+        Whether `fit` needs users that are in the training data of some shadow models and not of others.
     offline : bool, shape (n,)
-        After `fit`: users that were in training in every shadow, or in none.
+        After `fit`: users that are in the training data of every shadow model, or of none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from recmia.attacks import ATTACKS
+    >>> from recmia.testing import planted_pool
+    >>> pool, targets, _ = planted_pool("oddity", np.random.default_rng(0))
+    >>> attack = ATTACKS["list-lr-counts"].make({}).fit(pool, rng=np.random.default_rng(0))
+    >>> attack.score(targets[0]).shape
+    (40,)
     """
 
     name: str
-    min_shadows: ClassVar[int]
+    needs: ClassVar[Needs] = "pool"
+    min_shadows: ClassVar[int] = 2
     online: bool = True
     offline: Bool
 
     @abstractmethod
     def fit(self, pool: ShadowPool, *, rng: np.random.Generator) -> Self:
-        """Learn from the lists that n users get from S shadow models. Returns `self`.
+        """Fit to the lists that n users get from S shadow models, and return `self`.
 
         Raises
         ------
@@ -75,22 +108,22 @@ class PoolAttack(ABC):
         """
 
     @abstractmethod
-    def score(self, lists: npt.NDArray[np.int32]) -> Float64:
-        """Score the users of the pool by what one or more models show them.
+    def score(self, observation: Observation) -> Float64:
+        """Return a score for each user of the pool, from what one system shows to them.
 
         Parameters
         ----------
-        lists : int32, shape (R, n, k)
-            ``lists[r, u]`` is what model r shows to user u of the pool.
+        observation : Observation
+            Of the same n users as the pool.
 
         Returns
         -------
-        float64, shape (R, n)
-            Higher means more likely a member. A score depends on that one list alone.
+        float64, shape (n,)
+            Higher means more likely a member. A user's score depends on no other user's list.
         """
 
     def check_pool(self, pool: ShadowPool) -> None:
-        """Refuse a pool that the attack cannot learn from, and note who can only be scored offline."""
+        """Raise the errors of `fit` for a pool that the attack cannot be fitted on, and set `offline`."""
         if len(pool) < self.min_shadows:
             raise TooFewShadowsError(
                 f"the attack {self.name} needs at least {self.min_shadows} shadow models; got {len(pool)}",
@@ -106,10 +139,10 @@ class PoolAttack(ABC):
 
 
 def cross_scores(make: Callable[[], PoolAttack], pool: ShadowPool, *, rng: np.random.Generator) -> Float64:
-    """Score every shadow by the attack as fitted on others, pairs of shadows held out together.
+    """Return out-of-fold scores of all shadow models, pairs of them held out together.
 
-    Shadows 2i and 2i + 1 are trained on complementary halves of the users: without such a pair every user keeps equal
-    counts in and out, so that the fit does not betray the labels of the pair.
+    Shadow models 2i and 2i + 1 are trained on complementary halves of the users. Without such a pair, every
+    user is again in training in half of the remaining models, so the counts do not reveal the labels of the pair.
 
     Parameters
     ----------
@@ -128,7 +161,16 @@ def cross_scores(make: Callable[[], PoolAttack], pool: ShadowPool, *, rng: np.ra
     ProtocolError
         If S is odd, or a user is not in training in equally many shadows of each pair.
     TooFewShadowsError
-        If what is left without one fold is too small for the attack.
+        If the pool without one fold is too small for the attack.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from recmia.attacks.lists import Counts
+    >>> from recmia.testing import planted_pool
+    >>> pool, _, _ = planted_pool("oddity", np.random.default_rng(0))
+    >>> cross_scores(Counts, pool, rng=np.random.default_rng(0)).shape
+    (12, 40)
     """
     if len(pool) % 2 or (pool.member[::2].astype(int) + pool.member[1::2] != pool.member[:2].sum(axis=0)).any():
         raise ProtocolError(
@@ -140,37 +182,48 @@ def cross_scores(make: Callable[[], PoolAttack], pool: ShadowPool, *, rng: np.ra
     scores = np.empty(pool.member.shape)
     for number, own in enumerate(rng.spawn(int(fold.max()) + 1)):
         attack = make().fit(pool.take(np.flatnonzero(fold != number)), rng=own)
-        scores[fold == number] = attack.score(pool.lists[fold == number])
+        for s in np.flatnonzero(fold == number):
+            scores[s] = checked_scores(attack, pool.observe(pool.lists[s]))
     return scores
 
 
 def run_pool_attack(
-    make: Callable[[], PoolAttack], pool: ShadowPool, lists: npt.NDArray[np.int32], *, rng: np.random.Generator
+    make: Callable[[], PoolAttack], pool: ShadowPool, targets: Sequence[Observation], *, rng: np.random.Generator
 ) -> tuple[Float64, Float64]:
-    """Attack R targets with one pool, and score the pool's own shadows as if they were unknown.
+    """Return scores of the pool's own shadow models, out of fold, and of R targets.
 
     Parameters
     ----------
     make : callable
         Returns a new attack.
     pool : ShadowPool
-        Of S shadows and n users. No target is among the shadows.
-    lists : int32, shape (R, n, k)
-        What the targets show to the same users.
+        Of S shadow models and n users. No target is among the shadow models.
+    targets : sequence of Observation
+        What R target systems show to the same users.
     rng : numpy.random.Generator
 
     Returns
     -------
     shadow_scores : float64, shape (S, n)
-        Each by an attack that was fitted on other shadows.
+        Each from an attack that was fitted on other shadow models.
     target_scores : float64, shape (R, n)
 
     Raises
     ------
     TooFewShadowsError
-        If there is no pair beyond the fewest shadows that the attack accepts.
+        If there are fewer than `min_shadows` and two more shadow models.
     ProtocolError
         As `cross_scores`, and if an attack returns scores of the wrong shape or not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from recmia.attacks.lists import Counts
+    >>> from recmia.testing import planted_pool
+    >>> pool, targets, _ = planted_pool("oddity", np.random.default_rng(0))
+    >>> shadow_scores, target_scores = run_pool_attack(Counts, pool, targets, rng=np.random.default_rng(0))
+    >>> shadow_scores.shape, target_scores.shape
+    ((12, 40), (8, 40))
     """
     fit_rng, cross_rng = rng.spawn(2)
     attack = make()
@@ -182,12 +235,9 @@ def run_pool_attack(
         )
     attack.fit(pool, rng=fit_rng)
     shadow_scores = cross_scores(make, pool, rng=cross_rng)
-    target_scores = attack.score(lists)
-    for scores, shape in ((shadow_scores, pool.member.shape), (target_scores, lists.shape[:2])):
-        if scores.shape != shape:
-            raise ProtocolError(f"{attack.name} must give scores of shape {shape}; got {scores.shape}")
-        if not np.isfinite(scores).all():
-            raise ProtocolError(f"{attack.name} gave {int((~np.isfinite(scores)).sum())} scores that are not finite")
+    target_scores = np.empty((len(targets), pool.n_users))
+    for number, target in enumerate(targets):
+        target_scores[number] = checked_scores(attack, target)
     return shadow_scores, target_scores
 
 
@@ -200,7 +250,7 @@ def run_attack(
     rng: np.random.Generator,
     score_shadow: bool = True,
 ) -> tuple[Float64, list[Float64]]:
-    """Attack the users of one or more targets, and score the shadow users as if they were unknown.
+    """Return scores of the shadow users, out of fold, and of the users of one or more targets.
 
     Parameters
     ----------
@@ -209,44 +259,54 @@ def run_attack(
     shadow : Observation
         n shadow users.
     member : bool, shape (n,)
-        Their membership. The target's never comes here.
+        Their membership. No membership of target users is an argument.
     targets : sequence of Observation
         m target users each.
     rng : numpy.random.Generator
     score_shadow : bool
-        An attack that learns is fitted once more for each of five folds to score them; target scores are the same
-        without.
+        Whether to score the shadow users, for which an attack that learns is fitted once more for each of five folds.
+        Target scores do not depend on it.
 
     Returns
     -------
     shadow_scores : float64, shape (n,), or (0,) without `score_shadow`
-        Out of fold, so that a threshold chosen on them is not chosen on scores that the attack has overfitted.
+        Out of fold, so that a threshold is not chosen on overfitted scores.
     target_scores : list of float64, shape (m,)
 
     Raises
     ------
     ProtocolError
         If an attack returns scores of the wrong shape or not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from recmia.attacks.shadow_free import Distance
+    >>> from recmia.testing import planted_leak
+    >>> (shadow, member), (target, _) = (planted_leak("twin", np.random.default_rng(seed)) for seed in (0, 1))
+    >>> shadow_scores, (scores,) = run_attack(Distance, shadow, member, [target], rng=np.random.default_rng(0))
+    >>> shadow_scores.shape, scores.shape
+    ((300,), (300,))
     """
     seeds = rng.spawn(_FOLDS + 1)
     attack = make().fit(shadow, member, rng=seeds[-1])
-    target_scores = [_checked(attack, target) for target in targets]
+    target_scores = [checked_scores(attack, target) for target in targets]
     if not score_shadow:
         return np.empty(0), target_scores
-    if not attack.learns:
-        return _checked(attack, shadow), target_scores
+    if attack.needs == "nothing":
+        return checked_scores(attack, shadow), target_scores
     shadow_scores = np.empty(len(shadow))
     fold = _stratified_folds(member, rng)
     for number in range(_FOLDS):
         held_out = np.flatnonzero(fold == number)
         rest = np.flatnonzero(fold != number)
         part = make().fit(shadow.take(rest), member[rest], rng=seeds[number])
-        shadow_scores[held_out] = _checked(part, shadow.take(held_out))
+        shadow_scores[held_out] = checked_scores(part, shadow.take(held_out))
     return shadow_scores, target_scores
 
 
 def for_every_user(scores: Float64, has_vector: Bool) -> Float64:
-    """Spread the scores of the users with a vector over all users: the others get the median, or 0 if nobody has one.
+    """Return scores for all users, where those without a vector get the median of the others, or 0 without any.
 
     Parameters
     ----------
@@ -256,6 +316,12 @@ def for_every_user(scores: Float64, has_vector: Bool) -> Float64:
     Returns
     -------
     float64, shape (n,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> for_every_user(np.array([3.0, 1.0]), np.array([True, False, True]))
+    array([3., 2., 1.])
     """
     everyone = np.full(len(has_vector), np.median(scores) if len(scores) else 0.0)
     everyone[has_vector] = scores
@@ -269,7 +335,8 @@ def _stratified_folds(member: Bool, rng: np.random.Generator) -> npt.NDArray[np.
     return fold
 
 
-def _checked(attack: Attack, observation: Observation) -> Float64:
+def checked_scores(attack: Attack | PoolAttack, observation: Observation) -> Float64:
+    """Return ``attack.score(observation)``; ProtocolError if the shape is not (n,), or a value is not finite."""
     scores = attack.score(observation)
     if scores.shape != (len(observation),):
         raise ProtocolError(f"{attack.name} must score {len(observation)} users; got shape {scores.shape}")

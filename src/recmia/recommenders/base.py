@@ -1,95 +1,108 @@
-"""The one interface of every recommender."""
+"""The interface of every recommender, and the base class of those that rank by vectors."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
-import numba
 import numpy as np
-import numpy.typing as npt
 from scipy import sparse
-from threadpoolctl import threadpool_limits
 
+from recmia.data.interactions import Bool, Float32, Int32, Interactions
+from recmia.engine.matrices import count_in_rows
+from recmia.engine.ranking import top_k, top_k_by_vectors
 from recmia.errors import ConfigError, NotFittedError, ProtocolError
-from recmia.interactions import Bool, Float32, Int32, Int64, Interactions
 from recmia.observation import check_lists, describe, in_history
 
-# Users scored at once: bounds the memory of dense scores whatever the number of users.
+# Entries of a dense block of scores: bounds the memory whatever the number of users.
 _SCORES_AT_ONCE = 2**24
-# A block of scores that stays in a core's second cache between the product and the selection.
-_USERS_AT_ONCE, _ITEMS_AT_ONCE = 256, 1024
-# Scores compared with the k-th best at once.
-_LANES = 64
 
 
 class Recommender(ABC):
     """Learns from members' interactions and ranks items for any history.
 
-    A subclass sets `known` in `fit` and writes `scores`; the ranking is inherited. One that trains something for each
-    user of the fit (a vector, say) also overrides `recommend_members`.
+    A subclass sets `trained_items` in `fit` and implements `scores`; the ranking is inherited. A subclass that trains
+    something for each user of the fit, such as a vector, also overrides `recommend_members`.
 
     Attributes
     ----------
-    known : bool, shape (n_items,)
+    trained_items : bool, shape (n_items,)
         The items with a training interaction, set by `fit`. Only they are recommended.
     folds_in : bool
-        Whether `scores` can serve a user that was not in the fit. A recommender that cannot says False, writes
-        `recommend_members`, and raises `ProtocolError` from `scores`.
+        Whether `scores` can serve a user that was not in the fit. A recommender that cannot do so sets it to False,
+        overrides `recommend_members`, and raises `ProtocolError` from `scores`.
+
+    Examples
+    --------
+    >>> from recmia.data.interactions import Interactions
+    >>> class MostSeen(Recommender):
+    ...     def fit(self, interactions, *, rng):
+    ...         self.counts = interactions.item_counts().astype(np.float32)
+    ...         self.trained_items = self.counts > 0
+    ...         return self
+    ...
+    ...     def scores(self, histories):
+    ...         return np.tile(self.counts, (histories.shape[0], 1))
+    >>> data = Interactions.from_arrays(user=[1, 1, 2, 2, 3], item=[10, 20, 10, 30, 30])
+    >>> MostSeen().fit(data, rng=np.random.default_rng(0)).recommend(data.csr(), 2).tolist()
+    [[2, -1], [1, -1], [0, 1]]
     """
 
     folds_in: bool = True
-    known: Bool | None = None
+    trained_items: Bool | None = None
 
     @abstractmethod
     def fit(self, interactions: Interactions, *, rng: np.random.Generator) -> Self:
-        """Train on these interactions, forgetting any earlier fit, and return `self`."""
+        """Train on these interactions, forget any earlier fit, and return `self`."""
 
     @abstractmethod
     def scores(self, histories: sparse.csr_array) -> Float32:
-        """Score every item for users who are known by their history alone (fold-in).
+        """Return a score of every item for users of whom only the history is given (fold-in).
 
         Parameters
         ----------
         histories : csr_array of float32, shape (n, n_items)
-            Zero or more interactions a user; the values are ratings, or 1.
+            Zero or more interactions per user; the values are ratings, or 1.
 
         Returns
         -------
         float32, shape (n, n_items)
-            Higher is better. Scores of items that are not `known` are ignored. A user's scores do not depend on the
-            other rows.
+            Higher is better. Scores of items that are not in `trained_items` are ignored. The scores of a user do not
+            depend on the other rows.
         """
 
     def recommend(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> Int32:
-        """Rank the known items for users who are known by their history alone.
+        """Return the k best trained items for users of whom only the history is given.
 
         Parameters
         ----------
         histories : csr_array of float32, shape (n, n_items)
         k : int
-            List length, 1 .. number of known items.
+            Length of the lists, from 1 to the number of trained items.
         exclude_seen : bool
             Leave out the items of the history.
 
         Returns
         -------
         int32, shape (n, k)
-            Best first, ties by lower item row; -1 pads a list when a user has seen too much.
+            Best first, ties by lower item row; -1 pads a list when too few items are left.
 
         Raises
         ------
-        NotFittedError, ConfigError, ProtocolError
-            Before `fit`; for `k` out of range; for scores of the wrong shape or not finite.
+        NotFittedError
+            Before `fit`.
+        ConfigError
+            If `k` is out of range.
+        ProtocolError
+            If the scores have the wrong shape or are not finite.
         """
         return self._rank(lambda rows: self.scores(histories[rows]), histories, k, exclude_seen)
 
     def recommend_members(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> Int32:
-        """Rank the known items for the users of the fit, by whatever was trained for them.
+        """Return the k best trained items for the users of the fit, by whatever was trained for them.
 
-        Unless overridden, there is nothing of the kind, and they are served from their history.
+        Unless overridden, nothing was trained for single users, and they are served from their history.
 
         Parameters
         ----------
@@ -107,7 +120,7 @@ class Recommender(ABC):
 
     @property
     def item_vectors(self) -> Float32:
-        """The trained item vectors, float32, shape (n_items, l): what a white-box attacker knows.
+        """The trained item vectors, float32, shape (n_items, factors): what a white-box attacker knows.
 
         Raises
         ------
@@ -120,50 +133,160 @@ class Recommender(ABC):
         )
 
     def fitted_items(self, k: int = 1) -> Bool:
-        """Return `known`, after checking that the model is fitted and can fill a list of `k`."""
-        if self.known is None:
+        """Return `trained_items`, after a check that the model is fitted and can fill a list of `k` items.
+
+        Raises
+        ------
+        NotFittedError, ConfigError
+        """
+        if self.trained_items is None:
             raise NotFittedError(f"{type(self).__name__} was asked for lists before fit")
-        n_known = int(self.known.sum())
-        if not 1 <= k <= n_known:
-            raise ConfigError(f"k, the list length, must lie in 1..{n_known}, the items with training data; got {k}")
-        return self.known
+        n = int(self.trained_items.sum())
+        if not 1 <= k <= n:
+            raise ConfigError(f"k, the list length, must lie in 1..{n}, the items with training data; got {k}")
+        return self.trained_items
 
     def _rank(
         self, score: Callable[[slice], Float32], histories: sparse.csr_array, k: int, exclude_seen: bool
     ) -> Int32:
         """Rank by ``score(rows)``, a few users at a time, so that dense scores stay small."""
-        known = self.fitted_items(k)
+        trained = self.fitted_items(k)
         lists = np.empty((histories.shape[0], k), np.int32)
-        step = max(1, _SCORES_AT_ONCE // len(known))
+        step = max(1, _SCORES_AT_ONCE // len(trained))
         for start in range(0, len(lists), step):
             rows = slice(start, min(start + step, len(lists)))
-            scores, shape = score(rows), (rows.stop - rows.start, len(known))
+            scores, shape = score(rows), (rows.stop - rows.start, len(trained))
             if not isinstance(scores, np.ndarray) or scores.shape != shape or scores.dtype.kind not in "fiu":
                 raise ProtocolError(f"scores must be float32 with shape {shape}; got {describe(scores)}")
-            lists[rows] = top_k(scores, histories[rows] if exclude_seen else None, known, k, start)
+            lists[rows] = top_k(scores, histories[rows] if exclude_seen else None, trained, k, start)
         return lists
 
 
+class VectorRecommender(Recommender):
+    r"""Ranks by the score :math:`p_u \cdot q_i + b_i`, with a vector for each user and each item.
+
+    A subclass calls `_set_vectors` at the end of `fit` and implements `fold_in`. Users of the fit are served by their
+    trained vectors, others by `fold_in`.
+
+    Parameters
+    ----------
+    factors : int
+        Length of the vectors, the latent dimension.
+    threads : int
+        How many threads it may use; no result depends on it.
+
+    Examples
+    --------
+    >>> from recmia.data.interactions import Interactions
+    >>> class Averages(VectorRecommender):
+    ...     '''Random item vectors; a user is the mean over the history.'''
+    ...
+    ...     def fit(self, interactions, *, rng):
+    ...         self.trained_items = interactions.item_counts() > 0
+    ...         items = rng.standard_normal((interactions.n_items, self.factors), np.float32)
+    ...         no_bias = np.zeros(len(items), np.float32)
+    ...         users = interactions.csr() @ items
+    ...         self._set_vectors(users, items, no_bias, self.trained_items)
+    ...         return self
+    ...
+    ...     def fold_in(self, histories):
+    ...         return histories @ self.item_vectors
+    >>> data = Interactions.from_arrays(user=[1, 1, 2], item=[10, 20, 30])
+    >>> Averages(factors=4).fit(data, rng=np.random.default_rng(0)).scores(data.csr()).shape
+    (2, 3)
+    """
+
+    def __init__(self, *, factors: int = 100, threads: int = 1) -> None:
+        self.factors, self.threads = factors, threads
+        self._vectors: tuple[Float32, Float32, Float32] | None = None
+
+    def _set_vectors(self, users: Float32, items: Float32, item_bias: Float32, trained_items: Bool) -> None:
+        """Keep what `fit` trained.
+
+        Parameters
+        ----------
+        users : float32, shape (n_users, factors)
+        items : float32, shape (n_items, factors)
+            Zero for items without a training interaction.
+        item_bias : float32, shape (n_items,)
+        trained_items : bool, shape (n_items,)
+        """
+        self._vectors, self.trained_items = (users, items, item_bias), trained_items
+
+    def _fitted_vectors(self) -> tuple[Float32, Float32, Float32]:
+        if self._vectors is None:
+            raise NotFittedError(f"this {type(self).__name__} has no vectors before fit")
+        return self._vectors
+
+    @property
+    def user_vectors(self) -> Float32:
+        """The trained p_u of the users of the fit, float32, shape (n_users, factors)."""
+        return self._fitted_vectors()[0]
+
+    @property
+    def item_vectors(self) -> Float32:
+        """The trained q_i, float32, shape (n_items, factors); zero for items without a training interaction."""
+        return self._fitted_vectors()[1]
+
+    @property
+    def item_bias(self) -> Float32:
+        """The trained b_i, float32, shape (n_items,); zero for a model without item biases."""
+        return self._fitted_vectors()[2]
+
+    @abstractmethod
+    def fold_in(self, histories: sparse.csr_array) -> Float32:
+        """Return user vectors for the given histories alone, float32, shape (n, factors).
+
+        Items that the model was not trained on are left out. A history without a trained item gives the zero vector.
+        """
+
+    def scores(self, histories: sparse.csr_array) -> Float32:
+        """Return the scores of all items by fold-in; see `Recommender.scores`."""
+        return self.fold_in(histories) @ self.item_vectors.T + self.item_bias
+
+    def recommend(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> Int32:
+        """Return the k best trained items by fold-in; see `Recommender.recommend`."""
+        self.fitted_items(k)
+        return self._rank_vectors(self.fold_in(histories), histories, k, exclude_seen)
+
+    def recommend_members(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> Int32:
+        """Return the k best trained items by the trained user vectors; see `Recommender.recommend_members`."""
+        return self._rank_vectors(self.user_vectors, histories, k, exclude_seen)
+
+    def _rank_vectors(self, users: Float32, histories: sparse.csr_array, k: int, exclude_seen: bool) -> Int32:
+        seen, trained = histories if exclude_seen else None, self.fitted_items(k)
+        return top_k_by_vectors(users, self.item_vectors, self.item_bias, seen, trained, k, threads=self.threads)
+
+
 def check_recommendations(
-    lists: Int32, histories: sparse.csr_array, known: Bool, k: int, *, exclude_seen: bool, source: str
+    lists: Int32, histories: sparse.csr_array, trained_items: Bool, k: int, *, exclude_seen: bool, source: str
 ) -> None:
-    """Refuse lists that break the contract of `Recommender.recommend`.
+    """Raise an error for lists that break the contract of `Recommender.recommend`.
 
     Parameters
     ----------
     lists : int32, shape (n, k)
     histories : csr_array, shape (n, n_items)
-    known : bool, shape (n_items,)
+    trained_items : bool, shape (n_items,)
     k : int
     exclude_seen : bool
     source : str
-        Whose lists they are, for the message.
+        Where the lists come from, for the message.
 
     Raises
     ------
     ProtocolError
         Naming the first user (row) and the rule: wrong shape or type, an item out of range or twice, an item after the
         padding, an item without training data, a seen item, or fewer items than there are to recommend.
+
+    Examples
+    --------
+    >>> seen, trained = sparse.csr_array([[1, 0, 0]]), np.array([True, True, False])
+    >>> check_recommendations(np.array([[1]], np.int32), seen, trained, 1, exclude_seen=True, source="a model")
+    >>> check_recommendations(np.array([[2]], np.int32), seen, trained, 1, exclude_seen=True, source="a model")
+    Traceback (most recent call last):
+    recmia.errors.ProtocolError: a model: the list of user 0 holds an item without training data, which the model \
+cannot know
     """
     n, n_items = histories.shape
     try:
@@ -173,249 +296,14 @@ def check_recommendations(
     if lists.shape[1] != k:
         raise ProtocolError(f"{source}: lists must be of length {k}, -1 padding what is missing; got {lists.shape[1]}")
     listed = lists >= 0
-    allowed = np.full(n, int(known.sum()))
-    broken = {"holds an item without training data, which the model cannot know": (listed & ~known[lists]).any(axis=1)}
+    allowed = np.full(n, int(trained_items.sum()))
+    broken = {
+        "holds an item without training data, which the model cannot know": (listed & ~trained_items[lists]).any(axis=1)
+    }
     if exclude_seen:
         broken["holds an item that the user has already seen"] = in_history(lists, histories).any(axis=1)
-        seen_and_known = np.concatenate([[0], np.cumsum(known[histories.indices])])[histories.indptr]
-        allowed -= np.diff(seen_and_known)
+        allowed -= count_in_rows(histories, trained_items)
     broken["is shorter than it could be"] = listed.sum(axis=1) < np.minimum(k, allowed)
     for rule, rows in broken.items():
         if rows.any():
             raise ProtocolError(f"{source}: the list of user {int(np.argmax(rows))} {rule}")
-
-
-def top_k(
-    scores: Float32, seen: sparse.csr_array | None, known: Bool, k: int, first_user: int = 0
-) -> npt.NDArray[np.int32]:
-    """Pick the k best known and unseen items of each row.
-
-    Parameters
-    ----------
-    scores : float32, shape (n, n_items)
-    seen : csr_array, shape (n, n_items), optional
-        Items to leave out.
-    known : bool, shape (n_items,)
-    k : int
-    first_user : int
-        Row number of the first user, for messages only.
-
-    Returns
-    -------
-    int32, shape (n, k)
-        Best first, ties by lower item row, -1 after the last allowed item.
-
-    Raises
-    ------
-    ProtocolError
-        If `scores` has the wrong shape or a value of a known item is not finite.
-    """
-    n_items = len(known)
-    if scores.ndim != 2 or scores.shape[1] != n_items:
-        raise ProtocolError(f"scores must have shape (n, {n_items}); got {scores.shape}")
-    candidates = np.flatnonzero(known).astype(np.int32)
-    best = _Best(len(scores), k, seen, first_user)
-    best.offer(np.asarray(scores, np.float32)[:, candidates], candidates)
-    return best.lists()
-
-
-def top_k_by_vectors(
-    user_vectors: Float32,
-    item_vectors: Float32,
-    item_bias: Float32,
-    seen: sparse.csr_array | None,
-    known: Bool,
-    k: int,
-    *,
-    threads: int = 1,
-) -> npt.NDArray[np.int32]:
-    """Pick the k best known and unseen items of each user by p_u . q_i + b_i.
-
-    Blocks of users meet blocks of items, one matrix product each that fits the cache, and only the k best so far
-    outlive a block: the memory does not grow with the number of users or items, the lists themselves apart.
-
-    Parameters
-    ----------
-    user_vectors : float32, shape (n, l)
-    item_vectors : float32, shape (n_items, l)
-    item_bias : float32, shape (n_items,)
-    seen : csr_array, shape (n, n_items), optional
-        Items to leave out.
-    known : bool, shape (n_items,)
-    k : int
-    threads : int
-        How many threads rank; the result does not depend on it.
-
-    Returns
-    -------
-    int32, shape (n, k)
-        As `top_k`.
-
-    Raises
-    ------
-    ProtocolError
-        If a score is not finite.
-    """
-    # Long vectors have the extreme scores: offered first, they leave little to be done for the rest.
-    candidates = np.flatnonzero(known).astype(np.int32)
-    lengths = np.linalg.norm(item_vectors[candidates], axis=1)
-    candidates = candidates[np.argsort(-lengths, kind="stable")]
-    vectors, bias = item_vectors[candidates], item_bias[candidates]
-    biased = bool(bias.any())
-    lists = np.empty((len(user_vectors), k), np.int32)
-
-    def rank(start: int) -> None:
-        users = user_vectors[start : start + _USERS_AT_ONCE]
-        best = _Best(len(users), k, None if seen is None else seen[start : start + len(users)], start)
-        scores = np.empty((len(users), _ITEMS_AT_ONCE), np.float32)
-        for first in range(0, len(candidates), _ITEMS_AT_ONCE):
-            part = slice(first, first + _ITEMS_AT_ONCE)
-            tile = scores[:, : len(candidates[part])]
-            np.matmul(users, vectors[part].T, out=tile)
-            if biased:
-                tile += bias[part]
-            best.offer(tile, candidates[part])
-        lists[start : start + len(users)] = best.lists()
-
-    # A product that BLAS splits among threads of its own has other last bits than an unsplit one.
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(rank, range(0, len(lists), _USERS_AT_ONCE)):
-            pass
-    return lists
-
-
-class _Best:
-    """The k best items of each of n users among those offered so far.
-
-    Each user has a heap whose root is the worst item kept: the lowest score and, among equals, the highest row.
-
-    Parameters
-    ----------
-    n, k : int
-    seen : csr_array, shape (n, n_items), optional
-        Items to leave out.
-    first_user : int
-        Row number of the first user, for messages only.
-    """
-
-    def __init__(self, n: int, k: int, seen: sparse.csr_array | None, first_user: int) -> None:
-        self._first_user = first_user
-        self._scores = np.empty((n, k), np.float32)
-        self._items = np.full((n, k), -1, np.int32)
-        self._kept = np.zeros(n, np.int64)
-        if seen is None:
-            self._seen, ends = np.empty(0, np.int32), np.zeros(n + 1, np.int64)
-        else:
-            if not seen.has_sorted_indices:
-                seen = seen.sorted_indices()
-            self._seen, ends = seen.indices.astype(np.int32, copy=False), seen.indptr.astype(np.int64)
-        self._ends = ends
-
-    def offer(self, scores: Float32, items: Int32) -> None:
-        """Consider more items, each at most once over all calls.
-
-        Parameters
-        ----------
-        scores : float32, shape (n, m)
-        items : int32, shape (m,)
-        """
-        bad = _offer(scores, items, self._seen, self._ends, self._scores, self._items, self._kept)
-        if bad >= 0:
-            raise ProtocolError(f"the scores of user {self._first_user + bad} are not finite")
-
-    def lists(self) -> Int32:
-        """Sort the heaps, best first; to be called once, at the end."""
-        _sort_heaps(self._scores, self._items, self._kept)
-        return self._items
-
-
-@numba.njit(cache=True, nogil=True)
-def _sink(scores: Float32, items: Int32, n: int, score: np.float32, item: np.int32) -> None:
-    """Replace the root of a heap of n entries, the worst at the root."""
-    hole = 0
-    while True:
-        child = 2 * hole + 1
-        if child >= n:
-            break
-        right = child + 1
-        if right < n and (
-            scores[right] < scores[child] or (scores[right] == scores[child] and items[right] > items[child])
-        ):
-            child = right
-        if score < scores[child] or (score == scores[child] and item > items[child]):
-            break
-        scores[hole], items[hole] = scores[child], items[child]
-        hole = child
-    scores[hole], items[hole] = score, item
-
-
-@numba.njit(cache=True, nogil=True)
-def _rise(scores: Float32, items: Int32, n: int, score: np.float32, item: np.int32) -> None:
-    """Add an entry to a heap of n."""
-    hole = n
-    while hole > 0:
-        parent = (hole - 1) // 2
-        if scores[parent] < score or (scores[parent] == score and items[parent] > item):
-            break
-        scores[hole], items[hole] = scores[parent], items[parent]
-        hole = parent
-    scores[hole], items[hole] = score, item
-
-
-@numba.njit(cache=True, nogil=True)
-def _offer(
-    scores: Float32, items: Int32, seen: Int32, ends: Int64, best: Float32, best_items: Int32, kept: Int64
-) -> int:  # fmt: skip
-    """Offer the items to every user's heap; return the first user with a score that is not finite, else -1.
-
-    Parameters
-    ----------
-    scores : float32, shape (n, m)
-    items : int32, shape (m,)
-    seen : int32
-    ends : int64, shape (n + 1,)
-        User u has seen ``seen[ends[u]:ends[u + 1]]``, ascending.
-    best, best_items : shape (n, k)
-        The heaps.
-    kept : int64, shape (n,)
-        Their sizes.
-    """
-    n_users, n_items = scores.shape
-    k, most = best.shape[1], np.finfo(np.float32).max
-    for u in range(n_users):
-        n, own = kept[u], seen[ends[u] : ends[u + 1]]
-        for start in range(0, n_items, _LANES):
-            stop = min(start + _LANES, n_items)
-            if n == k:
-                # Most items are worse than the k best so far: one look at many at once, in a loop made for SIMD.
-                part, least, worth = scores[u, start:stop], best[u, 0], np.int32(0)
-                for c in range(len(part)):
-                    worth += np.int32(not ((part[c] < least) & (part[c] >= -most)))
-                if worth == 0:
-                    continue
-            for c in range(start, stop):
-                score, item = scores[u, c], items[c]
-                if not abs(score) <= most:
-                    return u
-                if n == k and (score < best[u, 0] or (score == best[u, 0] and item > best_items[u, 0])):
-                    continue
-                place = np.searchsorted(own, item)
-                if place < len(own) and own[place] == item:
-                    continue
-                if n < k:
-                    _rise(best[u], best_items[u], n, score, item)
-                    n += 1
-                else:
-                    _sink(best[u], best_items[u], k, score, item)
-        kept[u] = n
-    return -1
-
-
-@numba.njit(cache=True, nogil=True)
-def _sort_heaps(best: Float32, best_items: Int32, kept: Int64) -> None:
-    for u in range(len(kept)):
-        for n in range(kept[u] - 1, 0, -1):
-            score, item = best[u, n], best_items[u, n]
-            root, root_item = best[u, 0], best_items[u, 0]
-            _sink(best[u], best_items[u], n, score, item)
-            best[u, n], best_items[u, n] = root, root_item

@@ -1,8 +1,8 @@
 r"""Alternating least squares and Bayesian personalised ranking, trained by the `implicit` library.
 
-Both learn from which items a user has seen, every interaction counting 1, and give a user a vector p_u and an item a
-vector q_i. A user that was not in the fit is folded in: with the items frozen, p_u minimises the model's own objective
-over the history H, known items only.
+Both learn from which items a user has seen; ratings are ignored. Each user gets a vector p_u and each item a vector
+q_i. A user that was not in the fit is folded in: with the items frozen, p_u minimises the model's own objective over
+the history H, trained items only.
 
 **ALS** (Hu, Koren and Volinsky 2008, eq. 3):
 
@@ -12,8 +12,8 @@ with :math:`p_{ui} = 1, c_{ui} = 1 + \alpha` for a seen item and :math:`p_{ui} =
 is eq. 4, :math:`(Q^\top Q + \alpha Q_H^\top Q_H + \lambda I)\, p = (1 + \alpha) Q_H^\top 1`, solved by `implicit`.
 
 **BPR** (Rendle et al. 2009, section 4.1, BPR-Opt, and 4.3.1) ranks by :math:`s_i = p_u^\top q_i + b_i`. One sample is a
-seen item i and an item j, drawn as often as it occurs in the training data and dropped if u has seen it. The expected
-loss of a sample of user u is therefore
+seen item i and an item j, which is drawn in proportion to its training interactions and dropped if u has seen it. The
+expected loss of a sample of user u is therefore
 
 .. math:: f(p) = \frac{1}{|H|} \sum_{i \in H} \sum_{j \notin H} w_j \ln(1 + e^{s_j - s_i}) + \frac{\lambda}{2} |p|^2,
           \qquad w_j = \frac{c_j}{\sum_{j' \notin H} c_{j'}},
@@ -31,18 +31,19 @@ from typing import Any, ClassVar, Self
 import numba
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
-from recmia.errors import DivergedError, NotFittedError, import_extra
-from recmia.factorization import FASTMATH
-from recmia.interactions import Float32, Int32, Int64, Interactions
-from recmia.recommenders.base import Recommender, top_k_by_vectors
+from recmia.data.interactions import Bool, Float32, Int32, Int64, Interactions
+from recmia.engine.matrices import keep_columns, padded
+from recmia.engine.sgd import FASTMATH
+from recmia.errors import DivergedError, import_extra
+from recmia.recommenders.base import VectorRecommender
+from recmia.settings.recommenders import ALSSettings, BPRSettings
 
 Float64 = npt.NDArray[np.float64]
 
-# BPR's fold-in ends when the gradient is this small against that of the zero vector: its lists then no longer change.
+# BPR's fold-in ends when the gradient is this small relative to that of the zero vector; lists then no longer change.
 _TOLERANCE = 1e-4
 _MOST_STEPS = 200
 # Users folded in by one call, so that threads share the work.
@@ -50,109 +51,43 @@ _USERS_AT_ONCE = 32
 _LANES = 16
 
 
-class ALSSettings(BaseModel):
-    """How to train ALS; the defaults do well on ml-latest-small at l = 100."""
+class _ImplicitModel(VectorRecommender):
+    """What ALS and BPR share: a model of the library `implicit`, trained on the trained items only."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    alpha: float = Field(
-        1.0, gt=0, description="How much more a seen item weighs than an unseen one, whose weight is 1."
-    )
-    regularisation: float = Field(10.0, gt=0, description="Lambda, the weight of the squared norms.")
-    iterations: int = Field(15, ge=1, description="Times that users and items are solved in turn.")
-
-
-class BPRSettings(BaseModel):
-    """How to train BPR."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    learning_rate: float = Field(0.01, gt=0, description="Step size of the SGD.")
-    regularisation: float = Field(0.01, gt=0, description="Lambda, the weight of the squared norms.")
-    epochs: int = Field(100, ge=1, description="Passes over the interactions, each with a fresh unseen item.")
-
-
-class _VectorModel(Recommender):
-    """Ranks by p_u . q_i + b_i: `fit` sets the vectors and `fold_in` solves p_u.
-
-    Parameters
-    ----------
-    l : int
-        Latent dimension.
-    threads : int
-        How many threads it may use; no result depends on it.
-    """
-
+    # How to mend a fit that diverged.
     _remedy: ClassVar[str]
 
-    def __init__(self, *, l: int = 100, threads: int = 1) -> None:  # noqa: E741
-        self.l = l
-        self.threads = threads
+    def __init__(self, *, factors: int, threads: int) -> None:
+        super().__init__(factors=factors, threads=threads)
         self._library()
-        self._users: Float32 | None = None
-        self._items = np.zeros((0, l), np.float32)
-        self._bias = np.zeros(0, np.float32)
-
-    @property
-    def user_vectors(self) -> Float32:
-        """The trained p_u of the users of the fit, float32, shape (n_users, l)."""
-        if self._users is None:
-            raise NotFittedError(f"this {type(self).__name__} has no vectors before fit")
-        return self._users
-
-    @property
-    def item_vectors(self) -> Float32:
-        """The q_i, float32, shape (n_items, l); zero for items that are not known."""
-        _ = self.user_vectors
-        return self._items
-
-    def fold_in(self, histories: sparse.csr_array) -> Float32:
-        """Solve the user vectors for the given histories, float32, shape (n, l); zero without a known item."""
-        raise NotImplementedError
-
-    def scores(self, histories: sparse.csr_array) -> Float32:
-        """Score all items by fold-in; see `Recommender.scores`."""
-        return self.fold_in(histories) @ self._items.T + self._bias
-
-    def recommend(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> Int32:
-        """Rank the known items by fold-in; see `Recommender.recommend`."""
-        self.fitted_items(k)
-        return self._by_vectors(self.fold_in(histories), histories if exclude_seen else None, k)
-
-    def recommend_members(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> Int32:
-        """Rank the known items by the trained user vectors; see `Recommender.recommend_members`."""
-        self.fitted_items(k)
-        return self._by_vectors(self.user_vectors, histories if exclude_seen else None, k)
-
-    def _by_vectors(self, user_vectors: Float32, seen: sparse.csr_array | None, k: int) -> Int32:
-        known = self.fitted_items(k)
-        return top_k_by_vectors(user_vectors, self._items, self._bias, seen, known, k, threads=self.threads)
 
     def _library(self) -> ModuleType:
         return import_extra(f"implicit.cpu.{type(self).__name__.lower()}", "implicit")
 
-    def _train(self, model: Any, interactions: Interactions, weight: float) -> None:
-        """Train a model of `implicit` on the known items, and take its vectors over."""
-        known = interactions.item_counts() > 0
-        seen = _seen(interactions.csr(), known, weight)
+    def _train(self, model: Any, interactions: Interactions, weight: float, *, biased: bool) -> None:
+        """Train a model of `implicit`, and take over its vectors and, where it is biased, its item biases."""
+        trained_items = interactions.item_counts() > 0
+        seen = _weighted(interactions.csr(), trained_items, weight)
         failure = import_extra("implicit.recommender_base", "implicit").ModelFitError
         with threadpool_limits(1, user_api="blas"), suppress(failure):
             model.fit(seen, show_progress=False)
         if not (np.isfinite(model.user_factors).all() and np.isfinite(model.item_factors).all()):
             raise DivergedError(f"{type(self).__name__} has factors that are not finite; {self._remedy}")
-        self._users = np.ascontiguousarray(model.user_factors[:, : self.l])
-        self._items = np.zeros((len(known), self.l), np.float32)
-        self._items[known] = model.item_factors[:, : self.l]
-        self.known = known
+        items, bias = np.zeros((len(trained_items), self.factors), np.float32), np.zeros(len(trained_items), np.float32)
+        items[trained_items] = model.item_factors[:, : self.factors]
+        if biased:
+            bias[trained_items] = model.item_factors[:, self.factors]
+        users = np.ascontiguousarray(model.user_factors[:, : self.factors])
+        self._set_vectors(users, items, bias, trained_items)
 
 
-class ALS(_VectorModel):
+class ALS(_ImplicitModel):
     """Alternating least squares for implicit feedback; the module's first equation.
 
     Parameters
     ----------
-    settings : ALSSettings
-    l, threads : int
+    settings : ALSSettings, optional
+    factors, threads : int
         Latent dimension, and how many threads fit, fold in and rank; no result depends on the latter.
 
     Raises
@@ -163,8 +98,8 @@ class ALS(_VectorModel):
 
     _remedy = "raise als.regularisation"
 
-    def __init__(self, settings: ALSSettings | None = None, *, l: int = 100, threads: int = 1) -> None:  # noqa: E741
-        super().__init__(l=l, threads=threads)
+    def __init__(self, settings: ALSSettings | None = None, *, factors: int = 100, threads: int = 1) -> None:
+        super().__init__(factors=factors, threads=threads)
         self.settings = ALSSettings() if settings is None else settings
         self._model: Any = None
 
@@ -173,34 +108,33 @@ class ALS(_VectorModel):
         settings = self.settings
         with threadpool_limits(1, user_api="blas"):
             self._model = self._library().AlternatingLeastSquares(
-                factors=self.l,
+                factors=self.factors,
                 regularization=settings.regularisation,
                 iterations=settings.iterations,
                 num_threads=self.threads,
                 random_state=int(rng.integers(2**31)),
             )
-        self._train(self._model, interactions, 1 + settings.alpha)
-        self._bias = np.zeros(interactions.n_items, np.float32)
+        self._train(self._model, interactions, 1 + settings.alpha, biased=False)
         return self
 
     def fold_in(self, histories: sparse.csr_array) -> Float32:
-        """Solve the user vectors for the given histories, float32, shape (n, l); zero without a known item."""
-        known = self.fitted_items()
-        # Q'Q, made at the first call, must not depend on how many threads BLAS has.
+        """Return the user vectors that solve the module's equation; see `VectorRecommender.fold_in`."""
+        trained_items = self.fitted_items()
+        # Q'Q, which `implicit` computes at the first call, must not depend on how many threads BLAS has.
         with threadpool_limits(1, user_api="blas"):
-            rows = _seen(histories, known, 1 + self.settings.alpha)
+            rows = _weighted(histories, trained_items, 1 + self.settings.alpha)
             return self._model.recalculate_user(np.arange(histories.shape[0]), rows)
 
 
-class BPR(_VectorModel):
+class BPR(_ImplicitModel):
     """Bayesian personalised ranking with item biases; the module's second equation.
 
     Parameters
     ----------
-    settings : BPRSettings
-    l, threads : int
-        Latent dimension, and how many threads fold in and rank (one trains, since several would race); no result
-        depends on the latter.
+    settings : BPRSettings, optional
+    factors, threads : int
+        Latent dimension, and how many threads fold in and rank; no result depends on the latter. One thread trains,
+        because several would race for the vectors.
 
     Raises
     ------
@@ -210,44 +144,43 @@ class BPR(_VectorModel):
 
     _remedy = "lower bpr.learning_rate"
 
-    def __init__(self, settings: BPRSettings | None = None, *, l: int = 100, threads: int = 1) -> None:  # noqa: E741
-        super().__init__(l=l, threads=threads)
+    def __init__(self, settings: BPRSettings | None = None, *, factors: int = 100, threads: int = 1) -> None:
+        super().__init__(factors=factors, threads=threads)
         self.settings = BPRSettings() if settings is None else settings
         self._weight = np.zeros(0, np.float32)
-        self._metric = np.zeros((l, l))
+        self._metric = np.zeros((factors, factors))
 
     def fit(self, interactions: Interactions, *, rng: np.random.Generator) -> Self:
         """Train; see `Recommender.fit`."""
         settings = self.settings
         model = self._library().BayesianPersonalizedRanking(
-            factors=self.l,
+            factors=self.factors,
             learning_rate=settings.learning_rate,
             regularization=settings.regularisation,
             iterations=settings.epochs,
             num_threads=1,
             random_state=int(rng.integers(2**31)),
         )
-        self._train(model, interactions, 1)
-        self._bias = np.zeros(interactions.n_items, np.float32)
-        self._bias[self.known] = model.item_factors[:, self.l]
+        self._train(model, interactions, 1, biased=True)
         self._weight = interactions.item_counts().astype(np.float32)
-        # The curvature of a user whose seen items vary like all items, at a loss where sigmoid' is 1/10; a fold-in from
-        # here takes about two thirds of the steps that one from a multiple of the unit matrix does.
-        known = self.fitted_items()
+        # The curvature of a user whose seen items vary like all items, at a loss where sigmoid' is 1/10. A fold-in that
+        # starts from it takes about two thirds of the steps that one from a multiple of the unit matrix takes.
+        trained_items = self.fitted_items()
         with threadpool_limits(1, user_api="blas"):
-            spread = np.cov(self._items[known].T, aweights=self._weight[known], ddof=0, dtype=np.float64)
-            curvature = 0.2 * np.atleast_2d(spread) + settings.regularisation * np.eye(self.l)
+            spread = np.cov(
+                self.item_vectors[trained_items].T, aweights=self._weight[trained_items], ddof=0, dtype=np.float64
+            )
+            curvature = 0.2 * np.atleast_2d(spread) + settings.regularisation * np.eye(self.factors)
             self._metric = np.linalg.inv(curvature).astype(np.float64)
         return self
 
     def fold_in(self, histories: sparse.csr_array) -> Float32:
-        """Minimise the objective for the given histories, float32, shape (n, l); zero without a known item."""
-        known = self.fitted_items()
-        rows = _seen(histories, known, 1)
-        Q = np.zeros((rows.shape[1], -(-self.l // _LANES) * _LANES), np.float32)
-        Q[:, : self.l] = self._items[known]
-        bias, weight = self._bias[known], self._weight[known]
-        vectors = np.zeros((rows.shape[0], self.l), np.float32)
+        """Return the user vectors that minimise the module's objective; see `VectorRecommender.fold_in`."""
+        trained_items = self.fitted_items()
+        rows = keep_columns(histories, trained_items)
+        Q = padded(self.item_vectors[trained_items], self.factors, _LANES)
+        bias, weight = self.item_bias[trained_items], self._weight[trained_items]
+        vectors = np.zeros((rows.shape[0], self.factors), np.float32)
         indptr = rows.indptr.astype(np.int64)
 
         def solve(start: int) -> bool:
@@ -266,22 +199,21 @@ class BPR(_VectorModel):
         return vectors
 
 
-def _seen(histories: sparse.csr_array, known: npt.NDArray[np.bool_], weight: float) -> sparse.csr_matrix:
-    """The histories' known items, all with one weight, as a matrix that has columns for these items only."""
-    column = np.cumsum(known, dtype=np.int32) - 1
-    kept = known[histories.indices]
-    indptr = np.concatenate([[0], np.cumsum(kept)])[histories.indptr].astype(np.int32)
-    items = column[histories.indices[kept]]
-    shape = (histories.shape[0], int(known.sum()))
-    return sparse.csr_matrix((np.full(len(items), weight, np.float32), items, indptr), shape)
+def _weighted(histories: sparse.csr_array, items: Bool, weight: float) -> sparse.csr_matrix:
+    """The columns of some items, every interaction with the same weight."""
+    seen = keep_columns(histories, items)
+    seen.data = np.full(len(seen.indices), weight, np.float32)
+    return seen
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FASTMATH, error_model="numpy")
+# Inlined, because a process that compiles would otherwise call another copy of the function, with other last bits, than
+# one that loads its caller from numba's cache.
+@numba.njit(cache=True, nogil=True, fastmath=FASTMATH, error_model="numpy", forceinline=True)
 def _gradient(
     p: Float64, seen: Int32, Q: Float32, bias: Float32, weight: Float32, reg: float, inverse: Float32, pull: Float32,
     gradient: Float64,
 ) -> None:  # fmt: skip
-    """Write the gradient of the module's f(p) to `gradient`; `inverse` and `pull` are work space, a value a seen item.
+    """Write the gradient of the module's f(p) to `gradient`; `inverse` and `pull` are work space per seen item.
 
     With x_i = e^{s_i}, the derivative of ln(1 + e^{s_j - s_i}) by s_j is x_j / (x_i + x_j), and by s_i its negative.
     """
@@ -295,13 +227,13 @@ def _gradient(
             s += Q[seen[k], f] * vector[f]
         inverse[k], pull[k] = s, 0
         centre += s / np.float32(n)
-    # Beyond 30 from the middle the sigmoid is 0 or 1 to more digits than a float32 has, and no product overflows.
+    # Beyond 30 from the centre the sigmoid is 0 or 1 to more digits than a float32 has, and no product overflows.
     most = np.float32(30)
     for k in range(n):
         inverse[k] = np.exp(min(max(inverse[k] - centre, -most), most))
     unseen = np.float32(0)
     for j in range(0, len(Q), 2):
-        # Two items a turn, the last standing in (times zero) for one that is missing: one division serves both.
+        # Two items per turn share one division; the last item stands in, with weight zero, for a missing second one.
         j2 = min(j + 1, len(Q) - 1)
         s1, s2 = bias[j] - centre, bias[j2] - centre
         for f in range(width):
@@ -336,8 +268,8 @@ def _rank_pairs(
 ) -> bool:  # fmt: skip
     """Minimise f for each user by L-BFGS (Nocedal and Wright 2006, algorithm 7.4), from `metric` as inverse curvature.
 
-    f is convex, so its slope along a step tells all that a line search has to know: a step that passes the minimum by
-    as much as it came is cut where the secant of the slopes puts the minimum. Returns whether all users converged.
+    f is convex, so a line search needs nothing but its slope along a step: a step that goes nearly twice as far as the
+    minimum is shortened to where the secant of the slopes puts the minimum. Returns whether all users converged.
     """
     width = len(metric)
     longest = np.diff(indptr).max()

@@ -1,115 +1,94 @@
 r"""The latent factor model, the paper's recommender.
 
-Training is `recmia.factorization`. A user that the model never saw, or whose trained vector is not to be used, is
-folded in: with the item vectors Q frozen, p_u is the exact minimiser of the training objective. Explicit:
+`recmia.engine.sgd` trains it. A user that was not in the fit, or whose trained vector is not to be used, is folded in:
+with the item vectors Q frozen, p_u is the exact minimiser of the training objective. With explicit feedback,
 
 .. math:: (Q_H^\top Q_H + \lambda |H| I)\, p = Q_H^\top (r - \mu - b_H)
 
-over the history H. Implicit: every unseen item has r = 0 at the expected number of times it is sampled,
-:math:`w_0 = n_{neg} |H| / (n_{items} - |H|)`, so that
+over the history H. With implicit feedback, every unseen item has r = 0, weighted by how often it is expected to be
+sampled, :math:`w_0 = n_{neg} |H| / (n_{items} - |H|)`, so that
 
 .. math:: (Q_H^\top Q_H + w_0 (Q^\top Q - Q_H^\top Q_H) + \lambda |H| (1 + n_{neg}) I)\, p = Q_H^\top 1,
 
-where :math:`Q^\top Q` is computed once, and each sample brings its own :math:`\lambda |p|^2`.
+where :math:`Q^\top Q` is computed once, and each sample adds its own :math:`\lambda |p|^2`.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Self, TypeVar
+from typing import Self
 
 import numba
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from recmia.data.interactions import Bool, Float32, Int32, Int64, Interactions
+from recmia.engine.matrices import padded
+from recmia.engine.sgd import FASTMATH, Factorization, factorize
 from recmia.errors import NotFittedError
-from recmia.factorization import FASTMATH, Factors, SGDSettings, factorize
-from recmia.interactions import Bool, Float32, Int32, Int64, Interactions
-from recmia.recommenders.base import Recommender, top_k_by_vectors
+from recmia.recommenders.base import VectorRecommender
+from recmia.settings.recommenders import SGDSettings
 
 Float64 = npt.NDArray[np.float64]
-Result = TypeVar("Result")
 
 # Users solved in one call, and the float64s of a whole turn of the SIMD loop.
 _USERS_AT_ONCE = 256
 _LANES = 16
 
 
-class LFM(Recommender):
-    """Latent factor model by SGD.
+class LFM(VectorRecommender):
+    """Latent factor model, trained by SGD.
 
     Parameters
     ----------
-    settings : SGDSettings
-    l : int
+    settings : SGDSettings, optional
+    factors : int
         Latent dimension.
     threads : int
         How many threads fit, fold in and rank; no result depends on it.
 
-    Attributes
-    ----------
-    factors : Factors
-        Set by `fit`.
+    Examples
+    --------
+    >>> from recmia.data.interactions import Interactions
+    >>> data = Interactions.from_arrays(user=[1, 1, 2, 2, 3], item=[10, 20, 10, 30, 30])
+    >>> model = LFM(SGDSettings(epochs=5), factors=4).fit(data, rng=np.random.default_rng(0))
+    >>> model.recommend(data.csr(), 1).tolist()
+    [[2], [1], [0]]
+    >>> model.user_vectors.shape
+    (3, 4)
     """
 
-    def __init__(self, settings: SGDSettings | None = None, *, l: int = 100, threads: int = 1) -> None:  # noqa: E741
+    def __init__(self, settings: SGDSettings | None = None, *, factors: int = 100, threads: int = 1) -> None:
+        super().__init__(factors=factors, threads=threads)
         self.settings = SGDSettings() if settings is None else settings
-        self.l = l
-        self.threads = threads
-        self._factors: Factors | None = None
+        self._factorization: Factorization | None = None
 
     @property
-    def factors(self) -> Factors:
-        """The trained factors; NotFittedError before `fit`."""
-        if self._factors is None:
-            raise NotFittedError("this LFM has no factors before fit")
-        return self._factors
-
-    @property
-    def user_vectors(self) -> Float32:
-        """The trained p_u of the users of the fit, float32, shape (n_users, l)."""
-        return self.factors.user
-
-    @property
-    def item_vectors(self) -> Float32:
-        """The trained q_i, float32, shape (n_items, l)."""
-        return self.factors.item
+    def factorization(self) -> Factorization:
+        """All that was trained, with the mean and the biases; NotFittedError before `fit`."""
+        if self._factorization is None:
+            raise NotFittedError("this LFM has no vectors before fit")
+        return self._factorization
 
     def fit(self, interactions: Interactions, *, rng: np.random.Generator) -> Self:
-        """Train on these interactions; see `recmia.factorization`."""
-        self._factors = factorize(interactions, self.settings, l=self.l, rng=rng, threads=self.threads)
-        self.known = self._factors.known
+        """Train on these interactions; see `recmia.engine.sgd`."""
+        trained = factorize(interactions, self.settings, factors=self.factors, rng=rng, threads=self.threads)
+        self._factorization = trained
+        self._set_vectors(trained.user, trained.item, trained.item_bias, trained.trained_items)
         return self
 
-    def scores(self, histories: sparse.csr_array) -> Float32:
-        """Score all items by fold-in; see `Recommender.scores`."""
-        return self.fold_in(histories) @ self.factors.item.T + self.factors.item_bias
-
-    def recommend(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> Int32:
-        """Rank the known items by fold-in; see `Recommender.recommend`."""
-        self.fitted_items(k)
-        return self._by_vectors(self.fold_in(histories), histories if exclude_seen else None, k)
-
-    def recommend_members(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> Int32:
-        """Rank the known items by the trained user vectors; see `Recommender.recommend_members`."""
-        return self._by_vectors(self.user_vectors, histories if exclude_seen else None, k)
-
-    def _by_vectors(self, user_vectors: Float32, seen: sparse.csr_array | None, k: int) -> Int32:
-        known, factors = self.fitted_items(k), self.factors
-        return top_k_by_vectors(user_vectors, factors.item, factors.item_bias, seen, known, k, threads=self.threads)
-
     def fold_in(self, histories: sparse.csr_array) -> Float32:
-        """Solve the user vectors for the given histories, float32, shape (n, l).
+        """Return user vectors for the given histories alone, float32, shape (n, factors).
 
-        Items that the model does not know are left out; a history without a known item gives the zero vector, whose
-        list is the item biases' (all ties without biases).
+        Items that the model was not trained on are left out. A history without a trained item gives the zero vector,
+        whose list is that of the item biases (without biases, all items tie).
         """
-        factors, settings = self.factors, self.settings
-        width = self.l + settings.bias
+        trained, settings = self.factorization, self.settings
         # With biases the last unknown is b_u, whose item vector is constant 1.
-        Q = np.zeros((len(factors.item), -(-width // _LANES) * _LANES), np.float32)
-        Q[:, : self.l], Q[:, self.l : width] = factors.item, 1
+        width = self.factors + settings.bias
+        Q = padded(trained.item, width, _LANES)
+        Q[:, self.factors : width] = 1
         gram = np.zeros((Q.shape[1], Q.shape[1]))
         implicit = settings.feedback == "implicit"
         if implicit:
@@ -119,15 +98,15 @@ class LFM(Recommender):
 
         def solve(start: int) -> None:
             _solve(
-                indptr[start : start + _USERS_AT_ONCE + 1], histories.indices, histories.data, factors.known, Q,
-                factors.item_bias, factors.mean, gram, settings.n_negatives if implicit else 0,
+                indptr[start : start + _USERS_AT_ONCE + 1], histories.indices, histories.data, trained.trained_items, Q,
+                trained.item_bias, trained.mean, gram, settings.n_negatives if implicit else 0,
                 settings.regularisation, vectors[start : start + _USERS_AT_ONCE],
             )  # fmt: skip
 
         with ThreadPoolExecutor(self.threads) as pool:
             for _ in pool.map(solve, range(0, len(vectors), _USERS_AT_ONCE)):
                 pass
-        return np.ascontiguousarray(vectors[:, : self.l])
+        return np.ascontiguousarray(vectors[:, : self.factors])
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FASTMATH)
@@ -137,7 +116,7 @@ def _add_outer_products(system: Float64, rows: npt.NDArray[np.floating], n: int,
     Parameters
     ----------
     system : float64, shape (w, w)
-        Entries above the diagonal are overwritten with what happens to be convenient.
+        Entries above the diagonal get values without a meaning.
     rows : float, shape (at least n, w)
         Zero from column `width` on.
     n, width : int
@@ -174,11 +153,11 @@ def _cholesky_solve(system: Float64, target: Float64, n: int) -> None:
 
 @numba.njit(cache=True, nogil=True, fastmath=FASTMATH)
 def _solve(
-    indptr: Int64, indices: Int32, values: Float32, known: Bool, Q: Float32, item_bias: Float32, mean: float,
+    indptr: Int64, indices: Int32, values: Float32, trained_items: Bool, Q: Float32, item_bias: Float32, mean: float,
     gram: Float64, n_negatives: int, reg: float, vectors: Float32,
 ) -> None:  # fmt: skip
     """Write the user vectors of the module's equations to `vectors`; ``n_negatives == 0`` means explicit feedback."""
-    width, n_known = vectors.shape[1], known.sum()
+    width, n_trained = vectors.shape[1], trained_items.sum()
     system, target = np.empty_like(gram), np.empty(len(gram))
     seen = np.empty((0, Q.shape[1]))
     for row in range(len(vectors)):
@@ -188,7 +167,7 @@ def _solve(
         target[:] = 0
         for k in range(indptr[row], indptr[row + 1]):
             i = indices[k]
-            if known[i]:
+            if trained_items[i]:
                 wanted = np.float64(1) if n_negatives else values[k] - mean - item_bias[i]
                 for f in range(Q.shape[1]):
                     seen[n, f] = Q[i, f]
@@ -199,8 +178,8 @@ def _solve(
         system[:] = 0
         _add_outer_products(system, seen, n, width)
         penalty = reg * n
-        if n_negatives and n_known > n:
-            weight = n_negatives * n / (n_known - n)
+        if n_negatives and n_trained > n:
+            weight = n_negatives * n / (n_trained - n)
             for f in range(width):
                 for g in range(width):
                     system[f, g] += weight * (gram[f, g] - system[f, g])

@@ -1,7 +1,8 @@
-r"""Nearest neighbours: items like those of the history, or what users like this one have seen.
+r"""Nearest neighbours: items similar to those of the history, or what similar users have seen.
 
-The similarity of two rows x and y is the cosine with a shrinkage that distrusts small supports (Ferrari Dacrema et al.
-2021, "A troubling analysis of reproducibility and progress in recommender systems research", section 3.2):
+The similarity of two rows x and y is the cosine, with a shrinkage that lowers it where the support is small (Ferrari
+Dacrema et al. 2021, "A troubling analysis of reproducibility and progress in recommender systems research", section
+3.2):
 
 .. math:: sim(x, y) = \frac{x^\top y}{|x|\,|y| + shrinkage}.
 
@@ -19,48 +20,64 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
 from scipy import sparse
 
-from recmia.interactions import Float32, Int32, Interactions
+from recmia.data.interactions import Float32, Int32, Interactions
+from recmia.engine.matrices import binary
 from recmia.recommenders.base import Recommender
-from recmia.recommenders.simple import binary
+from recmia.settings.recommenders import NeighbourSettings
 
 # Similarities held at once, at most.
 _PAIRS_AT_ONCE = 2**24
 
 
-class NeighbourSettings(BaseModel):
-    """Which rows are neighbours."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    neighbours: int = Field(50, ge=1, description="How many of the most similar items, or users, count.")
-    shrinkage: float = Field(10.0, ge=0, description="Added to the denominator of the cosine.")
-    binary: bool = Field(True, description="Count every interaction as 1 and leave the ratings aside.")
-
-
 class ItemKNN(Recommender):
-    """Item-based nearest neighbours."""
+    """Item-based nearest neighbours.
+
+    Parameters
+    ----------
+    settings : NeighbourSettings, optional
+
+    Examples
+    --------
+    >>> from recmia.data.interactions import Interactions
+    >>> data = Interactions.from_arrays(user=[1, 1, 2, 2, 3, 3], item=[10, 20, 10, 20, 20, 30])
+    >>> model = ItemKNN().fit(data, rng=np.random.default_rng(0))
+    >>> model.recommend(data.csr(), 1).tolist()
+    [[2], [2], [0]]
+    """
 
     def __init__(self, settings: NeighbourSettings | None = None) -> None:
         self.settings = NeighbourSettings() if settings is None else settings
 
     def fit(self, interactions: Interactions, *, rng: np.random.Generator) -> Self:
-        """Find each item's neighbours; see `Recommender.fit`."""
+        """Find the neighbours of each item; see `Recommender.fit`."""
         items = _values(interactions.csr(), self.settings).T.tocsr()
         self._votes = _nearest(items, items, self.settings, skip_self=True).T.tocsr()
-        self.known = interactions.item_counts() > 0
+        self.trained_items = interactions.item_counts() > 0
         return self
 
     def scores(self, histories: sparse.csr_array) -> Float32:
-        """Add up the similarities of each item to those of the history; see `Recommender.scores`."""
+        """Return the sum of the similarities to the items of the history; see `Recommender.scores`."""
         self.fitted_items()
         return (_values(histories, self.settings) @ self._votes).toarray()
 
 
 class UserKNN(Recommender):
-    """User-based nearest neighbours; the neighbours are users of the fit."""
+    """User-based nearest neighbours; the neighbours are users of the fit.
+
+    Parameters
+    ----------
+    settings : NeighbourSettings, optional
+
+    Examples
+    --------
+    >>> from recmia.data.interactions import Interactions
+    >>> data = Interactions.from_arrays(user=[1, 1, 2, 2, 3, 3], item=[10, 20, 10, 20, 20, 30])
+    >>> model = UserKNN().fit(data, rng=np.random.default_rng(0))
+    >>> model.recommend_members(data.csr(), 1).tolist()
+    [[2], [2], [0]]
+    """
 
     def __init__(self, settings: NeighbourSettings | None = None) -> None:
         self.settings = NeighbourSettings() if settings is None else settings
@@ -68,25 +85,25 @@ class UserKNN(Recommender):
     def fit(self, interactions: Interactions, *, rng: np.random.Generator) -> Self:
         """Keep the histories of the users; see `Recommender.fit`."""
         self._users = _values(interactions.csr(), self.settings)
-        self.known = interactions.item_counts() > 0
+        self.trained_items = interactions.item_counts() > 0
         return self
 
     def scores(self, histories: sparse.csr_array) -> Float32:
-        """Let the users most like the history vote; see `Recommender.scores`.
+        """Return the votes of the users with the most similar histories; see `Recommender.scores`.
 
-        Whose history it is cannot be told from it, so a user of the fit is one of its own neighbours here.
+        A history does not say whose it is, so a user of the fit is one of its own neighbours here.
         """
         return (self._neighbours(histories) @ self._users).toarray()
 
     def recommend_members(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> Int32:
-        """Rank by the votes of the other users of the fit; see `Recommender.recommend_members`."""
+        """Return lists by the votes of the other users of the fit; see `Recommender.recommend_members`."""
         self.fitted_items(k)
         weights = self._neighbours(histories, skip_self=True)
         return self._rank(lambda rows: (weights[rows] @ self._users).toarray(), histories, k, exclude_seen)
 
     def _neighbours(self, histories: sparse.csr_array, *, skip_self: bool = False) -> sparse.csr_array:
         values = _values(histories, self.settings)
-        # An item that no user of the fit has says nothing about likeness, and must not lengthen the vector.
+        # An item that no user of the fit has seen says nothing about similarity, and must not lengthen the vector.
         values = sparse.csr_array((values.data * self.fitted_items()[values.indices], values.indices, values.indptr),
                                   shape=values.shape)  # fmt: skip
         return _nearest(values, self._users, self.settings, skip_self=skip_self)
@@ -107,7 +124,7 @@ def _nearest(
     others : csr_array of float32, shape (n_others, m)
     settings : NeighbourSettings
     skip_self : bool
-        Row r and other r are the same, which is no neighbour.
+        Row r and other r are the same user or item, which is not its own neighbour.
 
     Returns
     -------

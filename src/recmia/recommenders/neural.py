@@ -6,20 +6,20 @@ before the sigmoid)
 .. math:: z_{ui} = h_G^\top (p_u^G \odot q_i^G) + h_M^\top \phi(p_u^M, q_i^M) + c,
 
 where phi is a tower of fully connected ReLU layers, each half as wide as the one before, down to f. All of it is
-trained by Adam on the binary cross-entropy of seen pairs and, fresh in each epoch, ``n_negatives`` sampled unseen items
-a seen pair (eq. 7); each sample brings its own :math:`\lambda (|p_u|^2 + |q_i|^2)`, with p and q both embeddings
-together. h_G starts as ones, so that the product starts as matrix factorisation.
+trained by Adam on the binary cross-entropy of seen pairs and of ``n_negatives`` unseen items per seen pair, which are
+sampled anew in each epoch (eq. 7). Each sample adds its own :math:`\lambda (|p_u|^2 + |q_i|^2)`, where p and q hold
+both embeddings. h_G starts as ones, so that the product starts as matrix factorisation.
 
-**Fold-in.** With all else frozen, p_u minimises the same objective over the history H,
+**Fold-in.** With everything else frozen, p_u minimises the same objective over the history H,
 
 .. math:: \sum_{i \in H} \ln(1 + e^{-z_i}) + w_0 \sum_{i \in S \setminus H} \ln(1 + e^{z_i})
           + \lambda (1 + n_{neg}) |H| |p|^2, \qquad w_0 = \frac{n_{neg} |H|}{|S \setminus H|}.
 
-With S all known items, that is the expectation over the negatives that training samples. S is all of them up to 512;
-beyond, every so many-th of them by popularity, the same for everybody. z is piecewise linear in p, so the objective is
-piecewise convex, with the Hessian of a logistic regression on each piece. Newton steps from the mean of the members'
-embeddings, damped as in Levenberg and Marquardt's method (Nielsen 1999), lead to a minimum of it, which need not be the
-lowest. Each user is solved apart.
+With S all trained items, that is the expectation over the negatives that training samples. S is all of them up to 512;
+beyond, it is 512 items at equal steps in the order of popularity, the same for every user. z is piecewise linear in p,
+so the objective is piecewise convex, with the Hessian of a logistic regression on each piece. Newton steps from the
+mean of the members' embeddings, damped as in Levenberg and Marquardt's method (Nielsen 1999), lead to a local minimum,
+which need not be the global one. Each user is solved separately.
 """
 
 from __future__ import annotations
@@ -29,52 +29,45 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
 from scipy import sparse
 from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
-from recmia.interactions import Bool, Float32, Int32, Int64, Interactions
+from recmia.data.interactions import Bool, Float32, Int32, Int64, Interactions
+from recmia.engine.matrices import keep_columns, row_items
 from recmia.recommenders.base import Recommender
-from recmia.recommenders.tensors import UnseenItems, check_finite, known_pairs, one_thread, pick_device
+from recmia.recommenders.tensors import UnseenItems, check_finite, one_thread, pick_device, seen_pairs
+from recmia.settings.recommenders import NCFSettings
 
 if TYPE_CHECKING:
     import torch
 
 # At most so many items stand for the unseen ones in fold-in.
 _UNSEEN = 512
-# Fold-in ends when a step promises less than this for each unit of weight, or after so many steps.
+# Fold-in ends when a step is expected to gain less than this per unit of weight, or after so many steps.
 _TOLERANCE, _STEPS = 1e-5, 100
 
 
-class NCFSettings(BaseModel):
-    """How wide the network is, and how to train it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    factors: int = Field(16, ge=1, description="Length f of the product's embeddings, width of the tower's top.")
-    layers: int = Field(2, ge=1, description="Layers of the tower; each halves the width.")
-    learning_rate: float = Field(0.003, gt=0, description="Step size of Adam.")
-    regularisation: float = Field(0.02, ge=0, description="Lambda, the weight of the squared embeddings.")
-    epochs: int = Field(12, ge=1, description="Passes over the interactions.")
-    batch_size: int = Field(1024, ge=1, description="Interactions a step, each with its negatives.")
-    n_negatives: int = Field(4, ge=1, description="Unseen items sampled per seen one.")
-    init_std: float = Field(0.01, gt=0, description="Standard deviation of the embeddings' start.")
-
-
 class NCF(Recommender):
-    """Neural collaborative filtering (NeuMF), trained with PyTorch; ratings are not looked at.
+    """Neural collaborative filtering (NeuMF), trained with PyTorch; ratings are ignored.
 
     Parameters
     ----------
-    settings : NCFSettings
+    settings : NCFSettings, optional
     device : {"auto", "cpu", "cuda"}
-        Where it trains, in one thread on the CPU; see `recmia.recommenders.tensors` for what that changes.
+        Where it trains (on the CPU, in one thread); `recmia.recommenders.tensors` says what that changes.
 
     Attributes
     ----------
     user_vectors : float32, shape (n_users, f + f 2 ** (layers - 1))
         The trained p^G and p^M of the users of the fit, side by side.
+
+    Raises
+    ------
+    MissingExtraError
+        Without PyTorch.
+    ConfigError
+        For an unknown device, or for "cuda" where PyTorch finds no GPU.
     """
 
     def __init__(self, settings: NCFSettings | None = None, *, device: str = "auto") -> None:
@@ -88,7 +81,7 @@ class NCF(Recommender):
         from torch.nn.functional import binary_cross_entropy_with_logits, embedding
 
         settings, device = self.settings, pick_device(self.device)
-        known, seen = known_pairs(interactions)
+        trained_items, seen = seen_pairs(interactions)
         unseen = UnseenItems(seen)
         user, item = np.repeat(np.arange(interactions.n_users), np.diff(seen.indptr)), seen.indices.astype(np.int64)
         without = np.repeat(user[unseen.counts[user] > 0], settings.n_negatives)
@@ -114,10 +107,10 @@ class NCF(Recommender):
         check_finite("NCF", settings.learning_rate, *trained)
         self._users = trained[0]
         by_popularity = np.argsort(-np.bincount(seen.indices), kind="stable")
-        n_known = len(by_popularity)
-        sample = by_popularity[np.linspace(0, n_known - 1, min(n_known, _UNSEEN)).round().astype(np.int64)]
+        n_trained = len(by_popularity)
+        sample = by_popularity[np.linspace(0, n_trained - 1, min(n_trained, _UNSEEN)).round().astype(np.int64)]
         self._network = _Network(trained, settings, np.sort(sample))
-        self.known = known
+        self.trained_items = trained_items
         return self
 
     @property
@@ -127,40 +120,41 @@ class NCF(Recommender):
         return self._users
 
     def fold_in(self, histories: sparse.csr_array) -> Float32:
-        """Solve the user embeddings for the given histories, float32, shape (n, f + f 2 ** (layers - 1)).
+        """Return user embeddings for the given histories alone, float32, shape (n, f + f 2 ** (layers - 1)).
 
-        Items that the model does not know are left out; a history without a known item gives the mean of the members'.
+        Items that the model was not trained on are left out. A history without a trained item gives the mean of the
+        members' embeddings.
         """
-        seen = histories[:, self.fitted_items()]
-        # A product that BLAS splits among threads of its own has other last bits than an unsplit one.
+        seen = keep_columns(histories, self.fitted_items())
+        # A product that BLAS splits among its own threads differs in its last bits from an unsplit one.
         with threadpool_limits(1, user_api="blas"):
-            solved = [self._network.solve(np.sort(seen.indices[a:b])) for a, b in pairwise(seen.indptr)]
+            solved = [self._network.solve(np.sort(items)) for items in row_items(seen)]
         return np.array(solved, np.float32)
 
     def scores(self, histories: sparse.csr_array) -> Float32:
-        """Score all items by fold-in; see `Recommender.scores`."""
+        """Return the logits of all items by fold-in; see `Recommender.scores`."""
         return self._scores(self.fold_in(histories))
 
     def recommend_members(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> Int32:
-        """Rank the known items by the trained user embeddings; see `Recommender.recommend_members`."""
+        """Return the k best trained items by the trained embeddings; see `Recommender.recommend_members`."""
         vectors = self.user_vectors
         return self._rank(lambda rows: self._scores(vectors[rows]), histories, k, exclude_seen)
 
     def _scores(self, vectors: Float32) -> Float32:
-        known = self.fitted_items()
-        scores = np.zeros((len(vectors), len(known)), np.float32)
+        trained_items = self.fitted_items()
+        scores = np.zeros((len(vectors), len(trained_items)), np.float32)
         with threadpool_limits(1, user_api="blas"):
             for row, vector in zip(scores, vectors, strict=True):
-                row[known] = self._network.logits(vector)
+                row[trained_items] = self._network.logits(vector)
         return scores
 
 
-def _start(settings: NCFSettings, n_users: int, n_known: int, rng: np.random.Generator) -> list[Float32]:
+def _start(settings: NCFSettings, n_users: int, n_trained: int, rng: np.random.Generator) -> list[Float32]:
     """Draw users, items (product's embedding first), weights of the logit, its constant, and the tower's layers."""
     f, std = settings.factors, settings.init_std
     widths = [f * 2**layer for layer in range(settings.layers, -1, -1)]
     embedding = f + widths[0] // 2
-    start = [std * rng.standard_normal((rows, embedding), np.float32) for rows in (n_users, n_known)]
+    start = [std * rng.standard_normal((rows, embedding), np.float32) for rows in (n_users, n_trained)]
     start += [
         np.concatenate([np.ones(f, np.float32), std * rng.standard_normal(f, np.float32)]),
         np.zeros(1, np.float32),
@@ -202,7 +196,7 @@ class _Network:
         users, items, weights, constant, first, bias, *rest = trained
         f, half = settings.factors, first.shape[1] // 2
         self._f, self._sample, self._n_negatives = f, sample, settings.n_negatives
-        # A little ridge keeps the system solvable at lambda = 0, where a minimiser need not exist.
+        # A small ridge keeps the system solvable at lambda = 0, where a minimiser need not exist.
         self._penalty = max(settings.regularisation, 1e-8)
         self._mean = users.mean(axis=0)
         # What the items contribute does not change with the user.
@@ -212,11 +206,11 @@ class _Network:
         self._top, self._constant = weights[f:], constant
 
     def logits(self, p: Float32) -> Float32:
-        """Return z of all known items, float32[n_known]."""
+        """Return z of all trained items, float32[n_trained]."""
         return self._forward(p, self._product, self._offset)[0]
 
     def solve(self, history: npt.NDArray[np.integer]) -> Float32:
-        """Find a minimum of the module's fold-in objective for a history, ascending rows of known items."""
+        """Return a minimum of the module's fold-in objective for a history, ascending rows of trained items."""
         p, n = self._mean, len(history)
         if n == 0:
             return p
@@ -242,15 +236,15 @@ class _Network:
                 hessian = (jacobian.T * (weight * wrong * (1 - wrong))) @ jacobian
                 hessian[np.diag_indices_from(hessian)] += 2 * ridge
             step = np.linalg.solve(hessian + damping * np.eye(len(p), dtype=np.float32), -gradient)
-            promised = -float(gradient @ step) / 2
-            if promised <= _TOLERANCE * total:
+            expected = -float(gradient @ step) / 2
+            if expected <= _TOLERANCE * total:
                 break
             z, active = self._forward(p + step, product, offset)
             gained = best - value(p + step, z)
-            # Nielsen 1999, eq. 2.5: trust the next step as far as this one kept its promise.
+            # Nielsen 1999, eq. 2.5: the damping follows how much of its expected gain this step reached.
             if gained > 0:
                 p, best, jacobian = p + step, best - gained, None
-                damping, factor = damping * max(1 / 3, 1 - (gained / promised - 1) ** 3), 2.0
+                damping, factor = damping * max(1 / 3, 1 - (gained / expected - 1) ** 3), 2.0
             else:
                 damping, factor = max(damping, 0.01 * float(hessian.diagonal().max())) * factor, 2 * factor
         return p

@@ -1,20 +1,20 @@
 r"""A latent factor model with differential privacy for whole users.
 
 The model is :math:`\hat r_{ui} = b_i + p_u \cdot q_i`. Only the items' parameters :math:`\theta = [b\ Q]` are trained
-and kept; a user's vector is solved from the history whenever it is needed, for members and non-members alike,
+and kept; a user's vector is solved from the history whenever it is needed, for members and non-members in the same way,
 
 .. math:: (Q_H^\top Q_H + w_u (Q^\top Q - Q_H^\top Q_H) + \lambda |H| I)\, p_u
           = Q_H^\top (1 - b_H) - w_u (Q^\top b - Q_H^\top b_H), \qquad w_u = |H| / (n_{items} - |H|),
 
-which weighs all unseen items of a user as much as all seen ones. One step of training (Abadi et al. 2016, algorithm 1,
-with a user in place of an example, as in McMahan et al. 2018):
+which gives all unseen items of a user together the weight of all seen ones. One step of training is (Abadi et al. 2016,
+algorithm 1, with a user in place of an example, as in McMahan et al. 2018)
 
 .. math:: \theta \leftarrow \theta + \frac{\eta}{q\,n} \Big( \sum_{u \in B}
           G_u \min(1, C / |G_u|_F) + \mathcal N(0, \sigma^2 C^2) \Big), \qquad G_u = e_u [1\ p_u]^\top,
 
-where B takes each of the n users with probability q, and e_u is :math:`1 - \hat r_{ui}` for the items of the history
-and :math:`-w_u \hat r_{ui}` for the others. The noise multiplier sigma that keeps all steps within (epsilon, delta)
-comes from Google's dp-accounting. The promise is for adding or removing one user with all interactions; n and the
+where B contains each of the n users with probability q, and e_u is :math:`1 - \hat r_{ui}` for the items of the history
+and :math:`-w_u \hat r_{ui}` for the others. Google's dp-accounting gives the noise multiplier sigma that keeps all
+steps within (epsilon, delta). The guarantee is for adding or removing one user with all interactions; n and the
 catalogue of items are taken as public.
 """
 
@@ -25,32 +25,18 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
 from scipy import sparse
 
+from recmia.data.interactions import Float32, Interactions
+from recmia.engine.matrices import binary, row_items
 from recmia.errors import ConfigError, DivergedError, NotFittedError, import_extra
-from recmia.interactions import Float32, Interactions
 from recmia.recommenders.base import Recommender
-from recmia.recommenders.simple import binary
+from recmia.settings.defences import PrivacySettings
 
 Float64 = npt.NDArray[np.float64]
 
 # Users whose dense gradients are held at once.
 _USERS_AT_ONCE = 256
-
-
-class PrivacySettings(BaseModel):
-    """How to train with differential privacy."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    delta: float = Field(1e-5, gt=0, lt=1, description="Of (epsilon, delta); below one over the number of members.")
-    clip: float = Field(1.0, gt=0, description="Longest gradient of a user, C.")
-    sampling_rate: float = Field(0.5, gt=0, le=1, description="Chance of a user to be in a step, q.")
-    steps: int = Field(20, ge=1, description="Noisy steps of training.")
-    learning_rate: float = Field(1.0, gt=0, description="Step size, eta.")
-    regularisation: float = Field(0.1, gt=0, description="Lambda of the users' vectors.")
-    l: int = Field(8, ge=1, description="Latent dimension; each one more is one more number an item to hide.")  # noqa: E741
 
 
 class PrivateLFM(Recommender):
@@ -64,8 +50,13 @@ class PrivateLFM(Recommender):
 
     Attributes
     ----------
-    known : bool, shape (n_items,)
-        The whole catalogue: which items the members know is theirs to keep.
+    trained_items : bool, shape (n_items,)
+        The whole catalogue: which items the members have seen is private.
+
+    Raises
+    ------
+    ConfigError
+        If epsilon is not above 0 and finite.
     """
 
     def __init__(self, epsilon: float, settings: PrivacySettings | None = None) -> None:
@@ -73,7 +64,6 @@ class PrivateLFM(Recommender):
             raise ConfigError(f"epsilon must be above 0 and finite; got {epsilon}")
         self.epsilon = epsilon
         self.settings = PrivacySettings() if settings is None else settings
-        self._item: Float64 | None = None
 
     def fit(self, interactions: Interactions, *, rng: np.random.Generator) -> Self:
         """Train the items' parameters with noise; see `Recommender.fit`.
@@ -81,7 +71,7 @@ class PrivateLFM(Recommender):
         Raises
         ------
         ConfigError
-            If delta is not below 1 / n_users: a promise that may fail for one user is none.
+            If delta is not below 1 / n_users: a guarantee that may fail for one whole user protects nobody.
         """
         settings, n = self.settings, interactions.n_users
         if settings.delta >= 1 / n:
@@ -89,7 +79,7 @@ class PrivateLFM(Recommender):
         spread = noise_multiplier(self.epsilon, settings) * settings.clip
         histories = binary(interactions.csr())
         n_items = interactions.n_items
-        theta = np.hstack([np.zeros((n_items, 1)), 0.1 * rng.standard_normal((n_items, settings.l))])
+        theta = np.hstack([np.zeros((n_items, 1)), 0.1 * rng.standard_normal((n_items, settings.factors))])
         for _ in range(settings.steps):
             sampled = np.flatnonzero(rng.random(n) < settings.sampling_rate)
             total = rng.normal(0, spread, theta.shape) if spread else np.zeros_like(theta)
@@ -98,32 +88,33 @@ class PrivateLFM(Recommender):
             theta += settings.learning_rate / (settings.sampling_rate * n) * total
         if not np.isfinite(theta).all():
             raise DivergedError(f"the private training diverged; lower dp.learning_rate ({settings.learning_rate:g})")
-        self._theta, self.known = theta, np.ones(n_items, np.bool_)
+        self._theta, self.trained_items = theta, np.ones(n_items, np.bool_)
         return self
 
     @property
     def item_vectors(self) -> Float32:
-        """The q_i, float32, shape (n_items, l)."""
-        if self.known is None:
+        """The q_i, float32, shape (n_items, factors)."""
+        if self.trained_items is None:
             raise NotFittedError("this PrivateLFM has no item vectors before fit")
         return self._theta[:, 1:].astype(np.float32)
 
     def scores(self, histories: sparse.csr_array) -> Float32:
-        """Score all items by fold-in; see `Recommender.scores`."""
+        """Return the scores of all items by fold-in; see `Recommender.scores`."""
         self.fitted_items()
         vectors = _solve(self._theta, binary(histories), self.settings.regularisation)
         scores = np.empty((len(vectors), len(self._theta)), np.float32)
         for row, vector in enumerate(vectors):
-            # One product a user: in a joint one, the last bits of a row depend on the others.
+            # One product per user: in a joint one, the last bits of a row depend on the others.
             scores[row] = self._theta @ vector
         return scores
 
 
 @lru_cache
 def noise_multiplier(epsilon: float, settings: PrivacySettings) -> float:
-    """Sigma, the standard deviation of the noise over `clip`, that keeps the training within (epsilon, delta).
+    """Return sigma, the standard deviation of the noise over `clip`, that keeps the training within (epsilon, delta).
 
-    By the privacy loss distribution of the sampled Gaussian mechanism, composed over the steps, with dp-accounting.
+    It is computed by dp-accounting, from the privacy loss distribution of the sampled Gaussian mechanism, composed over
+    the steps.
 
     Raises
     ------
@@ -140,21 +131,21 @@ def noise_multiplier(epsilon: float, settings: PrivacySettings) -> float:
         return accounting.SelfComposedDpEvent(step, settings.steps)
 
     def accountant() -> Any:
-        # A grid as fine for a large epsilon as for 1 takes minutes; what a coarser one loses goes to noise.
+        # For a large epsilon, the grid that suits epsilon = 1 takes minutes; a coarser one errs towards more noise.
         return pld.PLDAccountant(value_discretization_interval=max(1e-4, epsilon / 1000))
 
     return float(accounting.calibrate_dp_mechanism(accountant, training, epsilon, settings.delta))
 
 
 def _clipped_gradients(theta: Float64, histories: sparse.csr_array, settings: PrivacySettings) -> Float64:
-    """Sum of the users' clipped G_u, float64, shape (n_items, 1 + l)."""
+    """Sum of the users' clipped G_u, float64, shape (n_items, 1 + factors)."""
     vectors = _solve(theta, histories, settings.regularisation)
     lengths = np.diff(histories.indptr)
     error = -_unseen_weight(lengths, len(theta))[:, None] * (vectors @ theta.T)
     rows = np.repeat(np.arange(len(lengths)), lengths)
     seen = np.einsum("nl,nl->n", vectors[rows], theta[histories.indices])
     error[rows, histories.indices] = 1 - seen
-    # An outer product is as long as its sides' lengths multiplied.
+    # The Frobenius norm of an outer product is the product of the norms.
     length = np.linalg.norm(error, axis=1) * np.linalg.norm(vectors, axis=1)
     scale = np.minimum(1, settings.clip / np.maximum(length, np.finfo(np.float64).tiny))
     gradients: Float64 = error.T @ (scale[:, None] * vectors)
@@ -162,19 +153,18 @@ def _clipped_gradients(theta: Float64, histories: sparse.csr_array, settings: Pr
 
 
 def _solve(theta: Float64, histories: sparse.csr_array, regularisation: float) -> Float64:
-    """The users' [1 p_u], float64, shape (n, 1 + l); p_u is 0 for an empty history."""
+    """The users' [1 p_u], float64, shape (n, 1 + factors); p_u is 0 for an empty history."""
     bias, Q = theta[:, 0], theta[:, 1:]
     gram, target = Q.T @ Q, Q.T @ bias
     vectors = np.zeros((histories.shape[0], theta.shape[1]))
     vectors[:, 0] = 1
     weights = _unseen_weight(np.diff(histories.indptr), len(theta))
-    for row, weight in enumerate(weights):
-        seen = histories.indices[histories.indptr[row] : histories.indptr[row + 1]]
-        if len(seen):
-            own, own_bias = Q[seen], bias[seen]
-            system = weight * gram + (1 - weight) * (own.T @ own)
-            system[np.diag_indices_from(system)] += regularisation * len(seen)
-            wanted = own.T @ (1 - own_bias) - weight * (target - own.T @ own_bias)
+    for row, (items, weight) in enumerate(zip(row_items(histories), weights, strict=True)):
+        if len(items):
+            seen, seen_bias = Q[items], bias[items]
+            system = weight * gram + (1 - weight) * (seen.T @ seen)
+            system[np.diag_indices_from(system)] += regularisation * len(items)
+            wanted = seen.T @ (1 - seen_bias) - weight * (target - seen.T @ seen_bias)
             vectors[row, 1:] = np.linalg.solve(system, wanted)
     return vectors
 

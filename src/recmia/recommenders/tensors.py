@@ -1,8 +1,8 @@
-"""What the recommenders that train with PyTorch share: the package, its device, its threads, and unseen items.
+"""What the recommenders that train with PyTorch share: device, threads, and the sampling of unseen items.
 
-All random numbers come from a numpy generator on the CPU, so that a fit sees the same starts, orders and negatives on
-every device; lists are made on the CPU, from the trained numbers alone. What a device does change is the order in which
-training adds up: the numbers trained on a GPU differ from the CPU's in their last digits, and lists where items all but
+All random numbers come from a numpy generator on the CPU, so that a fit has the same initial values, orders and
+negatives on every device. Lists are made on the CPU, from the trained numbers. A device changes the order in which sums
+are computed: numbers trained on a GPU differ from the CPU's in their last digits, and so do lists where items nearly
 tie.
 """
 
@@ -10,24 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from recmia.data.interactions import Bool, Float32, Int64, Interactions
+from recmia.engine.matrices import binary, keep_columns
 from recmia.errors import ConfigError, DivergedError, MissingExtraError, nearest
-from recmia.interactions import Bool, Float32, Int64, Interactions
-from recmia.recommenders.simple import binary
+from recmia.settings.recommenders import Device
 
 if TYPE_CHECKING:
     import torch
 
-Device = Literal["auto", "cpu", "cuda"]
-
 
 def pick_device(name: str) -> torch.device:
-    """Return the device of a name; "auto" is the GPU if PyTorch finds one, else the CPU.
+    """Return the device with a name; "auto" is the GPU if PyTorch finds one, else the CPU.
 
     Raises
     ------
@@ -49,10 +48,10 @@ def pick_device(name: str) -> torch.device:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Keep PyTorch to one CPU thread, because a sum that is split among threads has other last bits.
+    """Limit PyTorch to one CPU thread, because a sum that is split among threads differs in its last bits.
 
-    PyTorch counts its threads for each thread that calls it: models that are fitted at the same time do not disturb
-    each other, and the caller gets its own number back.
+    PyTorch keeps the number of threads for each calling thread, so models that are fitted at the same time do not
+    affect each other. The caller's number is restored at the end.
     """
     import torch
 
@@ -64,19 +63,24 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def known_pairs(interactions: Interactions) -> tuple[Bool, sparse.csr_array]:
-    """Return which items are known, bool[n_items], and who has seen which of them, float32[n_users, n_known]."""
-    known = interactions.item_counts() > 0
-    seen = binary(interactions.csr()[:, known])
-    seen.sort_indices()
-    return known, seen
+def seen_pairs(interactions: Interactions) -> tuple[Bool, sparse.csr_array]:
+    """Return which items have an interaction, and who has seen which of them.
+
+    Returns
+    -------
+    trained_items : bool, shape (n_items,)
+    seen : csr_array of float32, shape (n_users, number of these items)
+        Ones; column indices sorted.
+    """
+    trained_items = interactions.item_counts() > 0
+    return trained_items, binary(keep_columns(interactions.csr(), trained_items))
 
 
 class UnseenItems:
     """Draws unseen items uniformly, without rejection.
 
     If a user has seen s_0 < s_1 < ... of m items, ``s_j - j`` unseen items lie below s_j. Unseen item number r is
-    therefore ``r + #{j : s_j - j <= r}``: one binary search.
+    therefore ``r + #{j : s_j - j <= r}``, which one binary search finds.
 
     Parameters
     ----------
@@ -87,6 +91,12 @@ class UnseenItems:
     ----------
     counts : int64, shape (n_users,)
         How many of the m items each user has not seen.
+
+    Examples
+    --------
+    >>> unseen = UnseenItems(sparse.csr_array(np.array([[1, 0, 1], [0, 1, 1]])))
+    >>> unseen.draw(np.array([0, 1]), np.random.default_rng(0)).tolist()
+    [1, 0]
     """
 
     def __init__(self, seen: sparse.csr_array) -> None:
@@ -98,19 +108,14 @@ class UnseenItems:
         self._below = np.repeat(np.arange(n_users), lengths) * self._stride + seen.indices - rank
 
     def draw(self, users: npt.NDArray[np.integer], rng: np.random.Generator) -> Int64:
-        """Draw an item for each entry of `users`, all of whom have unseen items; int64, shape of `users`."""
+        """Return an unseen item for each entry of `users`, int64; all of them must have one."""
         number = (rng.random(len(users)) * self.counts[users]).astype(np.int64)
         passed = np.searchsorted(self._below, users * self._stride + number, side="right") - self._starts[users]
         return number + passed
 
 
 def check_finite(name: str, learning_rate: float, *arrays: Float32) -> None:
-    """Refuse trained numbers that are not finite.
-
-    Raises
-    ------
-    DivergedError
-    """
+    """Raise DivergedError if a trained number is not finite."""
     if not all(np.isfinite(array).all() for array in arrays):
         raise DivergedError(
             f"the training of {name} ended with numbers that are not finite at learning rate {learning_rate:g}; "

@@ -1,0 +1,433 @@
+"""The public functions, with typed keywords, and results that can print, write and draw themselves.
+
+`recmia.results` holds the values and runs the work, `recmia.render` shows it; here both come together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Self, Unpack, cast
+
+from recmia.atomic import check_new, write_text
+from recmia.data.interactions import Interactions
+from recmia.defences import AnyDefences, name_defences
+from recmia.errors import ConfigError
+from recmia.game.tasks import Store
+from recmia.render import text
+from recmia.render.progress import shown_progress
+from recmia.results import audit as audits
+from recmia.results import defend as comparisons
+from recmia.results import files, folder, gate
+from recmia.results import sweep as sweeps
+from recmia.results.audit import Progress
+from recmia.results.setup import AnyAttack, name_objects, resolve
+from recmia.settings import IN_MEMORY, AuditSettings, FilesSettings
+from recmia.settings.options import AuditOptions, FilesOptions
+
+AnyPath = str | Path
+
+
+class _Public:
+    """What all results offer."""
+
+    @classmethod
+    def of(cls, result: Any) -> Self:
+        """Return the public form of a result."""
+        return cls(**{field.name: getattr(result, field.name) for field in fields(result)})
+
+    def save(self, folder_name: AnyPath) -> Path:
+        """Write a run folder, with pictures: all of it, or nothing.
+
+        Parameters
+        ----------
+        folder_name : str or Path
+            Must not exist.
+
+        Returns
+        -------
+        Path
+            The folder; `recmia.read_run` reads it.
+
+        Raises
+        ------
+        ConfigError
+            If the folder exists or cannot be made.
+        """
+        from recmia.render.pictures import pictures
+
+        target = Path(folder_name)
+        check_new(target)
+        result = cast(folder.Result, self)
+        folder.write_result(result, target, pictures(result))
+        return target
+
+    def report(self, path: AnyPath, *, redact: str = "none") -> Path:
+        """Write one page that anybody can open, offline, and read; see `recmia.report`."""
+        return report(cast(folder.Result, self), path, redact=redact)
+
+    def __repr__(self) -> str:
+        whole: Any = getattr(self, "sweep", self)
+        return f"<{type(self).__name__} of {whole.settings.target} on {whole.settings.source}>"
+
+    def __str__(self) -> str:
+        return text.result_text(cast(folder.Result, self))
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        return text.result_html(cast(folder.Result, self))
+
+
+class AuditResult(_Public, audits.AuditResult):
+    """What an audit found; see `recmia.results.audit.AuditResult` for its fields.
+
+    Examples
+    --------
+    >>> import recmia
+    >>> quick = {"attacks": ["distance"], "regimes": ["fold-in"], "factors": 8, "k": 10, "seeds": 1}
+    >>> result = recmia.audit("synthetic:120x200x6000", **quick)
+    >>> result.findings.sections[0].best.attack
+    'distance'
+    >>> result.gate("auc=0.9").passed
+    True
+    """
+
+    @property
+    def verdict(self) -> str:
+        """What was found, in words: the findings as plain text."""
+        return text.verdict(self.findings)
+
+    def gate(self, *limits: str) -> gate.Gate:
+        """Test limits such as ``"auc=0.6"`` and ``"tpr@fpr=0.01=0.1"``.
+
+        Returns
+        -------
+        recmia.results.gate.Gate
+            With `passed`, `exit_code`, `lines`, `as_json` and `as_junit`.
+
+        Raises
+        ------
+        ConfigError
+            For a limit that is not understood, or none.
+        """
+        if not limits:
+            raise ConfigError("a gate needs a limit, such as auc=0.6")
+        names = audits.metric_names(self.settings)
+        return gate.Gate.test(self.metrics, [gate.parse_limit(one, names) for one in limits], self.findings)
+
+
+class SweepResult(_Public, sweeps.SweepResult):
+    """What a grid of audits found; see `recmia.results.sweep.SweepResult` for its fields."""
+
+
+class DefendResult(_Public, comparisons.DefendResult):
+    """What defences bring and cost; see `recmia.results.defend.DefendResult` for its fields."""
+
+
+def audit(
+    dataset: AnyPath | Interactions | None = None,
+    *,
+    recommender: Any = None,
+    shadow: Any = None,
+    attacks: Sequence[AnyAttack] | None = None,
+    defence: AnyDefences | None = None,
+    settings: AuditSettings | None = None,
+    jobs: int = 1,
+    store: Store | None = None,
+    progress: Progress | bool | None = None,
+    **options: Unpack[AuditOptions],
+) -> AuditResult:
+    """Audit a recommender on a data set.
+
+    Parameters
+    ----------
+    dataset : str, Path or Interactions
+        See `recmia.data.datasets.load`. If not given, ml-latest-small.
+    recommender : str or object, optional
+        What to audit: a name, ``"package.module:factory"``, or your own object, class or function, not fitted; see
+        `recmia.recommenders.user.objects`. Unless `shadow` names another, the attacker trains the same.
+    shadow : str or object, optional
+        The attacker's recommender, likewise.
+    attacks : sequence, optional
+        Names, or objects of subclasses of `recmia.attacks.Attack` and `recmia.attacks.PoolAttack`.
+    defence : str, Defence, or sequence of these, optional
+        What the system does against leaks: a text such as ``"gumbel=300+shorter-lists=10"``, or objects of subclasses
+        of `recmia.defences.Defence`. The attacker is taken to know it, and trains shadows with it.
+    settings : AuditSettings, optional
+        Instead of single settings.
+    jobs : int
+        Processes that share the models and the seeds and, where there are fewer, threads that share the work on each;
+        results do not depend on it.
+    store : mutable mapping, optional
+        What was trained and served before; gets what this audit trains. See `recmia.cache.ArrayStore`.
+    progress : callable or bool, optional
+        Called with a text, the units of work done, and all units. If not given, progress is shown on a terminal and in
+        a notebook; True shows it anywhere, False nowhere.
+    **options
+        Fields of `AuditSettings`, for example ``k=50`` or ``lfm={"feedback": "explicit"}``.
+
+    Returns
+    -------
+    AuditResult
+
+    Raises
+    ------
+    ConfigError
+        For a setting that is unknown or out of range.
+    DataError
+        If the data cannot be found or used; TooFewUsersError if they hold too few users.
+
+    Examples
+    --------
+    >>> import recmia
+    >>> result = recmia.audit(
+    ...     "synthetic:120x200x6000", recommender="popularity", attacks=["distance"], regimes=["fold-in"], factors=8,
+    ...     k=10, seeds=1,
+    ... )
+    >>> round(result.metrics[0].value, 1)
+    0.5
+    """
+    given = dataset if isinstance(dataset, Interactions) else None
+    chosen, recommenders, own_attacks = _settings(dataset, recommender, shadow, attacks, settings, dict(options))
+    chosen, own_defences = _defended(chosen, defence)
+    _check_jobs(jobs)
+    with _progress(progress) as told:
+        setup = resolve(chosen, recommenders, own_attacks, own_defences)
+        return AuditResult.of(audits.run_audit(setup, given, jobs=jobs, store=store, progress=told))
+
+
+def audit_files(
+    interactions: AnyPath = "",
+    lists: AnyPath = "",
+    members: AnyPath = "",
+    *,
+    shadow: Any = None,
+    attacks: Sequence[AnyAttack] | None = None,
+    settings: FilesSettings | None = None,
+    jobs: int = 1,
+    store: Store | None = None,
+    progress: Progress | bool | None = None,
+    **options: Unpack[FilesOptions],
+) -> AuditResult:
+    """Audit the lists of a system that cannot be trained here, from files; see `recmia.results.files`.
+
+    Parameters
+    ----------
+    interactions, lists, members : str or Path
+        Histories of the audited users, what each of them is shown, and who of them is in the training data.
+    shadow, attacks, jobs, store, progress
+        As of `recmia.audit`.
+    settings : FilesSettings, optional
+        Instead of single settings.
+    **options
+        Fields of `FilesSettings`, for example ``pool_lists="pool/*.parquet"``.
+
+    Raises
+    ------
+    DataError
+        Naming the file and the row, or the user, that cannot be used.
+    ConfigError
+        For a setting that is unknown or out of range, and for attacks that cannot be run on these files.
+    """
+    names, recommenders, attack_names, own_attacks = name_objects({"shadow": shadow}, attacks)
+    if settings is None:
+        given = {"interactions": str(interactions), "lists": str(lists), "members": str(members)}
+        flat: dict[str, Any] = {name: value for name, value in given.items() if value} | dict(options) | names
+        settings = FilesSettings.parse(flat if attack_names is None else flat | {"attacks": attack_names})
+    elif options:
+        raise _both(options)
+    _check_jobs(jobs)
+    with _progress(progress) as told:
+        setup = resolve(settings, recommenders, own_attacks)
+        return AuditResult.of(files.run_files_audit(setup, jobs=jobs, store=store, progress=told))
+
+
+def sweep(
+    axes: Mapping[str, Sequence[Any]],
+    dataset: AnyPath | Interactions | None = None,
+    *,
+    recommender: Any = None,
+    shadow: Any = None,
+    attacks: Sequence[AnyAttack] | None = None,
+    defence: AnyDefences | None = None,
+    settings: AuditSettings | None = None,
+    jobs: int = 1,
+    store: Store | None = None,
+    progress: Progress | bool | None = None,
+    **options: Unpack[AuditOptions],
+) -> SweepResult:
+    """Audit every cell of a grid of settings; what cells share is trained, served and attacked once.
+
+    Parameters
+    ----------
+    axes : mapping of str to sequence
+        Keys of the settings (``"k"``, ``"lfm.epochs"``, ``"target"``) and the values that they take.
+    dataset, recommender, shadow, attacks, defence, settings, jobs, store, progress, **options
+        As of `recmia.audit`.
+
+    Raises
+    ------
+    ConfigError
+        For a key or a value that is not allowed, or if every cell fails.
+
+    Examples
+    --------
+    >>> import recmia
+    >>> quick = {"attacks": ["distance"], "regimes": ["fold-in"], "factors": 8, "seeds": 1, "thresholds": False}
+    >>> recmia.sweep({"k": [5, 10]}, "synthetic:120x200x6000", **quick).table["k"].unique().to_list()
+    [5, 10]
+    """
+    given = dataset if isinstance(dataset, Interactions) else None
+    chosen, recommenders, own_attacks = _settings(dataset, recommender, shadow, attacks, settings, dict(options))
+    chosen, own_defences = _defended(chosen, defence)
+    _check_jobs(jobs)
+    with _progress(progress) as told:
+        found = sweeps.run_sweep(
+            chosen, axes, dataset=given, recommenders=recommenders, attacks=own_attacks, defences=own_defences,
+            jobs=jobs, store=store, progress=told,
+        )  # fmt: skip
+    return SweepResult.of(found)
+
+
+def defend(
+    defences: Sequence[AnyDefences] = (),
+    dataset: AnyPath | Interactions | None = None,
+    *,
+    level: float = 0.6,
+    recommender: Any = None,
+    shadow: Any = None,
+    attacks: Sequence[AnyAttack] | None = None,
+    settings: AuditSettings | None = None,
+    jobs: int = 1,
+    store: Store | None = None,
+    progress: Progress | bool | None = None,
+    **options: Unpack[AuditOptions],
+) -> DefendResult:
+    """Measure what defences bring and cost, beside no defence and beside popular lists for all.
+
+    Parameters
+    ----------
+    defences : sequence of str, Defence, or sequence of these
+        Such as ``"dp-training=4"`` and ``"gumbel=300+shorter-lists=10"``, or objects of subclasses of
+        `recmia.defences.Defence`; a sequence of those that act together. None: every kind at a few strengths.
+    dataset, recommender, shadow, attacks, settings, jobs, store, progress, **options
+        As of `recmia.audit`; `held_out` is 0.2 and `n_shadows` 32 unless they are given.
+    level : float
+        The AUC that the strongest attack is to stay under, the upper end of its interval included.
+
+    Raises
+    ------
+    ConfigError
+        For a defence that is unknown, out of range, or does not apply.
+    """
+    given = dataset if isinstance(dataset, Interactions) else None
+    flat = {**comparisons.DEFAULTS, **options} if settings is None else dict(options)
+    chosen, recommenders, own_attacks = _settings(dataset, recommender, shadow, attacks, settings, flat)
+    _check_jobs(jobs)
+    with _progress(progress) as told:
+        found = comparisons.run_defend(
+            chosen, defences, level=level, dataset=given, recommenders=recommenders, attacks=own_attacks, jobs=jobs,
+            store=store, progress=told,
+        )  # fmt: skip
+    return DefendResult.of(found)
+
+
+def report(
+    runs: folder.Result | AnyPath | Sequence[AnyPath], path: AnyPath = "report.html", *, redact: str = "none"
+) -> Path:
+    """Write one page about a result, or about run folders, that anybody can open, offline, and read.
+
+    Parameters
+    ----------
+    runs : result, or path of a run folder, or several
+    path : str or Path
+        New HTML file.
+    redact : {"none", "hash", "omit"}
+        What becomes of user ids; see `recmia.render.page`.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    ConfigError
+        If the file exists or cannot be made, or a folder is no run folder.
+    """
+    from recmia.render.page import page
+
+    target = Path(path)
+    check_new(target, "file")
+    if isinstance(runs, folder.Result):
+        results = {Path("this result"): runs}
+    else:
+        names = [runs] if isinstance(runs, (str, Path)) else list(runs)
+        results = {Path(name): folder.read_result(Path(name)) for name in names}
+    write_text(target, page(results, redact=redact), new=True)
+    return target
+
+
+def read_run(folder_name: AnyPath) -> AuditResult | SweepResult | DefendResult:
+    """Read a run folder that an audit, a sweep or a comparison of defences wrote.
+
+    Raises
+    ------
+    ConfigError
+        If it is none, or is damaged.
+    """
+    return public(folder.read_result(Path(folder_name)))
+
+
+def public(result: folder.Result) -> AuditResult | SweepResult | DefendResult:
+    """Return the public form of a result."""
+    if isinstance(result, audits.AuditResult):
+        return AuditResult.of(result)
+    return SweepResult.of(result) if isinstance(result, sweeps.SweepResult) else DefendResult.of(result)
+
+
+def _settings(
+    dataset: AnyPath | Interactions | None,
+    recommender: Any,
+    shadow: Any,
+    attacks: Sequence[AnyAttack] | None,
+    settings: AuditSettings | None,
+    options: dict[str, Any],
+) -> tuple[AuditSettings, Mapping[str, Any], Mapping[str, Any]]:
+    """The settings that were asked for, and the objects among what they name."""
+    roles = {"recommender": recommender, "shadow": shadow}
+    names, recommenders, attack_names, own_attacks = name_objects(roles, attacks)
+    flat = names if attack_names is None else {**names, "attacks": attack_names}
+    if dataset is not None:
+        flat["dataset"] = IN_MEMORY if isinstance(dataset, Interactions) else str(dataset)
+    if settings is None:
+        return AuditSettings.parse({**options, **flat}), recommenders, own_attacks
+    if options:
+        raise _both(options)
+    if "recommender" in flat:
+        name = flat.pop("recommender")
+        flat = {"shadow": name, **flat, "target": name}
+    return settings.changed(**flat), recommenders, own_attacks
+
+
+def _defended(settings: AuditSettings, defence: AnyDefences | None) -> tuple[AuditSettings, Mapping[str, Any]]:
+    """The settings with a defence, and the objects of the user's in it."""
+    if defence is None:
+        return settings, {}
+    text, objects = name_defences(defence, settings.system.dp)
+    return settings.changed(defence=text), objects
+
+
+def _both(options: Mapping[str, Any]) -> ConfigError:
+    return ConfigError(f"give either settings or single options, not both; got {', '.join(sorted(options))}")
+
+
+def _check_jobs(jobs: int) -> None:
+    if jobs < 1:
+        raise ConfigError(f"jobs must be at least 1; got {jobs}")
+
+
+def _progress(progress: Progress | bool | None) -> Any:
+    return nullcontext(progress) if callable(progress) else shown_progress(shown=progress)

@@ -1,0 +1,501 @@
+r"""Attacks with many shadow models, on ranked lists alone.
+
+S shadow models are trained, each on a random half of the users, and every user gets a list from each. So the attacker
+knows what user u is shown by models that were trained with u (IN lists) and without u (OUT lists), and tests which of
+the two the target's list resembles: the likelihood ratio of Carlini et al. (2022), on lists in place of losses.
+
+All but `RMIA` score linearly in the list L_u,
+
+.. math:: s_u = b_u + \sum_{j=1}^{k} h(j)\, w_{u, L_u[j]},
+
+with h = 1, or 1 / log2(1 + j) where ranks count. They differ in how the weights are estimated, which is harder with
+fewer shadow models:
+
+- `Counts`, `Ranks` and `Ridge` estimate a weight for each user and item. That takes many shadow models.
+- `Surprise` first reduces a list to one number, and pools its estimates over users. A few shadow models are enough.
+- `ListLR` combines the scores of `Surprise`, `Counts` and `Ranks`; the weights are learned on held-out shadow models.
+
+Shadow models come in pairs of complementary halves. Every user is then in the training data of exactly S/2 of them, and
+without a pair of exactly S/2 - 1 of the rest, whatever the label in the pair is. So scores of held-out shadow models
+reveal no label through a count.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import numba
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+from threadpoolctl import threadpool_limits
+
+from recmia.attacks.base import Bool, Float64, PoolAttack, cross_scores
+from recmia.errors import NotFittedError, ProtocolError
+from recmia.observation import Observation, ShadowPool
+
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+
+# Smoothing of the counts: pseudo-shadows at the item's common rate, and a floor.
+_PRIOR, _FLOOR = 2.0, 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class _Tally:
+    """How often each item was listed to each user, with one entry for each item in any list of the user.
+
+    Parameters
+    ----------
+    ends : int64, shape (n + 1,)
+        User u has the entries ``ends[u]:ends[u + 1]``.
+    item : int32, shape (m,)
+        Ascending for each user.
+    total : float64, shape (2, m)
+        Sum of h over the OUT lists, and over the IN lists.
+    square : float64, shape (m,)
+        Sum of h^2 over all lists.
+    shadows : float64, shape (2, n)
+        Number of shadow models without each user in training, and with.
+    """
+
+    ends: Int64
+    item: Int32
+    total: Float64
+    square: Float64
+    shadows: Float64
+
+    @classmethod
+    def of(cls, pool: ShadowPool, member: Bool, h: Float64) -> _Tally:
+        """Count the lists of a pool, with the labels `member`, bool, shape (S, n)."""
+        lists, sides = np.ascontiguousarray(pool.lists.transpose(1, 0, 2)), np.ascontiguousarray(member.T)
+        ends = np.concatenate([[0], np.cumsum(_count_items(lists, pool.n_items))])
+        item, total, square = np.empty(ends[-1], np.int32), np.zeros((2, ends[-1])), np.zeros(ends[-1])
+        _tally(lists, sides, h, pool.n_items, ends, item, total, square)
+        n_in = member.sum(axis=0)
+        return cls(ends, item, total, square, np.stack([len(pool) - n_in, n_in]).astype(np.float64))
+
+    def spread(self, per_user: Float64) -> Float64:
+        """Repeat the value of each user for each of its entries (last axis)."""
+        return np.repeat(per_user, np.diff(self.ends), axis=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Linear:
+    """The linear score of the module's equation.
+
+    Parameters
+    ----------
+    ends, item
+        As in `_Tally`.
+    weight : float64, shape (m,)
+    default : float64, shape (n,)
+        Weight of the items without an entry for the user.
+    offset : float64, shape (n,)
+    h : float64, shape (k,)
+    n_items : int
+    """
+
+    ends: Int64
+    item: Int32
+    weight: Float64
+    default: Float64
+    offset: Float64
+    h: Float64
+    n_items: int
+
+    def score(self, lists: Int32) -> Float64:
+        """Return scores of R lists for each user, float64, shape (R, n); `lists` is int32, shape (R, n, k)."""
+        # The loops below check no bounds.
+        n, k = len(self.ends) - 1, len(self.h)
+        if lists.ndim != 3 or lists.shape[1:] != (n, k) or lists.dtype != np.int32:
+            raise ProtocolError(
+                f"lists to score must be int32[R, {n}, {k}], the users and the list length of the shadow pool; "
+                f"got {lists.dtype}{list(lists.shape)}"
+            )
+        if lists.size and not -1 <= lists.min() <= lists.max() < self.n_items:
+            raise ProtocolError(
+                f"lists to score hold items in {lists.min()}..{lists.max()}; allowed are the items of the shadow pool, "
+                f"0..{self.n_items - 1}, and -1 as padding"
+            )
+        sums = _sum_weights(
+            np.ascontiguousarray(lists.transpose(1, 0, 2)), self.h, self.ends, self.item, self.weight, self.default,
+            self.n_items,
+        )  # fmt: skip
+        return self.offset + sums.T
+
+
+class Surprise(PoolAttack):
+    r"""How unlike the OUT lists of u the list is, compared with what membership does to that.
+
+    The surprise of a list is the mean of :math:`-\log p_{out}` over its items, where
+
+    .. math:: p_{out}(i) = \frac{c_{out}(i) + 1/2}{n_{out} + 1}
+
+    is the rate of item i in a set of reference lists, all OUT lists. (Where lists end early, the sum over a list is
+    divided by the mean length of u's lists.) The reference of an OUT list is all other OUT lists. The reference of any
+    other list is all OUT lists but one, and its surprise is the mean over the choice of that one. So the expected
+    surprise of an OUT list is that of a list by another model trained without u, however few shadow models there are.
+
+    The surprise of u's lists is modelled as Gaussian in and out of training,
+    :math:`t \sim N(m_u \pm d_u / 2, \sigma^2)`, with one variance for all users. A few lists say little about d_u. So
+    it is estimated by its posterior mean in a population of users, :math:`d_u \sim N(d, \tau^2)` (empirical Bayes, by
+    the method of moments):
+
+    .. math:: s_u = \frac{d_u}{\sigma^2} (t - m_u), \qquad
+              d_u = d + \frac{\tau^2}{\tau^2 + \sigma^2 (1/n_{in} + 1/n_{out})} (\hat d_u - d).
+
+    A user with OUT lists only has d_u = d. For a user with fewer than two OUT lists, all lists are the reference, and
+    IN and OUT change places: d is then estimated from the surprise of the others' OUT lists with their IN lists as the
+    reference, and the score changes its sign. The sign of d depends on the recommender: with an LFM, the lists of users
+    in training are more surprising with either reference.
+
+    Parameters
+    ----------
+    online : bool
+        Whether IN lists are used. Without them, all users have the same d_u, and the score is the surprise minus u's
+        mean surprise, whichever lists are the reference.
+
+    Examples
+    --------
+    >>> from recmia.testing import planted_pool
+    >>> pool, targets, _ = planted_pool("oddity", np.random.default_rng(0))
+    >>> Surprise().fit(pool, rng=np.random.default_rng(0)).score(targets[0]).shape
+    (40,)
+    """
+
+    min_shadows: ClassVar[int] = 4
+
+    def __init__(self, *, online: bool = True) -> None:
+        self.name = "list-lr-surprise" if online else "list-lr-offline"
+        self.online = online
+        self._linear: _Linear | None = None
+        self.gap, self.usual = 1.0, np.empty(0)
+
+    def fit(self, pool: ShadowPool, *, rng: np.random.Generator) -> Self:
+        """Count the OUT lists of each user, and estimate how membership changes the surprise."""
+        self.check_pool(pool)
+        always = (~pool.member).sum(axis=0) < 2
+        into = pool.member & ~always
+        tally = _Tally.of(pool, into, np.ones(pool.lists.shape[2]))
+        n_out, n_in = tally.shadows
+        listed = np.maximum((pool.lists >= 0).sum(axis=2).mean(axis=0), 1)
+        count, all_out = tally.total[0], tally.spread(n_out)
+        with_it, without = np.log(count + 0.5), np.log(np.maximum(count - 1, 0) + 0.5)
+        own, other = (
+            _Linear(tally.ends, tally.item, (np.log(all_out) - log_count) / tally.spread(listed),
+                    (np.log(n_out) - np.log(0.5)) / listed, np.zeros_like(n_out), np.ones(pool.lists.shape[2]),
+                    pool.n_items)
+            for log_count in (without, with_it + count / all_out * (without - with_it))
+        )  # fmt: skip
+        surprise = np.where(into, other.score(pool.lists), own.score(pool.lists))
+        mean_out = np.where(into, 0, surprise).sum(axis=0) / n_out
+        mean_in = np.where(into, surprise, 0).sum(axis=0) / np.maximum(n_in, 1)
+        apart = (surprise - np.where(into, mean_in, mean_out)) ** 2
+        variance = max(float(apart.sum() / max(1.0, (n_out - 1).sum() + np.maximum(n_in - 1, 0).sum())), 1e-12)
+        gap = np.ones_like(n_out)
+        middle = mean_out
+        if self.online and (n_in > 0).any():
+            both = n_in > 0
+            found = (mean_in - mean_out)[both]
+            noise = variance * (1 / n_out + 1 / np.maximum(n_in, 1))
+            told = max(float(found.var() - noise[both].mean()), 0.0)
+            gap = np.full_like(n_out, found.mean())
+            gap[both] += told / (told + noise[both]) * (found - found.mean())
+            self.gap = float(found.mean())
+            if always.any():
+                mixed = pool.take_users(both)
+                turned = replace(mixed, member=~mixed.member)
+                gap[always] = -Surprise().fit(turned, rng=rng).gap
+            middle = np.where(both, (mean_in + mean_out) / 2, mean_out + np.where(always, -gap, gap) / 2)
+        # Minus the mean of the other OUT lists, because the reference of a target's list does not include it either.
+        beyond = (surprise - mean_out) * n_out / (n_out - 1) / np.sqrt(variance)
+        self.usual = beyond[~into & ~always]
+        slope = gap / (variance if self.online else np.sqrt(variance))
+        self._linear = _Linear(
+            tally.ends, tally.item, other.weight * tally.spread(slope), other.default * slope, -middle * slope,
+            other.h, pool.n_items,
+        )  # fmt: skip
+        return self
+
+    def score(self, observation: Observation) -> Float64:
+        """See `PoolAttack.score`."""
+        scores: Float64 = _fitted(self._linear, self.name).score(observation.lists[None])[0]
+        return scores
+
+
+class _ItemWeights(PoolAttack):
+    """Base class of the attacks with a weight for each user and item; a subclass defines `_weigh`."""
+
+    _linear: _Linear | None = None
+    _offline: Surprise | None = None
+
+    @abstractmethod
+    def _weigh(self, pool: ShadowPool) -> _Linear:
+        """Estimate the weights."""
+
+    def fit(self, pool: ShadowPool, *, rng: np.random.Generator) -> Self:
+        """Estimate the weights; users with IN lists only, or OUT lists only, are scored by `Surprise`."""
+        self.check_pool(pool)
+        self._linear = self._weigh(pool)
+        self._offline = Surprise().fit(pool, rng=rng) if self.offline.any() else None
+        return self
+
+    def score(self, observation: Observation) -> Float64:
+        """See `PoolAttack.score`."""
+        scores: Float64 = _fitted(self._linear, self.name).score(observation.lists[None])[0]
+        if self._offline is None:
+            return scores
+        mixed: Float64 = np.where(self.offline, self._offline.score(observation), scores)
+        return mixed
+
+
+class Counts(_ItemWeights):
+    r"""A likelihood ratio over the items of u's shadow lists, each of which is listed independently of the others.
+
+    With :math:`p_0 = (c_{in} + c_{out}) / (n_{in} + n_{out})` and
+    :math:`p_{in} = (c_{in} + a p_0 + e) / (n_{in} + a + 2 e)`, a = 2, e = 0.01, and :math:`p_{out}` alike,
+
+    .. math:: s_u = \sum_{i \in L} \log \frac{p_{in}}{p_{out}}
+              + \sum_{i \notin L} \log \frac{1 - p_{in}}{1 - p_{out}}.
+
+    Examples
+    --------
+    >>> from recmia.metrics import auc
+    >>> from recmia.testing import planted_pool
+    >>> pool, targets, member = planted_pool("oddity", np.random.default_rng(0))
+    >>> scores = Counts().fit(pool, rng=np.random.default_rng(0)).score(targets[0])
+    >>> auc(member[0], scores).value > 0.7
+    True
+    """
+
+    name = "list-lr-counts"
+    min_shadows: ClassVar[int] = 4
+
+    def _weigh(self, pool: ShadowPool) -> _Linear:
+        tally = _Tally.of(pool, pool.member, np.ones(pool.lists.shape[2]))
+        prior = tally.total.sum(axis=0) / len(pool)
+        p = (tally.total + _PRIOR * prior + _FLOOR) / (tally.spread(tally.shadows) + _PRIOR + 2 * _FLOOR)
+        absent = np.log1p(-p[1]) - np.log1p(-p[0])
+        return _linear(tally, np.log(p[1]) - np.log(p[0]) - absent, absent, np.ones(pool.lists.shape[2]), pool.n_items)
+
+
+class Ranks(_ItemWeights):
+    r"""A likelihood ratio over the ranks of items, Gaussian in :math:`x = 1 / \log_2(1 + rank)`, 0 if not listed.
+
+    The means over IN and over OUT lists are shrunk to their common mean by a = 2 pseudo-lists; the variance is that
+    over all lists, plus 0.01.
+    """
+
+    name = "list-lr-ranks"
+    min_shadows: ClassVar[int] = 4
+
+    def _weigh(self, pool: ShadowPool) -> _Linear:
+        h = 1 / np.log2(2 + np.arange(pool.lists.shape[2]))
+        tally = _Tally.of(pool, pool.member, h)
+        mean = tally.total.sum(axis=0) / len(pool)
+        out, into = (tally.total + _PRIOR * mean) / (tally.spread(tally.shadows) + _PRIOR)
+        variance = tally.square / len(pool) - mean**2 + _FLOOR
+        return _linear(tally, (into - out) / variance, (out**2 - into**2) / (2 * variance), h, pool.n_items)
+
+
+class Ridge(_ItemWeights):
+    r"""The ridge discriminant on u's shadow lists, which takes account of items that are listed together.
+
+    With X (S x items) the centred indicators of the items in u's shadow lists and y = 1 for IN, -1 for OUT, centred,
+    :math:`w = X^\top (X X^\top + \lambda I)^{-1} y`, where :math:`\lambda` is the mean of the diagonal.
+    """
+
+    name = "list-lr-ridge"
+    min_shadows: ClassVar[int] = 4
+
+    def _weigh(self, pool: ShadowPool) -> _Linear:
+        S, n, k = pool.lists.shape
+        tally = _Tally.of(pool, pool.member, np.ones(k))
+        weight, constant = np.empty(len(tally.item)), np.empty(len(tally.item))
+        # What BLAS splits among threads has other last bits.
+        with threadpool_limits(1, user_api="blas"):
+            for u in range(n):
+                part = slice(tally.ends[u], tally.ends[u + 1])
+                shown = pool.lists[:, u]
+                ends = np.concatenate([[0], np.cumsum((shown >= 0).sum(axis=1))])
+                presence = sparse.csr_array((np.ones(ends[-1]), shown[shown >= 0], ends), shape=(S, pool.n_items))
+                X = presence[:, tally.item[part]].toarray()
+                mean = X.mean(axis=0)
+                X -= mean
+                kernel = X @ X.T
+                y = np.where(pool.member[:, u], 1.0, -1.0)
+                dual = np.linalg.solve(kernel + max(float(np.trace(kernel)) / S, 1e-9) * np.eye(S), y - y.mean())
+                weight[part] = X.T @ dual
+                constant[part] = -mean * weight[part]
+        return _linear(tally, weight, constant, np.ones(k), pool.n_items)
+
+
+class ListLR(PoolAttack):
+    r"""The log odds of membership, from `Surprise`, `Counts` and `Ranks` together; our strongest attack.
+
+    How good each is depends on the recommender and on the number of shadow models. So pairs of shadow models are held
+    out in turn and scored by the three as fitted on the rest, and a logistic regression on these scores gives the
+    weights, the same for all users. The score is its log odds: above 0, membership is more likely than not. Users with
+    IN lists only, or OUT lists only, are not used for the weights.
+
+    Examples
+    --------
+    >>> from recmia.metrics import auc
+    >>> from recmia.testing import planted_pool
+    >>> pool, targets, member = planted_pool("oddity", np.random.default_rng(0))
+    >>> attack = ListLR().fit(pool, rng=np.random.default_rng(0))
+    >>> auc(member[0], attack.score(targets[0])).value > 0.7
+    True
+    """
+
+    name = "list-lr"
+    min_shadows: ClassVar[int] = 6
+    parts: ClassVar[tuple[type[PoolAttack], ...]] = (Surprise, Counts, Ranks)
+
+    def __init__(self) -> None:
+        self._fitted: list[PoolAttack] = []
+        self._slope, self._intercept = np.empty(0), 0.0
+
+    def fit(self, pool: ShadowPool, *, rng: np.random.Generator) -> Self:
+        """Fit the parts, and their weights on held-out shadow models."""
+        from sklearn.linear_model import LogisticRegression
+
+        self.check_pool(pool)
+        own = ~self.offline
+        held_out = np.stack([cross_scores(part, pool, rng=rng)[:, own] for part in self.parts])
+        scale = np.maximum(held_out.std(axis=(1, 2)), 1e-12)
+        features = held_out.reshape(len(held_out), -1).T / scale
+        # What BLAS splits among threads has other last bits.
+        with threadpool_limits(1):
+            model = LogisticRegression().fit(features, pool.member[:, own].ravel())
+        self._slope, self._intercept = model.coef_[0] / scale, float(model.intercept_[0])
+        self._fitted = [part().fit(pool, rng=rng) for part in self.parts]
+        return self
+
+    def score(self, observation: Observation) -> Float64:
+        """See `PoolAttack.score`."""
+        if not self._fitted:
+            raise NotFittedError(f"the attack {self.name} was asked for scores before fit")
+        scores = np.stack([part.score(observation) for part in self._fitted])
+        # Not a matrix product: that rounds differently with the place of a user among the others.
+        return np.asarray((self._slope[:, None] * scores).sum(axis=0) + self._intercept, np.float64)
+
+
+class RMIA(PoolAttack):
+    r"""The robust attack for few shadows (Zarifzadeh et al. 2024) on lists, in its offline form.
+
+    The ratio :math:`\Pr(L_u | \theta) / \Pr(L_u)` says how much more likely the list is under the target, which shows
+    it, than under shadow models without u. Here it is the score of `Offline`. It is compared with the ratios of known
+    non-members z, the users out of training in each shadow model:
+
+    .. math:: s_u = \Pr_z\left[ \frac{\Pr(L_u | \theta)}{\Pr(L_u)} \ge \frac{\Pr(L_z | \theta_z)}{\Pr(L_z)} \right].
+    """
+
+    name = "rmia"
+    online = False
+    min_shadows: ClassVar[int] = 4
+
+    def __init__(self) -> None:
+        self._offline = Surprise(online=False)
+        self._population = np.empty(0)
+
+    def fit(self, pool: ShadowPool, *, rng: np.random.Generator) -> Self:
+        """Compute the ratios of the users out of training."""
+        self.check_pool(pool)
+        self._population = np.sort(self._offline.fit(pool, rng=rng).usual)
+        if not len(self._population):
+            raise ProtocolError(
+                f"the attack {self.name} compares with users out of training, and all {pool.n_users} users are in "
+                "training in nearly every shadow; train shadows on random halves of the users"
+            )
+        return self
+
+    def score(self, observation: Observation) -> Float64:
+        """See `PoolAttack.score`."""
+        if not len(self._population):
+            raise NotFittedError(f"the attack {self.name} was asked for scores before fit")
+        beyond = self._offline.score(observation)
+        rank: Float64 = np.searchsorted(self._population, beyond, side="right") / len(self._population)
+        return rank
+
+
+class Offline(Surprise):
+    """`Surprise` without IN lists, for an attacker who cannot train shadow models on the audited users."""
+
+    def __init__(self) -> None:
+        super().__init__(online=False)
+
+
+def _fitted(linear: _Linear | None, name: str) -> _Linear:
+    if linear is None:
+        raise NotFittedError(f"the attack {name} was asked for scores before fit")
+    return linear
+
+
+def _linear(tally: _Tally, weight: Float64, constant: Float64, h: Float64, n_items: int) -> _Linear:
+    """Return the linear score with these weights of entries; other items have the weight 0.
+
+    The offset of a user is the sum of `constant` over its entries.
+    """
+    user = np.repeat(np.arange(len(tally.ends) - 1), np.diff(tally.ends))
+    offset = np.bincount(user, constant, len(tally.ends) - 1).astype(np.float64)
+    return _Linear(tally.ends, tally.item, weight, np.zeros_like(offset), offset, h, n_items)
+
+
+@numba.njit(cache=True, nogil=True)
+def _count_items(lists: Int32, n_items: int) -> Int64:
+    """Return the number of items in any list of each user; `lists` is int32, shape (n, S, k)."""
+    counts, last = np.zeros(len(lists), np.int64), np.full(n_items, -1)
+    for u in range(len(lists)):
+        for i in lists[u].flat:
+            if i >= 0 and last[i] != u:
+                last[i] = u
+                counts[u] += 1
+    return counts
+
+
+@numba.njit(cache=True, nogil=True)
+def _tally(
+    lists: Int32, member: Bool, h: Float64, n_items: int, ends: Int64, item: Int32, total: Float64, square: Float64
+) -> None:
+    """Fill `item`, `total` and `square` of `_Tally`; `lists` is int32, shape (n, S, k), `member` bool, shape (n, S)."""
+    place, last = np.zeros(n_items, np.int64), np.full(n_items, -1)
+    for u in range(len(lists)):
+        filled = ends[u]
+        for i in lists[u].flat:
+            if i >= 0 and last[i] != u:
+                last[i] = u
+                item[filled] = i
+                filled += 1
+        item[ends[u] : filled].sort()
+        for entry in range(ends[u], filled):
+            place[item[entry]] = entry
+        for s in range(lists.shape[1]):
+            side = int(member[u, s])
+            for j in range(lists.shape[2]):
+                if lists[u, s, j] >= 0:
+                    entry = place[lists[u, s, j]]
+                    total[side, entry] += h[j]
+                    square[entry] += h[j] ** 2
+
+
+@numba.njit(cache=True, nogil=True)
+def _sum_weights(
+    lists: Int32, h: Float64, ends: Int64, item: Int32, weight: Float64, default: Float64, n_items: int
+) -> Float64:
+    """Return the sum of h w over each list, float64, shape (n, R); `lists` is int32, shape (n, R, k)."""
+    n, R, k = lists.shape
+    sums, own, last = np.zeros((n, R)), np.empty(n_items), np.full(n_items, -1)
+    for u in range(n):
+        for entry in range(ends[u], ends[u + 1]):
+            own[item[entry]] = weight[entry]
+            last[item[entry]] = u
+        for r in range(R):
+            for j in range(k):
+                i = lists[u, r, j]
+                if i >= 0:
+                    sums[u, r] += h[j] * (own[i] if last[i] == u else default[u])
+    return sums

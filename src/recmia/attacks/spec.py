@@ -1,0 +1,222 @@
+"""Attacks by name: what each needs, how it is made, and what it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Any, Literal
+
+import cloudpickle
+
+from recmia.attacks import rules
+from recmia.attacks.base import Attack, Needs, PoolAttack
+from recmia.attacks.classifiers import VectorClassifier
+from recmia.attacks.lists import RMIA, Counts, ListLR, Offline, Ranks, Ridge, Surprise
+from recmia.attacks.shadow_free import Distance, KMeans
+from recmia.errors import ConfigError, nearest
+
+# What a rule without a model uses; empty for an attack.
+LooksAt = Literal["", "list", "history"]
+
+
+@dataclass(frozen=True)
+class AttackSpec:
+    """An attack as a value: how to make it, what it needs, and what it does.
+
+    Parameters
+    ----------
+    name : str
+        Its name in settings and tables.
+    make : callable
+        ``make(settings)`` returns a new attack; `settings` is a mapping with the attacker's settings (``rank_weights``,
+        ``mlp``, ...), of which any may be missing. It can be pickled.
+    needs : {"nothing", "shadow", "pool"}
+        What the attacker must have: nothing, a shadow system, or a pool of shadow models for the audited users.
+    about : str
+        What it does, in words that follow its name.
+    published : bool
+        Whether it is an attack on recommendation lists from the literature.
+    rule : {"", "list", "history"}
+        For a rule that needs no model: whether it uses the list, or only the history. A rule that uses only the history
+        finds nothing that the system causes.
+    asks : bool
+        Whether it sends queries of its own to the system, or uses only the lists that users are shown.
+    unit : {"user"}
+        The unit whose membership it infers.
+    min_shadows : int
+        Fewest shadow models that it can be fitted on, for an attack that needs a pool.
+    user_code : bool
+        Whether it is user code, which can change without a trace: its scores are not kept for other runs.
+
+    Examples
+    --------
+    >>> ATTACKS["list-lr"].needs, ATTACKS["list-lr"].min_shadows
+    ('pool', 6)
+    >>> ATTACKS["mlp"].make({"rank_weights": "linear"}).rank_weights
+    'linear'
+    """
+
+    name: str
+    make: Callable[[Mapping[str, Any]], Attack | PoolAttack]
+    needs: Needs
+    about: str = ""
+    published: bool = False
+    rule: LooksAt = ""
+    asks: bool = False
+    unit: Literal["user"] = "user"
+    min_shadows: int = 0
+    user_code: bool = False
+
+    @classmethod
+    def of(cls, attack: Attack | PoolAttack) -> AttackSpec:
+        """Return the spec of an attack that the user wrote; each fit gets a copy of the object as it is now.
+
+        Raises
+        ------
+        ConfigError
+            If it is no attack, has no name or one of recmia's, or cannot be pickled.
+        """
+        kind = type(attack).__name__
+        if not isinstance(attack, (Attack, PoolAttack)):
+            raise ConfigError(
+                "an attack must be a name, or an object of a subclass of recmia.attacks.Attack or PoolAttack; got a "
+                f"{kind}"
+            )
+        name = getattr(attack, "name", None)
+        if not isinstance(name, str) or not name:
+            raise ConfigError(f"the attack {kind} needs a name, a text for the tables: set the attribute name")
+        if name in ATTACKS:
+            raise ConfigError(f"the attack {kind} is called {name!r}, which is the name of one of recmia's; rename it")
+        try:
+            copies = _Copies(cloudpickle.dumps(attack))
+        except Exception as error:
+            words = " ".join(str(error).split())[:300]
+            raise ConfigError(f"the attack {name} cannot be pickled, which it takes to copy it: {words}") from error
+        first_line = (type(attack).__doc__ or "").strip().partition("\n")[0]
+        return cls(
+            name, copies, attack.needs, first_line, min_shadows=getattr(attack, "min_shadows", 0), user_code=True
+        )
+
+
+@dataclass(frozen=True)
+class _Copies:
+    """Returns copies of a pickled attack, whatever the settings are."""
+
+    packed: bytes
+
+    def __call__(self, settings: Mapping[str, Any]) -> Attack | PoolAttack:
+        made: Attack | PoolAttack = cloudpickle.loads(self.packed)
+        return made
+
+
+def _over_vectors(name: str, settings: Mapping[str, Any]) -> Attack:
+    return VectorClassifier(name, rank_weights=settings.get("rank_weights", "uniform"), **settings.get("mlp", {}))
+
+
+def _without_shadows(kind: Callable[[str], Attack], settings: Mapping[str, Any]) -> Attack:
+    return kind(settings.get("rank_weights", "uniform"))
+
+
+def _from_pool(kind: Callable[[], PoolAttack], settings: Mapping[str, Any]) -> PoolAttack:
+    return kind()
+
+
+def _rule(name: str, rule: Callable[..., Any], settings: Mapping[str, Any]) -> Attack:
+    return rules.Rule(name, rule)
+
+
+def _classifier(name: str, about: str, *, published: bool = True) -> AttackSpec:
+    return AttackSpec(name, partial(_over_vectors, name), "shadow", about, published)
+
+
+def _pool(name: str, kind: type[PoolAttack], about: str) -> AttackSpec:
+    return AttackSpec(name, partial(_from_pool, kind), "pool", about, min_shadows=kind.min_shadows)
+
+
+def _baseline(name: str, function: Callable[..., Any], about: str, looks_at: LooksAt) -> AttackSpec:
+    return AttackSpec(name, partial(_rule, name, function), "nothing", about, rule=looks_at)
+
+
+ATTACKS: Mapping[str, AttackSpec] = MappingProxyType(
+    {
+        spec.name: spec
+        for spec in (
+            _classifier("mlp", "a neural network over history minus list, the published attack (Hu 2023)"),
+            _classifier("naive-bayes", "a naive Bayes classifier over history minus list (Hu 2023)"),
+            _classifier("decision-tree", "a decision tree over history minus list (Hu 2023)"),
+            _classifier("logistic-regression", "a logistic regression over history minus list"),
+            _classifier("random-forest", "a random forest over history minus list"),
+            _classifier("gradient-boosting", "boosted trees over history minus list"),
+            _classifier("k-nn", "the nearest neighbours over history minus list"),
+            AttackSpec(
+                "distance",
+                partial(_without_shadows, Distance),
+                "nothing",
+                "how near the list is to the history, and how far from the popular list (Chi et al. 2024)",
+                published=True,
+            ),
+            AttackSpec(
+                "k-means",
+                partial(_without_shadows, KMeans),
+                "nothing",
+                "two clusters of history minus list (Zhang et al. 2021)",
+                published=True,
+            ),
+            _pool("list-lr", ListLR, "how probable the list is with and without the user in training"),
+            _pool("list-lr-surprise", Surprise, "the part of list-lr that asks how unusual the list is"),
+            _pool("list-lr-counts", Counts, "the part of list-lr that counts items"),
+            _pool("list-lr-ranks", Ranks, "the part of list-lr that looks at ranks"),
+            _pool("list-lr-ridge", Ridge, "a discriminant on the lists of the user from many shadow models"),
+            _pool("list-lr-offline", Offline, "list-lr from shadow models that never saw the user"),
+            _pool("rmia", RMIA, "compares the list with those of known non-members (after Zarifzadeh et al. 2024)"),
+            _baseline("shared-list", rules.shared_list, "is shown a list that nobody else gets", "list"),
+            _baseline("popular-overlap", rules.popular_overlap, "is shown few of the most popular items", "list"),
+            _baseline("seen-in-list", rules.seen_in_list, "is shown little that it has already seen", "list"),
+            _baseline("history-length", rules.history_length, "has a long history", "history"),
+            _baseline("history-popularity", rules.history_popularity, "has a history of popular items", "history"),
+            _baseline("recency", rules.recency, "was active lately", "history"),
+        )
+    }
+)  # fmt: skip
+# The rules that need no model, which are always run and reported beside the attacks.
+RULES: tuple[str, ...] = tuple(name for name, spec in ATTACKS.items() if spec.rule)
+
+
+def attack_spec(name: str) -> AttackSpec:
+    """Return the spec of an attack by name; for user code of which only the name is known, one that cannot be made.
+
+    >>> attack_spec("rmia").needs
+    'pool'
+    """
+    return ATTACKS.get(name) or AttackSpec(name, partial(_gone, name), "shadow")
+
+
+def resolve_attack(given: str | AttackSpec | Attack | PoolAttack) -> AttackSpec:
+    """Return the spec of an attack that is given by name, as an object, or as a spec.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown name, the name of a rule, or an object that is no attack.
+
+    Examples
+    --------
+    >>> resolve_attack("distance").published
+    True
+    """
+    if isinstance(given, AttackSpec):
+        return given
+    if not isinstance(given, str):
+        return AttackSpec.of(given)
+    if given not in ATTACKS or ATTACKS[given].rule:
+        attacks = [name for name in ATTACKS if name not in RULES]
+        if given in RULES:
+            raise ConfigError(f"{given!r} is a rule that is always run; name attacks: {', '.join(attacks)}")
+        raise ConfigError(f"unknown attack {given!r}; {nearest(given, attacks)}")
+    return ATTACKS[given]
+
+
+def _gone(name: str, settings: Mapping[str, Any]) -> Attack:
+    raise ConfigError(f"the attack {name} was an object in memory; pass it again to run it")

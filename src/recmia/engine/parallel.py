@@ -1,0 +1,224 @@
+"""Run many calls at once: in processes of this machine, or on the workers of a Dask cluster, through joblib.
+
+Most of the bytes that a call needs are interactions, which many calls share. They are sent apart from the rest of a
+call. Every worker of a cluster gets each of them once: if a worker dies, no data are lost, and Dask runs its calls on
+another.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import signal
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import BrokenExecutor, CancelledError
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, TypeVar
+
+import joblib
+from joblib.parallel import get_active_backend
+
+from recmia.data.interactions import Interactions
+from recmia.errors import ConfigError, import_extra
+
+Payload = TypeVar("Payload")
+Result = TypeVar("Result")
+
+# How long a scheduler may take to answer, and how long until it has a worker; in seconds.
+_PATIENCE = 20
+# How often calls that a cluster lost are sent, in all.
+_TURNS = 3
+
+
+@contextmanager
+def cluster(address: str) -> Iterator[int]:
+    """Run the audits and sweeps in this block on a Dask cluster; yields how many calls it runs at once.
+
+    Results are the same to the bit as on this machine, given the same versions and the same kind of processor.
+
+    Parameters
+    ----------
+    address : str
+        Address of the scheduler, such as ``"tcp://host:8786"``.
+
+    Raises
+    ------
+    MissingExtraError
+        Without the extra ``cluster``.
+    ConfigError
+        If no scheduler answers, it has no workers, or one of them has no recmia or another version of it.
+    """
+    distributed = import_extra("distributed", "cluster")
+    try:
+        client = distributed.Client(address, timeout=_PATIENCE, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"no Dask scheduler answers at {address}: {error}; start one with: dask scheduler") from None
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=_PATIENCE)
+        except TimeoutError:
+            raise ConfigError(f"the Dask scheduler {address} has no workers; start: dask worker {address}") from None
+        try:
+            found = client.run(version, "recmia")
+        except PackageNotFoundError:
+            found = {"a worker": "none"}
+        for worker, other in found.items():
+            if other != version("recmia"):
+                raise ConfigError(f"{worker} must have recmia {version('recmia')}, as here; it has {other}")
+        with joblib.parallel_config(backend="dask", client=client):
+            yield sum(client.ncores().values())
+
+
+def run_calls(
+    function: Callable[[Payload, int], Result],
+    payloads: Iterable[Payload],
+    *,
+    jobs: int,
+    processes: int,
+    shared: Iterable[Interactions],
+) -> Iterator[Result]:
+    """Yield the results of a function for each payload, in the order in which they are done.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(payload, threads)``, defined at the top level of a module.
+    payloads : iterable
+        Taken one by one, a few ahead.
+    jobs, processes : int
+        Each of the processes gets its share of `jobs` as threads. A cluster runs each call with one thread.
+    shared : iterable of Interactions
+        The interactions that the payloads refer to.
+
+    Raises
+    ------
+    ConfigError
+        If a process is killed, as systems do when memory runs out.
+
+    Examples
+    --------
+    >>> list(run_calls(pow, [2, 3], jobs=1, processes=1, shared=()))
+    [2, 3]
+    """
+    backend, _ = get_active_backend()
+    client = getattr(backend, "client", None)
+    if client is not None:
+        yield from _on_cluster(client, function, payloads, shared)
+        return
+    if processes == 1:
+        yield from (function(payload, jobs) for payload in payloads)
+        return
+    parallel = joblib.Parallel(
+        n_jobs=processes, return_as="generator_unordered", initializer=_leave_interrupts_to_the_parent
+    )
+    threads, here = max(1, jobs // processes), os.getcwd()  # noqa: PTH109
+    with warnings.catch_warnings():
+        # joblib replaces a process whose memory has grown; no result is lost.
+        warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given to the executor")
+        try:
+            yield from parallel(
+                joblib.delayed(_call_in)(here, function, threads, packed, *apart)
+                for packed, apart in map(_pack, payloads)
+            )
+        except BrokenExecutor as error:
+            raise ConfigError(
+                f"one of {processes} worker processes was killed, most likely for want of memory; run again with fewer "
+                "jobs: what is in the store is not computed anew"
+            ) from error
+
+
+def _on_cluster(
+    client: Any, function: Callable[[Payload, int], Result], payloads: Iterable[Payload], shared: Iterable[Interactions]
+) -> Iterator[Result]:
+    """As `run_calls`, through Dask itself, which repeats the calls of a worker that dies; joblib's backend does not."""
+    distributed = import_extra("distributed", "cluster")
+    apart = {id(one): one for one in shared}
+    waiting = [_pack(payload) for payload in payloads]
+    for _ in range(_TURNS):
+        lost = []
+        try:
+            # Not named by their content: Dask would take data that died with a worker for data that are still there.
+            sent = {key: client.scatter(one, broadcast=True, hash=False) for key, one in apart.items()}
+            calls = {
+                client.submit(_unpack_and_call, function, 1, packed, *(sent[id(one)] for one in needed), pure=False): (
+                    packed,
+                    needed,
+                )
+                for packed, needed in waiting
+            }
+            for call in distributed.as_completed(list(calls), loop=client.loop):
+                try:
+                    result = call.result()
+                except CancelledError:
+                    # Dask drops copies of data that it holds twice, so a worker that dies may have had the last one.
+                    lost.append(calls[call])
+                    continue
+                yield result
+                call.release()
+        except distributed.KilledWorker as error:
+            raise ConfigError(f"workers of the cluster died again and again on the same work: {error}") from None
+        except OSError as error:
+            raise ConfigError(f"the connection to the cluster was lost ({error}); what was done is kept") from None
+        if not lost:
+            return
+        waiting = lost
+    raise ConfigError(
+        f"the cluster lost the same work {_TURNS} times; see the logs of its scheduler; what was done is kept"
+    )
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    # A terminal interrupts all processes at once. The parent ends its workers; otherwise each prints a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class _Packer(pickle.Pickler):
+    """A pickler that leaves interactions out and collects them in `apart`."""
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
+        self.apart: list[Interactions] = []
+        self._places: dict[int, int] = {}
+
+    def persistent_id(self, value: Any) -> int | None:
+        if not isinstance(value, Interactions):
+            return None
+        if id(value) not in self._places:
+            self._places[id(value)] = len(self.apart)
+            self.apart.append(value)
+        return self._places[id(value)]
+
+
+class _Unpacker(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, apart: tuple[Interactions, ...]) -> None:
+        super().__init__(file)
+        self._apart = apart
+
+    def persistent_load(self, place: int) -> Interactions:
+        return self._apart[place]
+
+
+def _pack(payload: Any) -> tuple[bytes, list[Interactions]]:
+    """Pickle a payload without its interactions, and list those."""
+    file = io.BytesIO()
+    packer = _Packer(file)
+    packer.dump(payload)
+    return file.getvalue(), packer.apart
+
+
+def _call_in(folder: str, *call: Any) -> Any:
+    # Worker processes outlive a run, and the next run may start in another folder.
+    os.chdir(folder)
+    return _unpack_and_call(*call)
+
+
+def _unpack_and_call(
+    function: Callable[[Any, int], Result], threads: int, packed: bytes, *apart: Interactions
+) -> Result:
+    payload = _Unpacker(io.BytesIO(packed), apart).load()
+    # Parallel work that a library starts inside a call stays in this process.
+    with joblib.parallel_config(backend="sequential"):
+        return function(payload, threads)

@@ -1,0 +1,276 @@
+"""Ranking: the k best items of each user, from dense scores or from vectors.
+
+A heap of k entries for each user is all that outlives a block of scores, so that memory does not grow with the number
+of items. Ties are broken by the lower item row everywhere.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numba
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+from threadpoolctl import threadpool_limits
+
+from recmia.data.interactions import Bool, Float32, Int32, Int64
+from recmia.errors import ProtocolError
+
+# A block of scores that stays in a core's second-level cache between the product and the selection.
+_USERS_AT_ONCE, _ITEMS_AT_ONCE = 256, 1024
+# Scores compared with the k-th best at once.
+_LANES = 64
+
+
+def top_k(
+    scores: Float32, seen: sparse.csr_array | None, candidates: Bool, k: int, first_user: int = 0
+) -> npt.NDArray[np.int32]:
+    """Return the k best candidates of each row that its user has not seen.
+
+    Parameters
+    ----------
+    scores : float32, shape (n, n_items)
+        Higher is better. Scores of items that are not candidates are ignored.
+    seen : csr_array, shape (n, n_items), optional
+        Items to leave out.
+    candidates : bool, shape (n_items,)
+        The items that may be listed.
+    k : int
+    first_user : int
+        Row number of the first user, for messages only.
+
+    Returns
+    -------
+    int32, shape (n, k)
+        Best first, ties by lower item row, -1 after the last allowed item.
+
+    Raises
+    ------
+    ProtocolError
+        If `scores` has the wrong shape, or the score of a candidate is not finite.
+
+    Examples
+    --------
+    >>> scores = np.array([[0.5, 0.9, 0.9, 0.1]], np.float32)
+    >>> seen = sparse.csr_array(np.array([[0, 1, 0, 0]]))
+    >>> top_k(scores, seen, np.ones(4, np.bool_), 4).tolist()
+    [[2, 0, 3, -1]]
+    """
+    n_items = len(candidates)
+    if scores.ndim != 2 or scores.shape[1] != n_items:
+        raise ProtocolError(f"scores must have shape (n, {n_items}); got {scores.shape}")
+    items = np.flatnonzero(candidates).astype(np.int32)
+    best = _Best(len(scores), k, seen, first_user)
+    best.offer(np.asarray(scores, np.float32)[:, items], items)
+    return best.lists()
+
+
+def top_k_by_vectors(
+    user_vectors: Float32,
+    item_vectors: Float32,
+    item_bias: Float32,
+    seen: sparse.csr_array | None,
+    candidates: Bool,
+    k: int,
+    *,
+    threads: int = 1,
+) -> npt.NDArray[np.int32]:
+    """Return the k best candidates of each user by p_u . q_i + b_i that the user has not seen.
+
+    Blocks of users meet blocks of items, one matrix product each that fits the cache, and only the k best so far
+    outlive a block: beside the lists themselves, memory grows neither with the number of users nor with that of items.
+
+    Parameters
+    ----------
+    user_vectors : float32, shape (n, factors)
+    item_vectors : float32, shape (n_items, factors)
+    item_bias : float32, shape (n_items,)
+    seen : csr_array, shape (n, n_items), optional
+        Items to leave out.
+    candidates : bool, shape (n_items,)
+        The items that may be listed.
+    k : int
+    threads : int
+        How many threads rank; the result does not depend on it.
+
+    Returns
+    -------
+    int32, shape (n, k)
+        As `top_k`.
+
+    Raises
+    ------
+    ProtocolError
+        If a score is not finite.
+
+    Examples
+    --------
+    >>> users, items = np.array([[1, 0]], np.float32), np.array([[1, 0], [0, 1], [3, 0]], np.float32)
+    >>> top_k_by_vectors(users, items, np.zeros(3, np.float32), None, np.ones(3, np.bool_), 2).tolist()
+    [[2, 0]]
+    """
+    # Long vectors have the extreme scores: offered first, they leave little to be done for the rest.
+    order = np.flatnonzero(candidates).astype(np.int32)
+    lengths = np.linalg.norm(item_vectors[order], axis=1)
+    order = order[np.argsort(-lengths, kind="stable")]
+    vectors, bias = item_vectors[order], item_bias[order]
+    biased = bool(bias.any())
+    lists = np.empty((len(user_vectors), k), np.int32)
+
+    def rank(start: int) -> None:
+        users = user_vectors[start : start + _USERS_AT_ONCE]
+        best = _Best(len(users), k, None if seen is None else seen[start : start + len(users)], start)
+        scores = np.empty((len(users), _ITEMS_AT_ONCE), np.float32)
+        for first in range(0, len(order), _ITEMS_AT_ONCE):
+            part = slice(first, first + _ITEMS_AT_ONCE)
+            tile = scores[:, : len(order[part])]
+            np.matmul(users, vectors[part].T, out=tile)
+            if biased:
+                tile += bias[part]
+            best.offer(tile, order[part])
+        lists[start : start + len(users)] = best.lists()
+
+    # A product that BLAS splits among its own threads differs in its last bits from an unsplit one.
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(rank, range(0, len(lists), _USERS_AT_ONCE)):
+            pass
+    return lists
+
+
+class _Best:
+    """The k best items of each of n users among those offered so far.
+
+    Each user has a heap whose root is the worst item kept: the lowest score and, among equals, the highest row.
+
+    Parameters
+    ----------
+    n, k : int
+    seen : csr_array, shape (n, n_items), optional
+        Items to leave out.
+    first_user : int
+        Row number of the first user, for messages only.
+    """
+
+    def __init__(self, n: int, k: int, seen: sparse.csr_array | None, first_user: int) -> None:
+        self._first_user = first_user
+        self._scores = np.empty((n, k), np.float32)
+        self._items = np.full((n, k), -1, np.int32)
+        self._kept = np.zeros(n, np.int64)
+        if seen is None:
+            self._seen, ends = np.empty(0, np.int32), np.zeros(n + 1, np.int64)
+        else:
+            if not seen.has_sorted_indices:
+                seen = seen.sorted_indices()
+            self._seen, ends = seen.indices.astype(np.int32, copy=False), seen.indptr.astype(np.int64)
+        self._ends = ends
+
+    def offer(self, scores: Float32, items: Int32) -> None:
+        """Consider more items, each at most once over all calls.
+
+        Parameters
+        ----------
+        scores : float32, shape (n, m)
+        items : int32, shape (m,)
+        """
+        bad = _offer(scores, items, self._seen, self._ends, self._scores, self._items, self._kept)
+        if bad >= 0:
+            raise ProtocolError(f"the scores of user {self._first_user + bad} are not finite")
+
+    def lists(self) -> Int32:
+        """Sort the heaps and return the lists, best first; call it once, at the end."""
+        _sort_heaps(self._scores, self._items, self._kept)
+        return self._items
+
+
+@numba.njit(cache=True, nogil=True)
+def _sink(scores: Float32, items: Int32, n: int, score: np.float32, item: np.int32) -> None:
+    """Replace the root of a heap of n entries, the worst at the root."""
+    hole = 0
+    while True:
+        child = 2 * hole + 1
+        if child >= n:
+            break
+        right = child + 1
+        if right < n and (
+            scores[right] < scores[child] or (scores[right] == scores[child] and items[right] > items[child])
+        ):
+            child = right
+        if score < scores[child] or (score == scores[child] and item > items[child]):
+            break
+        scores[hole], items[hole] = scores[child], items[child]
+        hole = child
+    scores[hole], items[hole] = score, item
+
+
+@numba.njit(cache=True, nogil=True)
+def _rise(scores: Float32, items: Int32, n: int, score: np.float32, item: np.int32) -> None:
+    """Add an entry to a heap of n."""
+    hole = n
+    while hole > 0:
+        parent = (hole - 1) // 2
+        if scores[parent] < score or (scores[parent] == score and items[parent] > item):
+            break
+        scores[hole], items[hole] = scores[parent], items[parent]
+        hole = parent
+    scores[hole], items[hole] = score, item
+
+
+@numba.njit(cache=True, nogil=True)
+def _offer(
+    scores: Float32, items: Int32, seen: Int32, ends: Int64, best: Float32, best_items: Int32, kept: Int64
+) -> int:  # fmt: skip
+    """Offer the items to every user's heap; return the first user with a score that is not finite, else -1.
+
+    Parameters
+    ----------
+    scores : float32, shape (n, m)
+    items : int32, shape (m,)
+    seen : int32
+    ends : int64, shape (n + 1,)
+        User u has seen ``seen[ends[u]:ends[u + 1]]``, ascending.
+    best, best_items : shape (n, k)
+        The heaps.
+    kept : int64, shape (n,)
+        Their sizes.
+    """
+    n_users, n_items = scores.shape
+    k, most = best.shape[1], np.finfo(np.float32).max
+    for u in range(n_users):
+        n, history = kept[u], seen[ends[u] : ends[u + 1]]
+        for start in range(0, n_items, _LANES):
+            stop = min(start + _LANES, n_items)
+            if n == k:
+                # Most items are worse than the k best so far: many are compared at once, in a loop made for SIMD.
+                part, least, worth = scores[u, start:stop], best[u, 0], np.int32(0)
+                for c in range(len(part)):
+                    worth += np.int32(not ((part[c] < least) & (part[c] >= -most)))
+                if worth == 0:
+                    continue
+            for c in range(start, stop):
+                score, item = scores[u, c], items[c]
+                if not abs(score) <= most:
+                    return u
+                if n == k and (score < best[u, 0] or (score == best[u, 0] and item > best_items[u, 0])):
+                    continue
+                place = np.searchsorted(history, item)
+                if place < len(history) and history[place] == item:
+                    continue
+                if n < k:
+                    _rise(best[u], best_items[u], n, score, item)
+                    n += 1
+                else:
+                    _sink(best[u], best_items[u], k, score, item)
+        kept[u] = n
+    return -1
+
+
+@numba.njit(cache=True, nogil=True)
+def _sort_heaps(best: Float32, best_items: Int32, kept: Int64) -> None:
+    """Sort each heap in place, best first."""
+    for u in range(len(kept)):
+        for n in range(kept[u] - 1, 0, -1):
+            score, item = best[u, n], best_items[u, n]
+            root, root_item = best[u, 0], best_items[u, 0]
+            _sink(best[u], best_items[u], n, score, item)
+            best[u, n], best_items[u, n] = root, root_item

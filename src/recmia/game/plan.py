@@ -1,0 +1,446 @@
+"""Plans: what has to be trained and served for an audit, and what each attacker has.
+
+Every attacker sees observations only. Its level of knowledge says what they are made of:
+
+==========  ==========================================  ==========================================
+level       shadow users                                item vectors
+==========  ==========================================  ==========================================
+black-box   drawn from public statistics                of the drawn users
+grey-box    the shadow side                             as `KnowledgeSettings.item_vectors` says
+white-box   the shadow side                             the target's own
+==========  ==========================================  ==========================================
+
+Attacks with many shadow models train them on random halves of the audited users, whose histories are known to every
+attacker. A black-box attacker trains them on halves of the drawn users, so that no audited user is in training.
+
+Audits of data and audits of files have the same kind of plan. In a plan from data, every system is a `Task`. In one
+from files, the target is `Served`, and the attacker's systems are either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+
+from recmia.attacks import AttackSpec
+from recmia.data.interactions import Int32, Interactions, join_users
+from recmia.game import streams
+from recmia.game.observe import ItemSource
+from recmia.game.split import (
+    Side,
+    Split,
+    draw_members,
+    draw_shadow_members,
+    hold_out,
+    split_game,
+    synthetic_population,
+)
+from recmia.game.tasks import Task, digest
+from recmia.recommenders.spec import RecommenderSpec
+from recmia.settings import AnyAuditSettings, AuditSettings, FilesSettings, Knowledge, RecommenderSettings, Regime
+
+
+class Change(Protocol):
+    """A defence, as far as a plan uses it; see `recmia.defences`."""
+
+    @property
+    def user_code(self) -> bool:
+        """Tell whether it is the user's, whose code can change without a trace."""
+
+    def change(self, task: Task) -> Task:
+        """Return the task of the defended system."""
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """Settings with the recommenders, attacks and defences that they name; see `recmia.results.setup.resolve`.
+
+    Parameters
+    ----------
+    settings : AuditSettings or FilesSettings
+    target : RecommenderSpec or None
+        None for an audit of files.
+    shadow : RecommenderSpec
+    attacks : tuple of AttackSpec
+        The rules that need no model come last.
+    defences : tuple
+        In the order in which they act.
+    """
+
+    settings: AnyAuditSettings
+    target: RecommenderSpec | None
+    shadow: RecommenderSpec
+    attacks: tuple[AttackSpec, ...]
+    defences: tuple[Change, ...] = ()
+
+    @property
+    def pool_attacks(self) -> tuple[AttackSpec, ...]:
+        """The attacks that need many shadow models."""
+        return tuple(spec for spec in self.attacks if spec.needs == "pool")
+
+    @property
+    def other_attacks(self) -> tuple[AttackSpec, ...]:
+        """The attacks that need one shadow system or none."""
+        return tuple(spec for spec in self.attacks if spec.needs != "pool")
+
+    @property
+    def learns(self) -> bool:
+        """Whether an attack needs shadow models, so that the attacker needs a system."""
+        return any(spec.needs != "nothing" for spec in self.attacks)
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """A side, and the lists that a system showed to its users: int32, shape (n_users, k), -1 pads."""
+
+    side: Side
+    lists: Int32
+
+
+System = Task | Served
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """What an attacker of one level of knowledge has in one regime.
+
+    Parameters
+    ----------
+    level : Knowledge
+    regime : str
+        The name of the regime in reports.
+    stream : str
+        The name of the regime in the names of the random streams.
+    targets : tuple of Task or Served
+        Audited systems that serve the same users. Their members reach the table of scores, and no attack.
+    shadow : Task, Served or None
+        The attacker's own system. Without one, only attacks that need none can be run, and no threshold is chosen.
+    pool : tuple of Task or Served
+        Shadow systems that serve the audited users; users of the attacker's own, if any, come first.
+    """
+
+    level: Knowledge
+    regime: str
+    stream: str
+    targets: tuple[System, ...]
+    shadow: System | None
+    pool: tuple[System, ...]
+
+    @property
+    def systems(self) -> tuple[System, ...]:
+        """All systems."""
+        return (*self.targets, *(() if self.shadow is None else (self.shadow,)), *self.pool)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """All that one seed of an audit needs.
+
+    Parameters
+    ----------
+    setup : Setup
+    seed : int
+    sections : tuple of Section
+    items : mapping of level to ItemSource
+    everyone : tuple of Interactions
+        All users of the audit, from which the rarity of items is computed.
+    held_out : Interactions, optional
+        Interactions that are held out to measure utility, over the users of the first of `everyone`.
+    kept : bool
+        Whether the scores may be cached under `key`.
+    """
+
+    setup: Setup
+    seed: int
+    sections: tuple[Section, ...]
+    items: Mapping[Knowledge, ItemSource]
+    everyone: tuple[Interactions, ...]
+    held_out: Interactions | None = None
+    kept: bool = True
+
+    @property
+    def audited(self) -> Interactions:
+        """Interactions of the audited users."""
+        return self.sections[0].targets[0].side.interactions
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The tasks of all sections, each once."""
+        found = {id(one): one for section in self.sections for one in section.systems if isinstance(one, Task)}
+        return list(found.values())
+
+    @property
+    def data(self) -> list[Interactions]:
+        """All interactions that the plan refers to."""
+        sides = [one.side.interactions for section in self.sections for one in section.systems]
+        sources = [one for source in self.items.values() for one in (source.data, source.popularity) if one is not None]
+        return [*self.everyone, *sources, *sides, *([] if self.held_out is None else [self.held_out])]
+
+    @cached_property
+    def key(self) -> str | None:
+        """A digest of all that the scores depend on; None where they must not be cached."""
+        setup = self.setup
+        changing = any(spec.user_code for spec in setup.attacks) or any(one.user_code for one in setup.defences)
+        if not self.kept or changing:
+            return None
+        settings = setup.settings
+        named = {
+            spec.name: spec.key(settings.recommenders) for spec in (setup.target, setup.shadow) if spec is not None
+        }
+        elsewhere = {*RecommenderSettings.model_fields, "dataset", "black_box_data", "columns", "seeds", "seed"}
+        shadows = {section.level: section.shadow for section in self.sections if section.shadow is not None}
+        return digest(
+            {
+                "data": self.everyone[0].fingerprint(),
+                "shadows": {level: one.side.interactions.fingerprint() for level, one in shadows.items()},
+                "seed": self.seed,
+                "recommenders": named,
+                "item vectors": settings.recommenders.lfm.model_dump(mode="json"),
+                **{name: value for name, value in settings.flat().items() if name not in elsewhere},
+            }
+        )
+
+
+def plan_from_data(
+    setup: Setup,
+    interactions: Interactions,
+    seed: int,
+    black_box: Interactions | None = None,
+    draws: MutableMapping[Any, Any] | None = None,
+) -> Plan:
+    """Return the plan of one seed of an audit of data, with random splits and members.
+
+    Parameters
+    ----------
+    setup : Setup
+        With `AuditSettings`.
+    interactions : Interactions
+        Of all eligible users.
+    seed : int
+    black_box : Interactions, optional
+        Data of the black-box attacker, over the same items; otherwise its users are drawn.
+    draws : mutable mapping, optional
+        Draws that were made before; plans with the same mapping share equal draws.
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    TooFewUsersError, ConfigError
+        As `split_game` and `hold_out`.
+
+    Examples
+    --------
+    >>> from recmia.data.interactions import Interactions
+    >>> from recmia.results.setup import resolve
+    >>> data = Interactions.from_arrays(np.repeat(np.arange(40), 2), np.tile([1, 2], 40))
+    >>> setup = resolve(AuditSettings.parse({"attacks": ["mlp"], "regimes": ["fold-in"], "k": 1}))
+    >>> plan = plan_from_data(setup, data, seed=0)
+    >>> len(plan.tasks), plan.audited.n_users
+    (2, 20)
+    """
+    settings = setup.settings
+    assert isinstance(settings, AuditSettings), "of data"
+    draws = {} if draws is None else draws
+    game, held_out = settings.game, None
+    if game.held_out:
+        parted_by = (interactions.fingerprint(), game.held_out, seed)
+        if parted_by not in draws:
+            draws[parted_by] = hold_out(interactions, game.held_out, streams.held_out(seed))
+        interactions, held_out = draws[parted_by]
+    split = _split(settings, interactions, seed, draws)
+    audited, share = split.target.interactions, settings.serving.member_share
+    again = range(1, game.n_targets)
+    members = [draw_members(audited.n_users, share, streams.target_members(seed, t)) for t in again]
+    targets = [split.target, *(Side(audited, member) for member in members)]
+    build = _Builder(setup, seed)
+    sections, sources = [], {}
+    shadows = {level: _shadow_side(level, split.shadow, black_box, share, seed) for level in settings.levels}
+    pools = {
+        level: _pool_sides(level, audited, shadow.interactions, settings.attacker.n_shadows, seed)
+        if setup.pool_attacks
+        else []
+        for level, shadow in shadows.items()
+    }
+    assert setup.target is not None, "of data"
+    white = "white-box" in settings.levels
+    for level in settings.levels:
+        shadow = shadows[level].interactions
+        known = {"shadow": shadow, "public": split.public, "all": interactions}[settings.knowledge.item_vectors]
+        data = {"white-box": None, "black-box": shadow, "grey-box": known}[level]
+        sources[level] = ItemSource(data, shadow)
+        for regime in game.regimes:
+            sections.append(
+                Section(
+                    level,
+                    regime,
+                    regime,
+                    targets=tuple(
+                        build.task(setup.target, side, regime, streams.target_path(seed, t), item_vectors=white)
+                        for t, side in enumerate(targets)
+                    ),
+                    shadow=build.task(setup.shadow, shadows[level], regime, streams.shadow_path(seed, level)),
+                    pool=tuple(
+                        build.task(setup.shadow, side, regime, streams.pool_path(seed, level, s))
+                        for s, side in enumerate(pools[level])
+                    ),
+                )
+            )
+    return Plan(setup, seed, tuple(sections), sources, (interactions,), held_out)
+
+
+def plan_from_files(
+    setup: Setup,
+    target: Served,
+    shadow: Served | Side | None,
+    pool: Sequence[Served | Side],
+    everyone: Sequence[Interactions],
+) -> Plan:
+    """Return the plan of an audit of files: what has to be trained and served in addition to their lists.
+
+    Parameters
+    ----------
+    setup : Setup
+        With `FilesSettings`, in which `k` is the length of the lists.
+    target : Served
+    shadow : Served, Side or None
+        The attacker's own system: the lists that it served, or the users and members to train and serve it with.
+    pool : sequence of Served or Side
+        Its shadow systems for the audited users, likewise.
+    everyone : sequence of Interactions
+        The audited users, and after them the attacker's if they are different ones. Item vectors come from the last.
+
+    Returns
+    -------
+    Plan
+
+    Examples
+    --------
+    >>> from recmia.data.interactions import Interactions
+    >>> from recmia.results.setup import resolve
+    >>> data = Interactions.from_arrays([1, 2], [1, 2])
+    >>> target = Served(Side(data, np.array([True, False])), np.array([[1], [0]], np.int32))
+    >>> names = {"interactions": "a.csv", "lists": "b.csv", "members": "c.csv", "attacks": ["distance"], "k": 1}
+    >>> plan_from_files(resolve(FilesSettings.parse(names)), target, None, [], [data]).tasks
+    []
+    """
+    settings = setup.settings
+    assert isinstance(settings, FilesSettings), "of files"
+    seed, regime = settings.run.seed, settings.game.regime
+    build = _Builder(setup, seed)
+
+    def system(one: Served | Side, path: streams.Path) -> System:
+        return one if isinstance(one, Served) else build.task(setup.shadow, one, regime, path)
+
+    section = Section(
+        "grey-box",
+        settings.regimes[0],
+        regime,
+        targets=(target,),
+        shadow=None if shadow is None else system(shadow, streams.shadow_path(seed, "grey-box")),
+        pool=tuple(system(one, streams.pool_path(seed, "grey-box", s)) for s, one in enumerate(pool)),
+    )
+    source = ItemSource(everyone[-1], everyone[-1])
+    return Plan(setup, seed, (section,), {"grey-box": source}, tuple(everyone), kept=False)
+
+
+def shadow_halves(audited: Interactions, n_shadows: int, seed: int) -> list[Side]:
+    """Return the sides of the shadow models: complementary random halves of the audited users.
+
+    >>> from recmia.data.interactions import Interactions
+    >>> first, second = shadow_halves(Interactions.from_arrays([1, 2], [1, 2]), 2, seed=0)
+    >>> bool((first.member != second.member).all())
+    True
+    """
+    rngs = [streams.pool_members(seed, s) for s in range(n_shadows)]
+    return [Side(audited, row) for row in draw_shadow_members(audited.n_users, rngs)]
+
+
+class _Builder:
+    """Makes the tasks of a seed, each once, because a task caches its keys, which are slow to compute."""
+
+    def __init__(self, setup: Setup, seed: int) -> None:
+        self._setup, self._seed = setup, seed
+        self._made: dict[tuple[str, streams.Path], Task] = {}
+
+    def task(
+        self,
+        recommender: RecommenderSpec,
+        side: Side,
+        regime: Regime,
+        path: streams.Path,
+        *,
+        item_vectors: bool = False,
+    ) -> Task:
+        if (regime, path) not in self._made:
+            settings = self._setup.settings
+            serving = settings.serving
+            task = Task(
+                recommender, recommender.used(settings.recommenders), side, regime, settings.k, serving.exclude_seen,
+                serving.alpha, path, item_vectors,
+            )  # fmt: skip
+            for defence in self._setup.defences:
+                task = defence.change(task)
+            self._made[regime, path] = task
+        return self._made[regime, path]
+
+
+def _split(settings: AuditSettings, interactions: Interactions, seed: int, draws: MutableMapping[Any, Any]) -> Split:
+    game, most, share = settings.game, settings.data.max_users, settings.serving.member_share
+    public = settings.knowledge.item_vectors == "public"
+    sampled = most if 0 < most < interactions.n_users else None
+    drawn_by = (interactions.fingerprint(), sampled, game.split, share, public, seed)
+    if drawn_by not in draws:
+        candidates = interactions
+        if sampled is not None:
+            users = streams.users(seed).choice(interactions.n_users, sampled, replace=False)
+            candidates = interactions.restrict(np.sort(users))
+        draws[drawn_by] = split_game(
+            candidates, unit=game.split, member_share=share, public=public, rng=streams.split(seed)
+        )
+    split: Split = draws[drawn_by]
+    return split
+
+
+def _shadow_side(
+    level: Knowledge, shadow: Side, black_box: Interactions | None, member_share: float, seed: int
+) -> Side:
+    if level != "black-box":
+        return shadow
+    known, data = shadow.interactions, black_box
+    if data is None:
+        data = synthetic_population(known, known.n_users, rng=streams.black_box_users(seed))
+    return Side(data, draw_members(data.n_users, member_share, streams.black_box_members(seed)))
+
+
+def _pool_sides(level: Knowledge, audited: Interactions, own: Interactions, n_shadows: int, seed: int) -> list[Side]:
+    if level != "black-box":
+        return shadow_halves(audited, n_shadows, seed)
+    both, never = join_users(own, audited), np.zeros(audited.n_users, np.bool_)
+    return [Side(both, np.concatenate([side.member, never])) for side in shadow_halves(own, n_shadows, seed)]
+
+
+def work_units(plans: Sequence[Plan]) -> int:
+    """Return the units of work of plans, for reports of progress: one for each task, and one for the attacks."""
+    return sum(len(plan.tasks) + 1 for plan in plans)
+
+
+def needed(plan: Plan, store: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the arrays in the store that the attackers of a plan need."""
+    return {key: dict(store[key]) for task in plan.tasks for key in task.keys}
+
+
+def servings(plan: Plan) -> Iterator[tuple[str, int, System]]:
+    """Return the regime, the number and the system of each target, each once."""
+    done = set()
+    for section in plan.sections:
+        for number, system in enumerate(section.targets):
+            if (section.regime, number) not in done:
+                done.add((section.regime, number))
+                yield section.regime, number, system

@@ -1,0 +1,371 @@
+"""From plans to the scores of every attack: train and serve what is missing, observe, and attack."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from threadpoolctl import threadpool_limits
+
+from recmia.attacks import Attack, PoolAttack, run_attack, run_pool_attack
+from recmia.attacks.vectors import unknown_shares, user_vectors
+from recmia.data.interactions import Int32
+from recmia.engine.parallel import run_calls
+from recmia.errors import ConfigError, RecmiaError
+from recmia.game import streams
+from recmia.game.observe import observe
+from recmia.game.plan import Plan, Section, Served, Setup, System, needed, servings, work_units
+from recmia.game.split import Side
+from recmia.game.tasks import Store, run_tasks
+from recmia.metrics.utility import average_precision, coverage, ndcg, novelty, recall
+from recmia.observation import Items, ShadowPool, held_out_hits
+from recmia.provenance import peak_memory
+
+# Utility is measured on the first items of each list, this many.
+UTILITY_AT = 10
+
+Lists = Mapping[str, Mapping[str, npt.NDArray[Any]]]
+Float64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Play:
+    """The results of one seed.
+
+    Parameters
+    ----------
+    seed : int
+    scores : polars.DataFrame
+        See `recmia.results.audit.AuditResult`.
+    users : polars.DataFrame
+        The audited users: seed, user_id, history_length, rarity (mean of -log of the share of users with the item).
+    utility : polars.DataFrame
+        See `recmia.results.audit.AuditResult`.
+    notes : dict
+        How much of the data the attackers could not use, by regime.
+    seconds : float
+    peak_memory : int
+    """
+
+    seed: int
+    scores: pl.DataFrame
+    users: pl.DataFrame
+    utility: pl.DataFrame
+    notes: dict[str, Any]
+    seconds: float
+    peak_memory: int
+
+
+def run_plans(
+    plans: Sequence[Plan], *, store: Store, jobs: int, report: Callable[[str, int], None]
+) -> list[Play | RecmiaError]:
+    """Train and serve all that the plans need, each model once, run their attacks, and return the results.
+
+    Parameters
+    ----------
+    plans : sequence of Plan
+    store : mutable mapping
+        Results that were computed before, scores included, are taken from it; new ones are written to it.
+    jobs : int
+        Processes, or threads where fewer models or seeds can run at once. Results do not depend on it. In a block of
+        `recmia.engine.parallel.cluster`, the cluster decides.
+    report : callable
+        Called with a text and the units of work done since the last call, `work_units` in total.
+
+    Returns
+    -------
+    list
+        For each plan its `Play`, or its error.
+    """
+    plays: list[Play | RecmiaError | None] = [_from_store(plan, store) for plan in plans]
+    todo = [number for number, play in enumerate(plays) if play is None]
+    report("taking stock", work_units([plan for plan, play in zip(plans, plays, strict=True) if play is not None]))
+    tasks = [task for number in todo for task in plans[number].tasks]
+    failed = run_tasks(
+        tasks, store=store, jobs=jobs, done=lambda count: report("training recommenders and serving lists", count)
+    )
+    ready = []
+    for number in todo:
+        errors = [failed[key] for task in plans[number].tasks for key in task.keys if key in failed]
+        if errors:
+            plays[number] = errors[0]
+            report("attacking", 1)
+        else:
+            ready.append(number)
+    report("attacking", 0)
+    results = run_calls(
+        _play,
+        ((number, plans[number], needed(plans[number], store)) for number in ready),
+        jobs=jobs,
+        processes=max(1, min(jobs, len(ready))),
+        shared=(interactions for number in ready for interactions in plans[number].data),
+    )
+    for number, play in results:
+        plays[number] = play
+        key = plans[number].key
+        if isinstance(play, Play) and key is not None:
+            store[key] = _to_arrays(play)
+        report("attacking", 1)
+    return [play for play in plays if play is not None]
+
+
+def play(plan: Plan, store: Lists, threads: int = 1) -> Play:
+    """Return the results of the attacks of a plan, all of whose tasks are in the store."""
+    started = time.perf_counter()
+    frames: list[pl.DataFrame] = []
+    notes: dict[str, Any] = {}
+    # With one BLAS thread, sums have the same rounding for any number of workers.
+    with threadpool_limits(1):
+        items = _items(plan, store, threads)
+        for section in plan.sections:
+            frames += [one.frame(section) for one in _attack(plan, section, items[section.level], store, notes)]
+    columns = ("seed", "knowledge", "side", "run", "regime", "attack", "user_id", "member", "score")
+    scores = pl.concat(frames).with_columns(pl.lit(plan.seed, pl.Int64).alias("seed")).select(columns)
+    users = _describe_users(plan)
+    utility = pl.DataFrame()
+    if plan.held_out is not None:
+        utility = pl.concat(
+            _utility(plan, regime, number, served(system, store)) for regime, number, system in servings(plan)
+        )
+    return Play(plan.seed, scores, users, utility, notes, time.perf_counter() - started, peak_memory())
+
+
+def served(system: System, store: Lists) -> Served:
+    """Return what a system served; its task, if it is one, is in the store."""
+    return system if isinstance(system, Served) else Served(system.side, store[system.key]["lists"])
+
+
+@dataclass(frozen=True, eq=False)
+class _Scored:
+    """The scores of one attack for the first n users of a side: float64, shape (n,)."""
+
+    role: str
+    run: int
+    attack: str
+    side: Side
+    score: Float64
+
+    def frame(self, section: Section) -> pl.DataFrame:
+        """Return the scores as a table."""
+        n = len(self.score)
+        # Users that were drawn have no ids.
+        drawn = self.role == "shadow" and section.level == "black-box"
+        ids = self.side.interactions.users.ids[:n]
+        frame = pl.DataFrame({"user_id": ids, "member": self.side.member[:n], "score": self.score})
+        return frame.with_columns(
+            pl.lit(None).alias("user_id") if drawn else pl.col("user_id"),
+            pl.lit(section.level).alias("knowledge"),
+            pl.lit(self.role).alias("side"),
+            pl.lit(self.run, pl.Int64).alias("run"),
+            pl.lit(section.regime).alias("regime"),
+            pl.lit(self.attack).alias("attack"),
+        )
+
+
+def _items(plan: Plan, store: Lists, threads: int) -> dict[str, list[Items]]:
+    """Return the knowledge of the items for each level and target; targets differ for white-box attackers only."""
+    settings = plan.setup.settings.recommenders
+    found: dict[str, list[Items]] = {}
+    for level, source in plan.items.items():
+        targets = next(section.targets for section in plan.sections if section.level == level)
+        if source.data is not None:
+            found[level] = [source.items(plan.seed, level, settings, threads)] * len(targets)
+            continue
+        found[level] = []
+        for task in targets:
+            assert not isinstance(task, Served), "files hold no item vectors"
+            vectors = store[task.vectors_key]["item_vectors"]
+            found[level].append(source.items_of(vectors, task.side.training_data()))
+    return found
+
+
+def _attack(plan: Plan, section: Section, items: list[Items], store: Lists, notes: dict[str, Any]) -> list[_Scored]:
+    """Return the scores of all attacks of one level in one regime."""
+    scored = _attack_apart(plan, section, items, store, notes)
+    if plan.setup.pool_attacks:
+        scored += _attack_with_pool(plan, section, items[0], store, notes)
+    return scored
+
+
+def _attack_apart(
+    plan: Plan, section: Section, items: list[Items], store: Lists, notes: dict[str, Any]
+) -> list[_Scored]:
+    """Return the scores of the attacks with one shadow system or none, and of the rules, on every target."""
+    setup, level = plan.setup, section.level
+    attacker = setup.settings.attacker
+    targets = [served(one, store) for one in section.targets]
+    shadow = None if section.shadow is None else served(section.shadow, store)
+    seen = [observe(one.side.interactions, one.lists, known) for one, known in zip(targets, items, strict=True)]
+    if level == setup.settings.levels[0]:
+        history_share, list_share = unknown_shares(seen[0])
+        notes[section.regime] = {
+            "unknown_history_share": history_share,
+            "unknown_list_share": list_share,
+            "users_without_vector": int((~user_vectors(seen[0], attacker.rank_weights).usable).sum()),
+        }
+    # A white-box attacker has other item vectors for each target, so its shadow observations and fits differ, too.
+    n_targets, scored = len(seen), []
+    groups = [range(n_targets)] if level != "white-box" else [range(t, t + 1) for t in range(n_targets)]
+    score_shadow = attacker.thresholds and shadow is not None
+    for group in groups:
+        # An attack that needs no shadow system can be fitted on any users.
+        observed = seen[group[0]], np.zeros(len(seen[group[0]]), np.bool_)
+        if shadow is not None:
+            observed = observe(shadow.side.interactions, shadow.lists, items[group[0]]), shadow.side.member
+        for spec in setup.other_attacks:
+            if shadow is None and spec.needs != "nothing":
+                raise ConfigError(f"the attack {spec.name} learns on a shadow system, and there is none")
+            shadow_scores, target_scores = run_attack(
+                cast(Callable[[], Attack], partial(spec.make, _options(setup))),
+                *observed,
+                [seen[t] for t in group],
+                rng=streams.attack(plan.seed, section.stream, spec.name, level, pool=False),
+                score_shadow=score_shadow,
+            )
+            for t, score in zip(group, target_scores, strict=True):
+                scored.append(_Scored("target", t, spec.name, targets[t].side, score))
+            # With item vectors for each target, the shadow scores of the first target are used for all.
+            if group[0] == 0 and score_shadow and shadow is not None:
+                scored.append(_Scored("shadow", 0, spec.name, shadow.side, shadow_scores))
+    return scored
+
+
+def _attack_with_pool(plan: Plan, section: Section, items: Items, store: Lists, notes: dict[str, Any]) -> list[_Scored]:
+    """Return the scores of the attacks with many shadow models."""
+    level, audited = section.level, plan.audited
+    shadows = [served(one, store) for one in section.pool]
+    sides = [one.side for one in shadows]
+    pool = ShadowPool(
+        sides[0].interactions.csr(),
+        np.stack([one.lists for one in shadows]),
+        np.stack([side.member for side in sides]),
+        items,
+    )
+    # For a black-box attacker, its own users come before the audited ones.
+    own = pool.n_users - audited.n_users
+    seen = []
+    for target in (served(one, store) for one in section.targets):
+        lists: Int32 = np.full(pool.lists.shape[1:], -1, np.int32)
+        lists[own:] = target.lists
+        seen.append(pool.observe(lists))
+    scored = []
+    for spec in plan.setup.pool_attacks:
+        rng = streams.attack(plan.seed, section.stream, spec.name, level, pool=True)
+        make = cast(Callable[[], PoolAttack], partial(spec.make, _options(plan.setup)))
+        shadow_scores, target_scores = run_pool_attack(make, pool, seen, rng=rng)
+        for t, score in enumerate(target_scores):
+            scored.append(_Scored("target", t, spec.name, section.targets[t].side, score[own:]))
+        for s, score in enumerate(shadow_scores):
+            scored.append(_Scored("shadow", s, spec.name, sides[s], score[:own] if own else score))
+    n_in = pool.member[:, own:].sum(axis=0)
+    notes.setdefault("offline_users", {})[level] = int(((n_in == 0) | (n_in == len(pool))).sum())
+    return scored
+
+
+def _options(setup: Setup) -> dict[str, Any]:
+    """Return the attacker's settings as plain values, from which attacks are made."""
+    options: dict[str, Any] = setup.settings.attacker.model_dump()
+    return options
+
+
+def _utility(plan: Plan, regime: str, number: int, target: Served) -> pl.DataFrame:
+    """Return the utility of the lists of a target; users without a held-out item are left out."""
+    everyone, side, lists = plan.everyone[0], target.side, target.lists
+    assert plan.held_out is not None
+    place = np.searchsorted(everyone.users.ids, side.interactions.users.ids)
+    wanted = plan.held_out.csr()[place]
+    judged = np.diff(wanted.indptr) > 0
+    # Lists that are shorter than the cut-off are padded.
+    first = np.full((len(lists), UTILITY_AT), -1, np.int32)
+    first[:, : lists.shape[1]] = lists[:, :UTILITY_AT]
+    popularity = everyone.item_counts()
+    frames = []
+    for group, users in (
+        ("all", judged),
+        ("members", judged & side.member),
+        ("non-members", judged & ~side.member),
+    ):
+        if not users.any():
+            raise ConfigError(f"held_out leaves nothing to measure with: {group} have one interaction each")
+        hits = held_out_hits(first[users], wanted[users], UTILITY_AT)
+        values = {
+            "ndcg": ndcg(*hits), "recall": recall(*hits), "map": average_precision(*hits),
+            "novelty": novelty(first[users], popularity, everyone.n_users, UTILITY_AT),
+        }  # fmt: skip
+        covered = coverage(first[users], int((popularity > 0).sum()), UTILITY_AT)
+        rows = [(name, *_mean_interval(value)) for name, value in values.items()]
+        rows.append(("coverage", covered, covered, covered))
+        frames.append(
+            pl.DataFrame(rows, ["metric", "value", "low", "high"], orient="row").select(
+                pl.lit(plan.seed, pl.Int64).alias("seed"),
+                pl.lit(number, pl.Int64).alias("run"),
+                pl.lit(regime).alias("regime"),
+                pl.lit(group).alias("users"),
+                pl.col("metric") + f"@{UTILITY_AT}",
+                "value", "low", "high",
+            )
+        )  # fmt: skip
+    return pl.concat(frames)
+
+
+def _mean_interval(values: Float64) -> tuple[float, float, float]:
+    """Return the mean over users with its 95% interval, by the normal approximation."""
+    mean, half = float(values.mean()), 1.96 * float(values.std() / np.sqrt(len(values)))
+    return mean, mean - half, mean + half
+
+
+def _describe_users(plan: Plan) -> pl.DataFrame:
+    """Return the length and rarity of the histories of the audited users, see `Play`; shares are over `everyone`."""
+    audited, everyone = plan.audited, plan.everyone
+    n_users = sum(part.n_users for part in everyone)
+    counts = np.sum([part.item_counts() for part in everyone], axis=0)
+    rarity = -np.log(np.maximum(counts / n_users, 1 / n_users))[audited.item]
+    lengths = np.bincount(audited.user, minlength=audited.n_users)
+    total = np.bincount(audited.user, rarity, minlength=audited.n_users)
+    return pl.DataFrame(
+        {
+            "seed": np.full(audited.n_users, plan.seed),
+            "user_id": audited.users.ids,
+            "history_length": lengths,
+            "rarity": total / np.maximum(lengths, 1),
+        }
+    )
+
+
+def _play(payload: tuple[int, Plan, dict[str, dict[str, Any]]], threads: int) -> tuple[int, Play | RecmiaError]:
+    number, plan, lists = payload
+    try:
+        return number, play(plan, lists, threads)
+    except RecmiaError as error:
+        return number, error
+
+
+def _to_arrays(play: Play) -> dict[str, npt.NDArray[Any]]:
+    arrays = {}
+    for name, frame in (("scores", play.scores), ("users", play.users), ("utility", play.utility)):
+        buffer = io.BytesIO()
+        frame.write_parquet(buffer)
+        arrays[name] = np.frombuffer(buffer.getvalue(), np.uint8)
+    about = {"notes": play.notes, "seconds": play.seconds, "peak_memory": play.peak_memory}
+    return arrays | {"about": np.array(json.dumps(about))}
+
+
+def _from_store(plan: Plan, store: Store) -> Play | None:
+    if plan.key is None:
+        return None
+    try:
+        arrays = store[plan.key]
+    except KeyError:
+        return None
+    scores, users, utility = (
+        pl.read_parquet(io.BytesIO(arrays[name].tobytes())) for name in ("scores", "users", "utility")
+    )
+    return Play(plan.seed, scores, users, utility, **json.loads(str(arrays["about"])))

@@ -1,0 +1,138 @@
+"""The regimes: which list each user is served."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import get_args
+
+import numpy as np
+
+from recmia.data.interactions import Bool, Int32
+from recmia.errors import ConfigError, ProtocolError, RecmiaError, nearest
+from recmia.game.split import Side
+from recmia.observation import describe, rank_by_popularity
+from recmia.recommenders.base import Recommender, check_recommendations
+from recmia.settings import SHARED_PATH, Regime
+
+
+def serve(
+    regime: Regime,
+    model: Recommender,
+    side: Side,
+    k: int,
+    *,
+    exclude_seen: bool = True,
+    alpha: float = 0.1,
+    rng: np.random.Generator,
+) -> Int32:
+    """Return the lists that a system shows to the users of a side.
+
+    ================  ==================================  ================================================
+    regime            a member gets                       a non-member gets
+    ================  ==================================  ================================================
+    popular           what was trained for it             the k most popular training items
+    popular-random    what was trained for it             k drawn from the k / alpha most popular
+    fold-in           a list from the history             a list from the history, by the same path
+    trained           what was trained for it             a list from the history
+    ================  ==================================  ================================================
+
+    A recommender that trains nothing for single users serves members from their history in all regimes.
+
+    Parameters
+    ----------
+    regime : {"popular", "popular-random", "fold-in", "trained"}
+    model : Recommender
+        Fitted on ``side.training_data()``.
+    side : Side
+    k : int
+    exclude_seen : bool
+        Whether personal lists leave out the history. A popular list is the same for all users and never does.
+    alpha : float
+        In (0, 1], for ``popular-random``.
+    rng : numpy.random.Generator
+        For ``popular-random``.
+
+    Returns
+    -------
+    int32, shape (n_users, k)
+
+    Raises
+    ------
+    ConfigError
+        For an unknown regime, one that the model cannot serve, or `k` above the number of items with training data.
+    ProtocolError
+        If the model, its `trained_items` or a list breaks the contract of `Recommender`, or if the model fails with an
+        error of its own. Users in the message are rows of the histories that were passed to the method named there.
+
+    Examples
+    --------
+    >>> from recmia.data.interactions import Interactions
+    >>> from recmia.recommenders import Popularity
+    >>> data = Interactions.from_arrays([1, 1, 2, 3], [1, 2, 1, 3])
+    >>> side, rng = Side(data, np.array([True, True, False])), np.random.default_rng(0)
+    >>> serve("fold-in", Popularity().fit(side.training_data(), rng=rng), side, 1, rng=rng).tolist()
+    [[-1], [1], [0]]
+    """
+    if regime not in get_args(Regime):
+        raise ConfigError(f"unknown regime {regime!r}; {nearest(regime, get_args(Regime))}")
+    name, n_items = type(model).__name__, side.interactions.n_items
+    if not isinstance(model, Recommender):
+        raise ProtocolError(f"a fitted Recommender is needed, which fit must return; got a {name}")
+    check_servable(name, model.folds_in, [regime])
+    trained = model.trained_items
+    if not isinstance(trained, np.ndarray) or trained.shape != (n_items,) or trained.dtype != np.bool_:
+        raise ProtocolError(
+            f"{name}.trained_items must be bool with shape ({n_items},) after fit, true for the items with a training "
+            f"interaction; got {describe(trained)}"
+        )
+    model.fitted_items(k)
+    histories, member = side.interactions.csr(), side.member
+
+    def ask(recommend: Callable[..., Int32], users: Bool) -> Int32:
+        part, source = histories[users], f"{name}.{recommend.__name__}, asked about {int(users.sum())} users"
+        try:
+            personal = recommend(part, k, exclude_seen=exclude_seen)
+        except ProtocolError as error:
+            raise ProtocolError(f"{source}: {error}") from error
+        except RecmiaError:
+            raise
+        except Exception as error:
+            words = " ".join(str(error).split())
+            raise ProtocolError(f"{source}, raised {type(error).__name__}: {words}") from error
+        check_recommendations(personal, part, trained, k, exclude_seen=exclude_seen, source=source)
+        return personal
+
+    if regime == "fold-in":
+        return ask(model.recommend, np.ones_like(member))
+    lists = np.empty((len(member), k), np.int32)
+    lists[member] = ask(model.recommend_members, member)
+    if regime == "trained":
+        lists[~member] = ask(model.recommend, ~member)
+        return lists
+    ranking = rank_by_popularity(side.training_data().item_counts())[: int(trained.sum())]
+    if regime == "popular":
+        lists[~member] = ranking[:k]
+    else:
+        pool = ranking[: max(k, round(k / alpha))]
+        lists[~member] = rng.permuted(np.tile(pool, (int((~member).sum()), 1)), axis=1)[:, :k]
+    return lists
+
+
+def check_servable(name: str, folds_in: bool, regimes: Iterable[str]) -> None:
+    """Check that a recommender can serve these regimes.
+
+    Raises
+    ------
+    ConfigError
+        Naming the regimes that it can serve.
+
+    Examples
+    --------
+    >>> check_servable("als", True, ["fold-in"])
+    """
+    for regime in regimes:
+        if regime in SHARED_PATH and not folds_in:
+            raise ConfigError(
+                f"{name} cannot serve a user that it was not trained on, which the regime {regime} asks for; it can be "
+                "audited in: popular, popular-random"
+            )

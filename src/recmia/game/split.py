@@ -1,0 +1,304 @@
+"""The split of the data into two sides, and the random draw of the members of each.
+
+The shadow side is the attacker's own data, the target side is that of the audited system. On each, a random half of the
+users become members; a recommender is trained only on the members' interactions. Membership is drawn before anything
+else, so members and non-members are exchangeable, and any later difference is the system's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+
+from recmia.data.interactions import Bool, IdMap, Interactions
+from recmia.errors import ConfigError, ProtocolError, TooFewUsersError
+from recmia.settings import SplitUnit
+
+# With fewer members or non-members on a side than this, no metric would be meaningful.
+MIN_PER_CLASS = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """The users of one side, and their membership.
+
+    Parameters
+    ----------
+    interactions : Interactions
+        Of all users of the side, members or not.
+    member : bool, shape (n_users,)
+
+    Raises
+    ------
+    ProtocolError
+        If `member` is not bool with one entry for each user.
+
+    Examples
+    --------
+    >>> side = Side(Interactions.from_arrays([1, 2, 2], [5, 5, 6]), np.array([False, True]))
+    >>> len(side.training_data())
+    2
+    """
+
+    interactions: Interactions
+    member: Bool
+
+    def __post_init__(self) -> None:
+        if self.member.shape != (self.interactions.n_users,) or self.member.dtype != np.bool_:
+            raise ProtocolError(f"member must be bool[{self.interactions.n_users}]; got {self.member.shape}")
+        self.member.setflags(write=False)
+
+    def training_data(self) -> Interactions:
+        """Return the members' interactions, which is all that a recommender of this side is trained on."""
+        return self.interactions.restrict(np.flatnonzero(self.member))
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Two sides, and a third part of the data for item vectors where one is set aside.
+
+    Parameters
+    ----------
+    shadow, target : Side
+    public : Interactions, optional
+    unit : {"users", "interactions", "shared"}
+        What is disjoint: the users, the interactions of each user, or nothing (``"shared"``).
+
+    Raises
+    ------
+    ProtocolError
+        If two parts share a user (or an interaction).
+
+    Examples
+    --------
+    See `split_game`.
+    """
+
+    shadow: Side
+    target: Side
+    public: Interactions | None
+    unit: SplitUnit
+
+    def __post_init__(self) -> None:
+        parts = [self.shadow.interactions, self.target.interactions]
+        parts += [] if self.public is None else [self.public]
+        if any(part.items is not parts[0].items for part in parts):
+            raise ProtocolError("the parts of a split must share one item map")
+        for one, other in combinations(parts if self.unit != "shared" else [], 2):
+            shared = np.intersect1d(self._keys(one), self._keys(other))
+            if len(shared):
+                raise ProtocolError(f"two parts of the split share {len(shared)} {self.unit}; they must be disjoint")
+
+    def _keys(self, part: Interactions) -> npt.NDArray[np.generic]:
+        if self.unit == "users":
+            return part.users.ids
+        # The parts hold the same users, so rows are comparable.
+        if part.users is not self.shadow.interactions.users:
+            raise ProtocolError("the parts of a split by interactions must share one user map")
+        return part.user.astype(np.int64) * part.n_items + part.item
+
+
+def split_game(
+    interactions: Interactions,
+    *,
+    unit: SplitUnit = "users",
+    member_share: float = 0.5,
+    public: bool = False,
+    rng: np.random.Generator,
+) -> Split:
+    """Return the data split into a shadow and a target side, with random members on each.
+
+    Parameters
+    ----------
+    interactions : Interactions
+        Of the eligible users only (those with enough interactions).
+    unit : {"users", "interactions", "shared"}
+        ``"users"`` gives each side its own users. ``"interactions"`` gives every user to both sides, with disjoint
+        thirds of the user's interactions; the last third is public (Zhang et al. 2021, section 5.1).
+        ``"shared"`` gives all users with all their interactions to both sides, and draws the members of each
+        independently: the attacker knows all histories, as in Carlini et al. (2022).
+    member_share : float
+        Share of a side's users that become members, in (0, 1).
+    public : bool
+        Set a third part of the users aside (always so for ``unit="interactions"``, never for ``"shared"``).
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    Split
+
+    Raises
+    ------
+    TooFewUsersError
+        If a side would have fewer than `MIN_PER_CLASS` members or non-members.
+    ConfigError
+        If a public part is wanted with ``unit="shared"``, or a user has fewer than three interactions to be split.
+
+    Examples
+    --------
+    >>> data = Interactions.from_arrays(np.repeat(np.arange(40), 2), np.tile([1, 2], 40))
+    >>> split = split_game(data, rng=np.random.default_rng(0))
+    >>> split.shadow.interactions.n_users, int(split.target.member.sum())
+    (20, 10)
+    """
+    n_users = interactions.n_users
+    n_parts = 3 if (public and unit == "users") or unit == "interactions" else 2
+    smaller = min(member_share, 1 - member_share)
+    needed = int(np.ceil(MIN_PER_CLASS / smaller)) * (n_parts if unit == "users" else 1)
+    if n_users < needed:
+        raise TooFewUsersError(
+            f"{n_users} eligible users are too few: {needed} are needed for {MIN_PER_CLASS} members and as many "
+            f"non-members on each side (split = {unit!r}, member_share = {member_share:g}); bring more users, "
+            "or lower min_interactions",
+            estimate=needed,
+        )
+    if unit == "shared":
+        if public:
+            raise ConfigError("split = 'shared' sets no public part aside; take item_vectors = 'shadow'")
+        parts = [interactions, interactions]
+    elif unit == "users":
+        parts = [interactions.restrict(np.sort(part)) for part in np.array_split(rng.permutation(n_users), n_parts)]
+    else:
+        parts = _thirds_of_each_user(interactions, rng)
+    sides = [Side(part, draw_members(part.n_users, member_share, rng)) for part in parts[:2]]
+    return Split(shadow=sides[0], target=sides[1], public=parts[2] if n_parts == 3 else None, unit=unit)
+
+
+def hold_out(interactions: Interactions, share: float, rng: np.random.Generator) -> tuple[Interactions, Interactions]:
+    """Return each user's interactions, split at random into those of the game and those held out to measure utility.
+
+    Parameters
+    ----------
+    interactions : Interactions
+    share : float
+        Share of each user's interactions that is held out, in (0, 1), rounded up; one is always left.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    known, held_out : Interactions
+        Over the same users and items. A user with a single interaction has none held out.
+
+    Raises
+    ------
+    ConfigError
+        If no user has two interactions.
+
+    Examples
+    --------
+    >>> data = Interactions.from_arrays([1, 1, 1, 2], [1, 2, 3, 1])
+    >>> known, held_out = hold_out(data, 0.4, np.random.default_rng(0))
+    >>> len(known), len(held_out)
+    (2, 2)
+    """
+    n = len(interactions)
+    order = np.lexsort((rng.random(n), interactions.user))
+    counts = np.bincount(interactions.user, minlength=interactions.n_users)
+    place = np.empty(n, np.int64)
+    place[order] = np.arange(n) - np.searchsorted(interactions.user, np.arange(interactions.n_users))[interactions.user]
+    held = place < np.minimum(np.ceil(share * counts), counts - 1)[interactions.user]
+    if not held.any():
+        raise ConfigError("held_out leaves nothing to measure with: no user has two interactions")
+    return interactions.take(np.flatnonzero(~held)), interactions.take(np.flatnonzero(held))
+
+
+def draw_members(n: int, share: float, rng: np.random.Generator) -> Bool:
+    """Return which of n users are members, a fixed share drawn at random: bool, shape (n,).
+
+    >>> int(draw_members(10, 0.3, np.random.default_rng(0)).sum())
+    3
+    """
+    member = np.zeros(n, np.bool_)
+    member[rng.permutation(n)[: round(share * n)]] = True
+    return member
+
+
+def draw_shadow_members(n: int, rngs: Sequence[np.random.Generator]) -> Bool:
+    """Return random members for S shadow models: bool, shape (S, n).
+
+    Models 2s and 2s + 1 get complementary halves, so that every user is a member in half of the models.
+
+    Parameters
+    ----------
+    n : int
+        Number of users.
+    rngs : sequence of S numpy.random.Generator
+        One for each model, so that the first models stay the same when there are more. S is even.
+
+    Examples
+    --------
+    >>> members = draw_shadow_members(4, [np.random.default_rng(seed) for seed in range(6)])
+    >>> members.sum(axis=0).tolist()
+    [3, 3, 3, 3]
+    """
+    if not rngs:
+        return np.zeros((0, n), np.bool_)
+    member = np.stack([draw_members(n, 0.5, rng) for rng in rngs])
+    member[1::2] = ~member[::2]
+    return member
+
+
+def _thirds_of_each_user(interactions: Interactions, rng: np.random.Generator) -> list[Interactions]:
+    # Shuffle within each user, then assign the records to the three parts in turn.
+    n = len(interactions)
+    order = np.lexsort((rng.random(n), interactions.user))
+    starts = np.searchsorted(interactions.user, np.arange(interactions.n_users))
+    counts = np.bincount(interactions.user, minlength=interactions.n_users)
+    if counts.min() < 3:
+        poorest = interactions.users.ids[int(np.argmin(counts))]
+        raise ConfigError(
+            f"split = 'interactions' parts each user's records in three, and user {poorest} has {counts.min()}; "
+            "raise min_interactions to 3 or more"
+        )
+    part = np.empty(n, np.int8)
+    part[order] = (np.arange(n) - starts[interactions.user]) % 3
+    return [interactions.take(np.flatnonzero(part == third)) for third in range(3)]
+
+
+def synthetic_population(public: Interactions, n_users: int, *, rng: np.random.Generator) -> Interactions:
+    """Return histories drawn from public statistics alone, which a black-box attacker uses in place of real users.
+
+    Each user gets a length from the distribution of lengths, and that many items without repeats, each draw in
+    proportion to the popularity of the remaining items (by the Gumbel trick). Ratings and times are drawn from their
+    distributions over all records. By design, nothing is kept of which items occur together.
+
+    Parameters
+    ----------
+    public : Interactions
+        The data whose history lengths and item popularities are public.
+    n_users : int
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    Interactions
+        Users 0 .. n_users - 1 over the same items.
+
+    Examples
+    --------
+    >>> public = Interactions.from_arrays([1, 1, 2], [1, 2, 1])
+    >>> synthetic_population(public, 3, rng=np.random.default_rng(0)).n_users
+    3
+    """
+    counts = public.item_counts()
+    items = np.flatnonzero(counts).astype(np.int32)
+    lengths = rng.choice(np.bincount(public.user, minlength=public.n_users), n_users)
+    user, item = [], []
+    for u, length in enumerate(np.minimum(lengths, len(items))):
+        keys = np.log(counts[items]) + rng.gumbel(size=len(items))
+        user.append(np.full(length, u, np.int32))
+        item.append(np.sort(items[np.argpartition(-keys, length - 1)[:length]]))
+    drawn = rng.integers(len(public), size=int(sum(map(len, user))))
+    return Interactions(
+        np.concatenate(user),
+        np.concatenate(item),
+        public.value[drawn],
+        None if public.time is None else public.time[drawn],
+        IdMap(np.arange(n_users)),
+        public.items,
+        public.rated,
+    )

@@ -1,0 +1,271 @@
+"""Tasks: recommenders to train and lists to serve, in any process, with results that can be cached.
+
+A task holds all that its lists depend on, and nothing else: the data and the members, the recommender with its
+settings, the regime, and the seed. Its key is a digest of these. So equal tasks of two audits have the same key, cached
+lists are found again, and lists of other data or settings are never used in their place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import threadpool_limits
+
+from recmia.engine.parallel import run_calls
+from recmia.errors import ProtocolError, RecmiaError
+from recmia.game import streams
+from recmia.game.serving import serve
+from recmia.game.split import Side
+from recmia.provenance import versions
+from recmia.recommenders.base import Recommender
+from recmia.recommenders.spec import RecommenderSpec
+from recmia.settings import RecommenderSettings, Regime
+
+# To be increased whenever the same settings may give other lists or scores than before.
+_REVISION = 2
+# With more interactions than this, models are trained one after the other with all threads, on one copy of the data.
+_LARGE = 5_000_000
+
+# Results that were computed before: arrays by key. Each entry is written as soon as it is computed.
+Arrays = dict[str, npt.NDArray[Any]]
+Store = MutableMapping[str, Arrays]
+
+
+class Wrapper(Protocol):
+    """Wraps a recommender in another one; see `recmia.defences`."""
+
+    def wrap(self, model: Recommender) -> Recommender:
+        """Return a recommender around one that is not fitted."""
+
+    def key(self) -> dict[str, Any]:
+        """Return what the wrapped model depends on in addition, as plain values."""
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A recommender to train on the members of a side, and a regime in which the side is served.
+
+    Parameters
+    ----------
+    recommender : RecommenderSpec
+    settings : RecommenderSettings
+        Settings that the recommender does not use have no effect; see `RecommenderSpec.used`.
+    side : Side
+    regime : Regime
+    k : int
+    exclude_seen : bool
+    alpha : float
+        For ``popular-random``.
+    path : tuple of str or int
+        Path of the random streams, with the seed first; see `recmia.game.streams`.
+    item_vectors : bool
+        Whether the item vectors of the model are stored, too (for white-box attackers).
+    wrappers : tuple of Wrapper
+        The first is the innermost.
+
+    Examples
+    --------
+    See `run_tasks`.
+    """
+
+    recommender: RecommenderSpec
+    settings: RecommenderSettings
+    side: Side
+    regime: Regime
+    k: int
+    exclude_seen: bool
+    alpha: float
+    path: streams.Path
+    item_vectors: bool = False
+    wrappers: tuple[Wrapper, ...] = ()
+
+    @cached_property
+    def model_key(self) -> str:
+        """A digest of all that the trained model depends on."""
+        side = self.side
+        return digest(
+            {
+                "recommender": self.recommender.name,
+                "settings": self.recommender.key(self.settings),
+                "data": side.interactions.fingerprint(),
+                "members": hashlib.sha256(np.packbits(side.member).tobytes()).hexdigest(),
+                "path": list(self.path),
+                "wrappers": [wrapper.key() for wrapper in self.wrappers],
+            }
+        )
+
+    @cached_property
+    def key(self) -> str:
+        """A digest of all that the lists depend on."""
+        return digest(
+            {
+                "model": self.model_key,
+                "regime": self.regime,
+                "k": self.k,
+                "exclude_seen": self.exclude_seen,
+                "alpha": self.alpha if self.regime == "popular-random" else None,
+            }
+        )
+
+    @property
+    def vectors_key(self) -> str:
+        """The key of the item vectors of the model."""
+        return f"{self.model_key}-items"
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of all that the task writes to the store."""
+        return (self.key, self.vectors_key) if self.item_vectors else (self.key,)
+
+
+def run_tasks(
+    tasks: Sequence[Task],
+    *,
+    store: Store,
+    jobs: int = 1,
+    done: Callable[[int], None] = lambda count: None,
+) -> dict[str, RecmiaError]:
+    """Train and serve all tasks that are not yet in the store, and return the errors.
+
+    Tasks that share a model train it once. If user code fails in all tasks of one model, no further model of it is
+    trained.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+    store : mutable mapping
+        Gets ``lists`` (int32, shape (n, k)) under `Task.key` and, if asked for, ``item_vectors`` (float32, shape
+        (n_items, factors)) under `Task.vectors_key`.
+    jobs : int
+        Processes (of the active joblib backend), or threads where the data are large. Lists do not depend on it.
+    done : callable
+        Called with the number of tasks done since the last call, first for those that were in the store.
+
+    Returns
+    -------
+    dict of str to RecmiaError
+        The error for each key of `Task.keys` that is still missing; all other tasks are done.
+
+    Raises
+    ------
+    ConfigError
+        If a worker process is killed.
+
+    Examples
+    --------
+    >>> from recmia.data.interactions import Interactions
+    >>> from recmia.recommenders.spec import RECOMMENDERS
+    >>> side = Side(Interactions.from_arrays([1, 1, 2], [1, 2, 1]), np.array([True, False]))
+    >>> settings = RecommenderSettings()
+    >>> task = Task(RECOMMENDERS["popularity"], settings, side, "fold-in", 1, False, 0.1, (0, "target"))
+    >>> store = {}
+    >>> run_tasks([task], store=store)
+    {}
+    >>> store[task.key]["lists"].tolist()
+    [[0], [0]]
+    """
+    missing: dict[str, list[Task]] = {}
+    for task in tasks:
+        if any(key not in store for key in task.keys):
+            missing.setdefault(task.model_key, []).append(task)
+    done(len(tasks) - sum(map(len, missing.values())))
+    if not missing:
+        return {}
+    large = max(len(group[0].side.interactions) for group in missing.values()) > _LARGE
+    failed: dict[str, RecmiaError] = {}
+    given_up: dict[str, RecmiaError] = {}
+
+    def worthwhile() -> Iterator[list[Task]]:
+        for group in missing.values():
+            error = given_up.get(group[0].recommender.name)
+            if error is None:
+                yield group
+                continue
+            failed.update((key, error) for task in group for key in task.keys)
+            done(len(group))
+
+    results = run_calls(
+        _train_and_serve,
+        worthwhile(),
+        jobs=jobs,
+        processes=1 if large else min(jobs, len(missing)),
+        shared=(group[0].side.interactions for group in missing.values()),
+    )
+    for model_key, served in results:
+        for key, arrays in served.items():
+            if isinstance(arrays, RecmiaError):
+                failed[key] = arrays
+            else:
+                store[key] = arrays
+        recommender = missing[model_key][0].recommender
+        errors = [arrays for arrays in served.values() if isinstance(arrays, RecmiaError)]
+        if recommender.user_code and len(errors) == len(served):
+            given_up.setdefault(recommender.name, errors[0])
+        done(len(missing[model_key]))
+    return failed
+
+
+def _train_and_serve(tasks: Sequence[Task], threads: int) -> tuple[str, dict[str, Arrays | RecmiaError]]:
+    """Run tasks that share a model, and return its key with the arrays, or the error, for each key of the tasks."""
+    first = tasks[0]
+    served: dict[str, Arrays | RecmiaError] = {}
+    # With one BLAS thread, sums have the same rounding for any number of workers.
+    with threadpool_limits(1, user_api="blas"):
+        try:
+            model = first.recommender.make(first.recommender.used(first.settings), threads)
+            for wrapper in first.wrappers:
+                model = wrapper.wrap(model)
+            model = _fitted(model, first)
+        except RecmiaError as error:
+            return first.model_key, {key: error for task in tasks for key in task.keys}
+        # Fold-in first: a command that has served all users needs no second run for the members among them.
+        for task in sorted(tasks, key=lambda task: task.regime != "fold-in"):
+            for key in task.keys:
+                if key in served:
+                    continue
+                # An error in one task need not be one in the others.
+                try:
+                    served[key] = _ask(model, task, key)
+                except RecmiaError as error:
+                    served[key] = error
+    return first.model_key, served
+
+
+def _fitted(model: Recommender, task: Task) -> Recommender:
+    try:
+        return model.fit(task.side.training_data(), rng=streams.fit(task.path))
+    except RecmiaError:
+        raise
+    except Exception as error:
+        if not task.recommender.user_code:
+            raise
+        words = " ".join(str(error).split())
+        raise ProtocolError(f"{task.recommender.name}: fit raised {type(error).__name__}: {words}") from error
+
+
+def _ask(model: Recommender, task: Task, key: str) -> Arrays:
+    if key == task.vectors_key:
+        return {"item_vectors": model.item_vectors}
+    lists = serve(
+        task.regime,
+        model,
+        task.side,
+        task.k,
+        exclude_seen=task.exclude_seen,
+        alpha=task.alpha,
+        rng=streams.serve(task.path, task.regime),
+    )
+    return {"lists": lists}
+
+
+def digest(value: dict[str, Any]) -> str:
+    """Return the SHA-256 of plain values, of the version of recmia, and of the revision of its results."""
+    stamped = value | {"recmia": versions()["recmia"], "revision": _REVISION}
+    return hashlib.sha256(json.dumps(stamped, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,27 @@
+"""Metrics of attacks and of lists, with intervals. No metric knows which attack gave the scores.
+
+>>> import numpy as np
+>>> auc(np.array([True, True, False, False]), np.array([3.0, 2.0, 2.0, 1.0])).value
+0.875
+"""
+
+from recmia.metrics.catalogue import FALSE_POSITIVE_RATES, METRICS, Metric, MetricSpec, SeedRuns, mean_over_runs
+from recmia.metrics.intervals import CONFIDENCE, Estimate, over_seeds
+from recmia.metrics.roc import Roc, auc, balanced_accuracy, roc, tpr_at_fpr
+
+__all__ = [
+    "CONFIDENCE",
+    "FALSE_POSITIVE_RATES",
+    "METRICS",
+    "Estimate",
+    "Metric",
+    "MetricSpec",
+    "Roc",
+    "SeedRuns",
+    "auc",
+    "balanced_accuracy",
+    "mean_over_runs",
+    "over_seeds",
+    "roc",
+    "tpr_at_fpr",
+]

@@ -1,0 +1,114 @@
+"""The base class of the adapters, each of which makes a `Recommender` of another library's model.
+
+An adapter takes a model that is not fitted yet, fits a copy of it on the trained items and the users of the fit, and
+asks the library for scores. The ranking is recmia's own, so the lists keep the contract whatever the library does. The
+copy's seed is drawn from `rng`, and it trains in one thread, because the threads of the libraries race for shared
+vectors.
+
+What a library offers for a user that was not in the fit is used for fold-in. Most models offer nothing: `folds_in` is
+then False, and such a model can be audited in the regimes `popular` and `popular-random` only.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from copy import deepcopy
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from scipy import sparse
+from threadpoolctl import threadpool_limits
+
+from recmia.data.interactions import Float32, Int32, Int64, Interactions
+from recmia.engine.matrices import keep_columns
+from recmia.errors import DivergedError, NotFittedError, ProtocolError
+from recmia.recommenders.base import Recommender
+
+
+class Adapter(Recommender):
+    """A copy of a library's model, trained on items numbered 0 .. n_trained-1 and on users as in the fit.
+
+    A subclass names its `library` and implements `_train` and `_scores`.
+
+    Parameters
+    ----------
+    model : object
+        A model of the library, not fitted; it is not changed.
+
+    Attributes
+    ----------
+    library : str
+        The top-level package whose models it takes.
+    """
+
+    library: ClassVar[str]
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self._fitted: Any = None
+
+    @classmethod
+    def takes(cls, model: object) -> bool:
+        """Tell whether an object is a model of the library, or of a subclass of one."""
+        return any(cls._defines(kind) for kind in type(model).__mro__)
+
+    @classmethod
+    def _defines(cls, kind: type) -> bool:
+        return kind.__module__.partition(".")[0] == cls.library
+
+    def fit(self, interactions: Interactions, *, rng: np.random.Generator) -> Self:
+        """Train a copy of the model; see `Recommender.fit`."""
+        trained_items = interactions.item_counts() > 0
+        model = deepcopy(self.model)
+        with threadpool_limits(1, user_api="blas"):
+            histories = keep_columns(interactions.csr(), trained_items)
+            self._fitted = self._train(model, interactions, histories, int(rng.integers(2**31)))
+        self.trained_items = trained_items
+        return self
+
+    def scores(self, histories: sparse.csr_array) -> Float32:
+        """Return the library's scores of all items for users that were not in the fit.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ProtocolError
+            If the library has none.
+        """
+        if self._fitted is None:
+            raise NotFittedError(f"{type(self).__name__} was asked for scores before fit")
+        if not self.folds_in:
+            raise ProtocolError(
+                f"{type(self.model).__name__} offers nothing for a user that it was not trained on; ask for the lists "
+                "of members"
+            )
+        return self._all_items(histories, None)
+
+    def recommend_members(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> Int32:
+        """Return lists by the library's scores for users of the fit; see `Recommender.recommend_members`."""
+
+        def score(rows: slice) -> Float32:
+            return self._all_items(histories[rows], np.arange(rows.start, rows.stop))
+
+        return self._rank(score, histories, k, exclude_seen)
+
+    def _all_items(self, histories: sparse.csr_array, users: Int64 | None) -> Float32:
+        trained_items = self.fitted_items()
+        scores = np.zeros(histories.shape, np.float32)
+        with threadpool_limits(1, user_api="blas"):
+            scores[:, trained_items] = self._scores(self._fitted, keep_columns(histories, trained_items), users)
+        if np.isnan(scores).any():
+            raise DivergedError(f"{type(self.model).__name__} gives scores that are NaN")
+        return scores
+
+    @abstractmethod
+    def _train(self, model: Any, interactions: Interactions, histories: sparse.csr_matrix, seed: int) -> Any:
+        """Train the model and return what `_scores` needs; the columns of `histories` are the trained items."""
+
+    @abstractmethod
+    def _scores(self, fitted: Any, histories: sparse.csr_matrix, users: Int64 | None) -> Any:
+        """Return scores of the trained items, float, shape (n, n_trained).
+
+        They are for these users of the fit or, without `users`, for users that were not in it.
+        """

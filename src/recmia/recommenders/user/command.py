@@ -1,0 +1,282 @@
+r"""A recommender behind a command: any system, in any language, that reads and writes files.
+
+The command is run once for each model that has to be trained, with a folder of its own. In the command,
+
+==================  =========================================================================================
+placeholder         is replaced by
+==================  =========================================================================================
+``{interactions}``  file of all data to train on: user, item, value where the data are rated, and time where they
+                    have times (seconds since the epoch)
+``{histories}``     file of the histories of the users to serve: user, item, value likewise
+``{lists}``         file to write, a list for each user of the histories: user, item, rank; see `recmia.data.lists`
+``{k}``             length of the lists
+``{seed}``          whole number below 2^31, from which all randomness of the training must come
+``{folder}``        folder of these files, in which the command may write others
+==================  =========================================================================================
+
+Ids are those of the data set. A user of the histories whose id is among the interactions was trained on, and is to be
+served by whatever was trained for this user. The other users have ids that occur nowhere else, and are to be served
+from their histories alone (fold-in). They include the members once more, so that one training serves the regimes
+``fold-in`` and ``popular``. A list holds items of the interactions only, none of the user's own history (unless
+`exclude_seen` is off), and k of them, or as many as there are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from scipy import sparse
+
+from recmia.data.interactions import Float32, IdMap, Int32, Int64, Interactions
+from recmia.data.lists import read_lists
+from recmia.engine.matrices import count_in_rows
+from recmia.errors import ConfigError, DataError, ProtocolError, RecmiaError
+from recmia.observation import in_history
+from recmia.recommenders.base import Recommender
+from recmia.settings.recommenders import CommandSettings
+
+_PLACEHOLDER = re.compile(r"\{(interactions|histories|lists|k|seed|folder)\}")
+# How long a command that is asked to end may take to clean up, in seconds.
+_GRACE = 5.0
+# An error shows the end of what the command printed.
+_LINES_SHOWN, _MARKS_SHOWN = 3, 400
+
+
+class CommandRecommender(Recommender):
+    """A system that one run of a command trains and asks for lists; see the module for what it is given.
+
+    The run takes place when the first list is asked for, and serves the users of the fit as well. Lists are kept by
+    history, so users with the same history get the same list.
+
+    Parameters
+    ----------
+    settings : CommandSettings
+
+    Examples
+    --------
+    >>> from recmia.data.interactions import Interactions
+    >>> settings = CommandSettings(command="python train.py {interactions} {histories} {k} {lists} {seed}")
+    >>> data = Interactions.from_arrays(user=[1, 2, 3], item=[10, 20, 30])
+    >>> model = CommandRecommender(settings).fit(data, rng=np.random.default_rng(0))  # nothing is run yet
+    >>> model.fitted_items().tolist()
+    [True, True, True]
+    """
+
+    def __init__(self, settings: CommandSettings) -> None:
+        self.settings = settings
+        self._members: Interactions | None = None
+
+    def fit(self, interactions: Interactions, *, rng: np.random.Generator) -> Self:
+        """Keep the data for the run; see `Recommender.fit`."""
+        self._members, self._seed = interactions, int(rng.integers(2**31))
+        self._of_members: dict[tuple[int, bool], Int32] = {}
+        self._by_history: dict[tuple[int, bool], dict[bytes, Int32]] = {}
+        self._failed: RecmiaError | None = None
+        self.trained_items = interactions.item_counts() > 0
+        return self
+
+    def scores(self, histories: sparse.csr_array) -> Float32:
+        """Raise ProtocolError: a command gives lists, not scores."""
+        raise ProtocolError("a command gives lists and no scores; ask for recommend")
+
+    def recommend(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> Int32:
+        """Return the lists that the command wrote for these histories; see `Recommender.recommend`."""
+        self.fitted_items(k)
+        empty = np.diff(histories.indptr) == 0
+        if empty.any():
+            raise ProtocolError(f"a command is asked by histories; that of user {int(np.argmax(empty))} is empty")
+        asked = _digests(histories)
+        served = self._by_history.get((k, exclude_seen), {})
+        if any(digest not in served for digest in asked):
+            served = dict(zip(asked, self._serve(histories, k, exclude_seen), strict=True))
+            self._by_history[k, exclude_seen] = served
+        return np.stack([served[digest] for digest in asked])
+
+    def recommend_members(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> Int32:
+        """Return the lists that the command wrote for the users of the fit; see `Recommender.recommend_members`."""
+        self.fitted_items(k)
+        if (k, exclude_seen) not in self._of_members:
+            self._serve(histories[:0], k, exclude_seen)
+        return self._of_members[k, exclude_seen]
+
+    def _serve(self, strangers: sparse.csr_array, k: int, exclude_seen: bool) -> Int32:
+        """Run the command, keep the lists of the users of the fit, and return those of others."""
+        if self._failed is not None:
+            raise self._failed
+        assert self._members is not None
+        attempts = self.settings.retries + 1
+        for attempt in range(attempts):
+            try:
+                lists = self._run(strangers, k, exclude_seen)
+                break
+            except ProtocolError as error:
+                if attempt + 1 == attempts:
+                    tried = f" (the last of {attempts} attempts)" if attempts > 1 else ""
+                    self._failed = ProtocolError(f"{error}{tried}")
+                    raise self._failed from None
+        n_members = self._members.n_users
+        self._of_members[k, exclude_seen] = lists[:n_members]
+        return lists[n_members:]
+
+    def _run(self, strangers: sparse.csr_array, k: int, exclude_seen: bool) -> Int32:
+        """Run the command once, in a folder of its own, and return the lists."""
+        members, settings = self._members, self.settings
+        assert members is not None
+        histories = sparse.vstack([members.csr(), strangers], format="csr")
+        users = IdMap(np.concatenate([members.users.ids, _new_ids(members.users.ids, strangers.shape[0])]))
+        kept = Path(settings.folder or tempfile.gettempdir())
+        try:
+            kept.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix="recmia-", dir=kept))
+        except OSError as error:
+            raise ConfigError(f"cannot make a folder for the training command in {kept}: {error.strerror}") from None
+        try:
+            files = {name: folder / f"{name}.{settings.format}" for name in ("interactions", "histories", "lists")}
+            _write(members.frame(), files["interactions"])
+            _write(_frame(histories, users, members), files["histories"])
+            fields = {"k": k, "seed": self._seed, "folder": folder, **files}
+            log = folder / "output.txt"
+            try:
+                _call(_filled(settings.command, fields), settings.timeout, log)
+                lists = self._read(files["lists"], histories, users, k, exclude_seen)
+            except ProtocolError as error:
+                where = f"its files are in {folder}" if settings.folder else "train.folder would keep its files"
+                words = str(error).replace(f"{folder}{os.sep}", "")
+                raise ProtocolError(f"the command {settings.command!r} {words}; {_last_words(log)}; {where}") from None
+        except BaseException:
+            if not settings.folder:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+        return lists
+
+    def _read(self, path: Path, histories: sparse.csr_array, users: IdMap, k: int, exclude_seen: bool) -> Int32:
+        members, trained_items = self._members, self.fitted_items(k)
+        assert members is not None
+        lengths = np.full(len(users), trained_items.sum())
+        if exclude_seen:
+            lengths -= count_in_rows(histories, trained_items)
+        candidates = np.flatnonzero(trained_items).astype(np.int32)
+        try:
+            found = read_lists(path, users, members.items.take(candidates), k, lengths=np.minimum(k, lengths))
+        except DataError as error:
+            raise ProtocolError(f"wrote what cannot be used: {error}") from None
+        lists = np.where(found >= 0, candidates[found], np.int32(-1))
+        if exclude_seen and (seen := in_history(lists, histories)).any():
+            user, rank = (int(place[0]) for place in np.nonzero(seen))
+            item = members.items.ids[lists[user, rank]].item()
+            raise ProtocolError(
+                f"wrote what cannot be used: {path}: user {users.ids[user].item()!r} has at rank {rank + 1} the item "
+                f"{item!r} of its own history"
+            )
+        return lists
+
+
+def code_of_command(settings: CommandSettings) -> str:
+    """Return a digest of the files that the command names, since what it does can change with them.
+
+    Examples
+    --------
+    >>> code_of_command(CommandSettings()) == code_of_command(CommandSettings(timeout=5))
+    True
+    """
+    digest = hashlib.sha256()
+    for word in shlex.split(settings.command):
+        if Path(word).is_file():
+            digest.update(Path(word).read_bytes())
+    return digest.hexdigest()
+
+
+def _filled(command: str, fields: Mapping[str, Any]) -> list[str]:
+    """The words of a command, placeholders replaced; the replacements are never split or read by a shell."""
+    return [_PLACEHOLDER.sub(lambda match: str(fields[match.group(1)]), word) for word in shlex.split(command)]
+
+
+def _call(words: list[str], timeout: float, log: Path) -> None:
+    """Run a command to its end, or kill it; no process that it started in its process group outlives it.
+
+    Raises
+    ------
+    ProtocolError
+        If it cannot be started, takes too long or ends with a status other than 0.
+    """
+    with log.open("wb") as output:
+        try:
+            process = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        except OSError as error:
+            raise ProtocolError(f"cannot be started: {error.strerror}: {words[0]!r}") from None
+        try:
+            status = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            _signal_group(process, signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_GRACE)
+            raise ProtocolError(f"took longer than {timeout:g} s (train.timeout) and was killed") from None
+        finally:
+            _signal_group(process, signal.SIGKILL)
+            process.wait()
+    if status < 0:
+        raise ProtocolError(f"was killed by {signal.Signals(-status).name}")
+    if status:
+        raise ProtocolError(f"ended with exit status {status}")
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    # The group may have ended already.
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
+
+
+def _last_words(log: Path) -> str:
+    lines = [" ".join(line.split()) for line in log.read_text(errors="replace").splitlines()] if log.exists() else []
+    last = " | ".join([line for line in lines if line][-_LINES_SHOWN:])
+    return f"its last lines: {last[-_MARKS_SHOWN:]}" if last else "it printed nothing"
+
+
+def _digests(histories: sparse.csr_array) -> list[bytes]:
+    ends, items = histories.indptr, histories.indices.astype(np.int32)
+    return [
+        hashlib.sha256(items[start:stop].tobytes() + histories.data[start:stop].tobytes()).digest()
+        for start, stop in pairwise(ends)
+    ]
+
+
+def _new_ids(taken: npt.NDArray[Any], n: int) -> npt.NDArray[Any]:
+    """Ids of the same kind that are not taken."""
+    if taken.dtype.kind in "iu":
+        return taken.max() + 1 + np.arange(n, dtype=taken.dtype)
+    prefix = "new-"
+    while any(one.startswith(prefix) for one in taken.tolist()):
+        prefix = f"_{prefix}"
+    return np.array([f"{prefix}{row}" for row in range(n)], dtype=str)
+
+
+def _frame(histories: sparse.csr_array, users: IdMap, members: Interactions) -> pl.DataFrame:
+    rows: Int64 = np.repeat(np.arange(histories.shape[0]), np.diff(histories.indptr))
+    columns = {"user": users.ids[rows], "item": members.items.ids[histories.indices]}
+    return pl.DataFrame(columns | ({"rating": histories.data} if members.rated else {}))
+
+
+def _write(frame: pl.DataFrame, path: Path) -> None:
+    frame = frame.drop("text", strict=False).rename({"rating": "value"}, strict=False)
+    if path.suffix == ".parquet":
+        frame.write_parquet(path)
+    else:
+        frame.write_csv(path)

@@ -1,0 +1,355 @@
+"""The chapters of a page: the choice by kind of run, and the chapter of an audit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from recmia.attacks import RULES
+from recmia.metrics import METRICS, Metric
+from recmia.render import charts, words
+from recmia.render.blocks import (
+    Card,
+    Chapter,
+    Control,
+    Figure,
+    Part,
+    Row,
+    Table,
+    data_name,
+    legend_options,
+    provenance_part,
+    row_kind,
+)
+from recmia.render.grids import defend_chapter, sweep_chapter
+from recmia.render.text import verdict
+from recmia.results.audit import AuditResult
+from recmia.results.defend import DefendResult
+from recmia.results.findings import REGIME_WORDS, figure, find, most_identified, section_name, unusual
+from recmia.results.folder import Result
+from recmia.results.sweep import SweepResult
+from recmia.settings import SHARED_PATH
+
+# How users are called in a report: names in place of ids.
+Names = Callable[[pl.Series], pl.Series]
+
+# Users named in a table.
+_NAMED = 10
+_COLUMNS = ("auc", "tpr@fpr=0.1", "tpr@fpr=0.01", "tpr@fpr=0.001", "balanced_accuracy", "epsilon")
+
+
+def chapter(folder: Path, result: Result, names: Names, points: int) -> Chapter:
+    """Return the chapter of a run of any kind."""
+    if isinstance(result, DefendResult):
+        return defend_chapter(folder, result)
+    if isinstance(result, SweepResult):
+        return sweep_chapter(folder, result)
+    return _audit(folder, result, names, points)
+
+
+def _audit(folder: Path, result: AuditResult, names: Names, points: int) -> Chapter:
+    found, users = result.findings, result.per_user_auc
+    if not users.is_empty():
+        users = users.with_columns(names(users["user_id"]).alias("user_id"))
+    settings = result.settings
+    promised = [str(promise) for promise in result.promises]
+    return Chapter(
+        title=f"{settings.target} on {data_name(settings)}",
+        folder=str(folder),
+        grade=found.grade,
+        headline=found.claim,
+        more=" ".join(found.caveats),
+        cards=[Card.of(one, words.bar_label(one)) for one in found.sections],
+        answers=[
+            ("What was tested", words.tested(result)),
+            ("What the attacker knows", [words.attackers(settings.levels)]),
+            ("Which attacks were run", [words.attacks_run(_series(result))]),
+            ("How certain the results are", words.certainty(result, found)),
+            *([("What the defence promises", promised)] if promised else []),
+            ("Who is exposed most", words.exposed(result, users)),
+        ],
+        advice=words.advice(result, f"{folder}/config.toml"),
+        parts=[
+            _regimes(result, users),
+            _rocs(result, points),
+            _distributions(result),
+            _users(result, users),
+            _baselines(result),
+            provenance_part(settings, result.provenance),
+        ],
+    )
+
+
+def _regimes(result: AuditResult, users: pl.DataFrame) -> Part:
+    metrics = result.metrics
+    present = [name for name in _COLUMNS if any(row.metric == name and row.value is not None for row in metrics)]
+    notes = {f"{METRICS[row.metric].heading}: {row.note}." for row in metrics if row.note and row.metric in _COLUMNS}
+    by_key = {(row.knowledge, row.regime, row.attack, row.metric): row for row in metrics}
+    rows = []
+    for name, level, regime in _sections(result):
+        rows.append(Row([f"{name}: {REGIME_WORDS.get(regime, '')}".rstrip(": ")], "group"))
+        for attack in _series(result):
+            cells = [_cell(by_key[level, regime, attack, metric]) for metric in present]
+            rows.append(Row([attack, *cells], row_kind(attack)))
+    # With the names that this page has for users.
+    told = find(metrics, users, result.promises, result.provenance)
+    first = metrics[0]
+    caption = f"{first.n_members:,} members against {first.n_nonmembers:,} non-members; 95% intervals"
+    return Part(
+        "Every attack in every regime",
+        words=[
+            "A member is a person in the training data. A regime defines how non-members are served, and so what an "
+            "attack measures. AUC: the probability that, of one member and one non-member, the attack picks the member "
+            "(0.5: chance). TPR at FPR 0.01: the share of members found when one non-member in 100 is wrongly called a "
+            "member. Dimmed rows are rules that need no model.",
+        ],
+        tables=[
+            Table(
+                caption,
+                ["Served and attacked", *(METRICS[name].heading for name in present)],
+                rows,
+                sorted(notes),
+                open=True,
+            ),
+            *_quality(result.utilities),
+        ],
+        texts=[("The findings as plain text, as the command line prints them", verdict(told))],
+    )
+
+
+def _quality(utilities: pl.DataFrame) -> list[Table]:
+    """A table of the recommendation quality, users across; none if it was not measured."""
+    if utilities.is_empty():
+        return []
+    groups = utilities["users"].unique(maintain_order=True).to_list()
+    rows = []
+    for (regime,), part in utilities.partition_by("regime", as_dict=True, maintain_order=True).items():
+        rows.append(Row([str(regime)], "group"))
+        for (metric,), found in part.partition_by("metric", as_dict=True, maintain_order=True).items():
+            by_group = {row["users"]: row for row in found.iter_rows(named=True)}
+            cells = [
+                f"{one['value']:.3f} [{one['low']:.3f}–{one['high']:.3f}]"
+                for one in (by_group[group] for group in groups)
+            ]
+            rows.append(Row([str(metric), *cells]))
+    return [Table("Recommendation quality on held-out interactions", ["Measure", *groups], rows, open=True)]
+
+
+def _rocs(result: AuditResult, points: int) -> Part:
+    series = _series(result)
+    values = _values(result)
+    drawn, rows = [], []
+    rates = (0.001, 0.01, 0.1)
+    n_nonmembers = result.metrics[0].n_nonmembers
+    resolvable = [rate for rate in rates if rate * n_nonmembers >= 1]
+    sections = {
+        name: {attack: result.rocs[level, regime, attack] for attack in series}
+        for name, level, regime in _sections(result)
+    }
+    views = charts.rocs(sections, n_nonmembers, rules=RULES, points=points)
+    for name, level, regime in _sections(result):
+        curves = sections[name]
+        best = sorted(series, key=lambda attack: -values[level, regime, attack])[:3]
+        drawn.append(
+            Figure.of(
+                f"{name}: {REGIME_WORDS.get(regime, '')}",
+                f"ROC curves in {name}. Largest areas: "
+                + ", ".join(f"{attack} {values[level, regime, attack]:.3f}" for attack in best)
+                + ". The table below holds the figures.",
+                views=views[name],
+            )
+        )
+        rows.append(Row([name], "group"))
+        for attack in series:
+            found = [np.mean([float(one.tpr_at(rate)) for one in curves[attack]]) for rate in resolvable]
+            rows.append(
+                Row(
+                    [attack, f"{values[level, regime, attack]:.3f}", *(f"{tpr:.1%}" for tpr in found)], row_kind(attack)
+                )
+            )
+    several = max(len(curves) for curves in result.rocs.values())
+    return Part(
+        "How many members are found, and with how many errors",
+        words=[
+            "Each curve shows, for one attack, the share of members found against the share of non-members that are "
+            "wrongly called members. On the dotted line an attack is no better than chance. The logarithmic scale "
+            "enlarges the left edge, where few non-members are wrongly called members."
+            + (f" Curves are means over {several}; bands are 95% intervals." if several > 2 else ""),
+        ],
+        controls=[
+            Control("view", "Scale", [("linear", "Linear", "", ""), ("log", "Logarithmic", "", "")], "linear"),
+            Control("shown", "Attacks; thin grey lines need no model", legend_options(series, RULES)),
+        ],
+        figures=drawn,
+        tables=[
+            Table("Members found (TPR) by the share of non-members wrongly called members (FPR)",
+                  ["Attack", "AUC", *(f"FPR {rate:g}" for rate in resolvable)], rows)
+        ],
+    )  # fmt: skip
+
+
+def _distributions(result: AuditResult) -> Part:
+    series = _series(result)
+    values = _values(result)
+    targets = result.scores.filter(side="target")
+    parts = targets.partition_by("knowledge", "regime", "attack", as_dict=True, maintain_order=True)
+    drawn, rows = [], []
+    for name, level, regime in _sections(result):
+        picks = {}
+        rows.append(Row([name], "group"))
+        for attack in series:
+            part = parts[level, regime, attack]
+            member, score = part["member"].to_numpy(), part["score"].to_numpy()
+            picks[attack] = charts.distribution(member, score)
+            quartiles = [
+                " / ".join(f"{value:.3g}" for value in np.quantile(score[kind], (0.25, 0.5, 0.75)))
+                for kind in (member, ~member)
+            ]
+            rows.append(Row([attack, *quartiles], row_kind(attack)))
+        drawn.append(
+            Figure.of(
+                f"{name}: {REGIME_WORDS.get(regime, '')}",
+                f"Histograms of the scores of members and of non-members in {name}, for the chosen attack. The more "
+                "they overlap, the less the attack finds. The table below holds the quartiles.",
+                picks=picks,
+            )
+        )
+    shared = [key for key in values if key[1] in SHARED_PATH] or list(values)
+    best = max((key for key in shared if key[2] not in RULES), key=values.__getitem__, default=shared[0])[2]
+    return Part(
+        "Scores of members and non-members",
+        words=[
+            "An attack gives every person a score; the higher it is, the more likely the person is a member. The less "
+            "the two histograms overlap, the better the attack distinguishes members from non-members. Scores of all "
+            "targets and seeds are pooled; the outermost bars contain the lowest and the highest half percent.",
+        ],
+        controls=[Control("pick", "Attack", [(attack, attack, "", "") for attack in series], best)],
+        figures=drawn,
+        tables=[Table("Quartiles of the scores", ["Attack", "Members", "Non-members"], rows)],
+    )
+
+
+def _users(result: AuditResult, users: pl.DataFrame) -> Part:
+    title = "Who is exposed"
+    if users.is_empty():
+        return Part(title, words=[words.why_no_users(result)])
+    levels = len(result.settings.levels)
+    first = users.filter(pl.col("seed") == pl.col("seed").first())
+    chosen = most_identified(users)
+    parts = {
+        f"{attack}, {section_name(str(level), str(regime), levels)}": part
+        for (level, regime, attack), part in first.partition_by(
+            "knowledge", "regime", "attack", as_dict=True, maintain_order=True
+        ).items()
+    }
+    positive = bool((first["history_length"] > 0).all())
+    axes = (("history_length", "Length of the history", positive), ("rarity", "Rarity of taste", False))
+    drawn, rows = [], []
+    for column, label, logarithmic in axes:
+        picks = {
+            name: charts.per_user_auc(part, column, label, logarithmic=logarithmic) for name, part in parts.items()
+        }
+        drawn.append(
+            Figure.of(
+                f"Per-user AUC by {label[0].lower()}{label[1:]}",
+                f"Each user's AUC over the targets, by {label.lower()}, with the mean of groups of equal size. The "
+                "tables below hold the groups and the most exposed users.",
+                picks=picks,
+            )
+        )
+        for name, chart in picks.items():
+            rows.append(Row([f"{name}: {label.lower()}"], "group"))
+            rows += [
+                Row([f"{group['from']:g} to {group['to']:g}", f"{group['users']}",
+                     f"{group['mean']:.3f} [{group['low']:.3f}–{group['high']:.3f}]"])
+                for group in chart.data["groups"]
+            ]  # fmt: skip
+    most = [
+        Row([str(row["user_id"]), f"{row['auc']:.2f} [{row['low']:.2f}–{row['high']:.2f}]",
+             f"{row['history_length']:,}", f"{row['rarity']:.2f}", unusual(row, chosen),
+             "yes" if row["identifiable"] else "no"])
+        for row in chosen.head(_NAMED).iter_rows(named=True)
+    ]  # fmt: skip
+    default = next(
+        name for name, part in parts.items()
+        if part.select("knowledge", "regime", "attack").row(0) == chosen.select("knowledge", "regime", "attack").row(0)
+    )  # fmt: skip
+    runs = int(first["n_in"][0] + first["n_out"][0])
+    thinned = any(len(part) > len(drawn[0].data[name]["users"]) for name, part in parts.items())
+    return Part(
+        title,
+        words=[
+            f"Each point is one person, measured over {runs} trained systems, some with that person in the training "
+            "data and some without. An AUC of 1 means that the person's score is always higher when the person is in "
+            "the training data; 0.5 is chance. The line is the mean of groups of equal size, with a 95% interval. "
+            "Rarity of taste: the mean of minus the logarithm of the share of people who have an item, over the items "
+            "of the history. All figures are of the first seed."
+            + (" Only some of the people are drawn; the line is the mean of all." if thinned else ""),
+            "Identified: individually identified as a member by an exact test, at a false-discovery rate of 5%.",
+        ],
+        controls=[Control("pick", "Attack", [(name, name, "", "") for name in parts], default)]
+        if len(parts) > 1
+        else [],
+        figures=drawn,
+        tables=[
+            Table("The most exposed people",
+                  ["User", "AUC", "Length of history", "Rarity of taste", "What is unusual", "Identified"],
+                  most, open=True),
+            Table("Mean AUC by group", ["Group", "Users", "Mean AUC"], rows),
+        ],
+    )  # fmt: skip
+
+
+def _baselines(result: AuditResult) -> Part:
+    series = _series(result)
+    aucs = {(row.knowledge, row.regime, row.attack): row for row in result.metrics if row.metric == "auc"}
+    lowest = min(row.low for row in aucs.values() if row.low is not None)
+    drawn = []
+    for name, level, regime in _sections(result):
+        rows = [aucs[level, regime, attack] for attack in series]
+        best = max((row for row in rows if row.attack in RULES), key=lambda row: row.value or 0.0)
+        values = [{"series": row.attack, "value": row.value, "low": row.low, "high": row.high} for row in rows]
+        drawn.append(
+            Figure.of(
+                f"{name}: {REGIME_WORDS.get(regime, '')}",
+                f"AUC with intervals of all attacks and rules in {name}; the best rule without a model is "
+                f"{best.attack} with {figure(best)}. The table of regimes above holds the figures.",
+                views={"": charts.intervals(values, rules=RULES, lowest=lowest)},
+            )
+        )
+    does = [Row([name, about], row_kind(name)) for name, about in words.what_attacks_do(series)]
+    return Part(
+        "Comparison with rules that need no model",
+        words=[
+            "An attack that is no better than these rules shows nothing about what the model memorised. "
+            "`history-length`, `history-popularity` and `recency` use the history alone: where membership is drawn at "
+            "random, their intervals should contain 0.5, which is a check of the audit itself.",
+        ],
+        figures=drawn,
+        tables=[Table("What each attack and rule does", ["Name", "What it does"], does, open=True, prose=True)],
+    )
+
+
+def _sections(result: AuditResult) -> list[tuple[str, str, str]]:
+    """Name, level of knowledge and regime of each section."""
+    levels = list(dict.fromkeys(row.knowledge for row in result.metrics))
+    regimes = dict.fromkeys(row.regime for row in result.metrics)
+    return [(section_name(level, regime, len(levels)), level, regime) for regime in regimes for level in levels]
+
+
+def _series(result: AuditResult) -> list[str]:
+    return list(dict.fromkeys(row.attack for row in result.metrics))
+
+
+def _values(result: AuditResult) -> dict[tuple[str, str, str], float]:
+    return {(row.knowledge, row.regime, row.attack): row.value or 0.0 for row in result.metrics if row.metric == "auc"}
+
+
+def _cell(row: Metric) -> str:
+    spec = METRICS[row.metric]
+    if row.value is None:
+        return "not resolvable"
+    return f"≥ {row.value:.{spec.digits}f}" if spec.is_bound else figure(row, spec.digits)

@@ -1,0 +1,239 @@
+"""Results as plain text: tables for a terminal, and findings in sentences."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import polars as pl
+from rich.console import Console
+
+from recmia.attacks import RULES
+from recmia.metrics import METRICS, Metric
+from recmia.render.tables import FigureTable, Row
+from recmia.results.audit import AuditResult
+from recmia.results.findings import REGIME_WORDS, Findings, figure, section_name
+from recmia.results.folder import Result
+from recmia.results.sweep import SweepResult
+
+# What the table shows; a result has more.
+_COLUMNS = ("auc", "tpr@fpr=0.01", "balanced_accuracy", "epsilon")
+
+
+def plain(words: str) -> str:
+    """Return a text without the marks around code."""
+    return words.replace("`", "")
+
+
+def verdict(findings: Findings) -> str:
+    """Return what was found: a line in all, a paragraph for each section, and lines on users and promises."""
+    lines = [" ".join((f"{findings.label}.", findings.claim, *findings.caveats))]
+    lines += [f"{one.name} ({one.about}): {one.text}" for one in findings.sections]
+    lines += [findings.users] if findings.users else []
+    return plain("\n".join([*lines, *map(str, findings.promises)]))
+
+
+def metrics_table(metrics: Sequence[Metric]) -> FigureTable:
+    """Return the attacks and, dimmed, the rules that need no model, by section, every figure with its interval."""
+    first = metrics[0]
+    repeated = f"mean over {first.seeds} seeds" if first.seeds > 1 else "one seed"
+    repeated += f" with {first.targets} targets each" if first.targets > 1 else ""
+    present = {row.metric for row in metrics}
+    unresolved = [name for name in _COLUMNS if all(row.value is None for row in metrics if row.metric == name)]
+    notes = {f"{_heading(row.metric)}: {row.note}" for row in metrics if row.metric in unresolved}
+    notes |= {f"epsilon: {row.note}" for row in metrics if row.metric == "epsilon"}
+    names = [name for name in _COLUMNS if name in present and name not in unresolved]
+    by_key = {(row.knowledge, row.regime, row.attack, row.metric): row for row in metrics}
+    levels = list(dict.fromkeys(row.knowledge for row in metrics))
+    shown = []
+    for regime in dict.fromkeys(row.regime for row in metrics):
+        for level in levels:
+            shown.append(Row([section_name(level, regime, len(levels))], style="bold"))
+            rows = [row for row in metrics if (row.knowledge, row.regime) == (level, regime)]
+            for attack in dict.fromkeys(row.attack for row in rows):
+                cells = [_cell(by_key[level, regime, attack, name]) for name in names]
+                shown.append(Row([f"  {attack}"], cells, "dim" if attack in RULES else ""))
+    return FigureTable(
+        title=f"Can members be distinguished from non-members? {first.n_members} against {first.n_nonmembers} users, "
+        f"{repeated}, 95% intervals",
+        labels=["served and attacked"],
+        columns=[_heading(name) for name in names],
+        rows=shown,
+        caption="\n".join(sorted(notes)),
+    )
+
+
+def as_text(*tables: FigureTable, width: int = 100) -> str:
+    """Return tables as plain text."""
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    for table in tables:
+        console.print(table)
+    assert isinstance(console.file, io.StringIO)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+
+
+def as_html(*tables: FigureTable, width: int = 110) -> str:
+    """Return tables as HTML, for a notebook."""
+    console = Console(file=io.StringIO(), width=width, record=True, force_jupyter=False)
+    for table in tables:
+        console.print(table)
+    return console.export_html(inline_styles=True, code_format=_HTML)
+
+
+# Rich's own template is a whole page; a notebook wants a piece of one.
+_HTML = '<pre style="white-space:pre;overflow-x:auto;line-height:normal;font-family:monospace">{code}</pre>'
+
+
+def grid_tables(rows: pl.DataFrame, axes: Mapping[str, Sequence[Any]]) -> list[FigureTable]:
+    """Return the AUC over the swept keys: attacks across for one key, the second key across for two, else a list.
+
+    Parameters
+    ----------
+    rows : polars.DataFrame
+        As of `recmia.SweepResult`.
+    axes : mapping of str to sequence
+        The swept keys and their values.
+    """
+    rows = rows.filter(pl.col("metric") == "auc")
+    levels = rows["knowledge"].n_unique()
+    keys, tables = list(axes), []
+    for (regime, level), part in rows.partition_by("regime", "knowledge", as_dict=True, maintain_order=True).items():
+        name = section_name(str(level), str(regime), levels)
+        attacks = [one for one in part["attack"].unique(maintain_order=True) if one not in RULES]
+        if len(keys) == 2:
+            for attack in attacks:
+                tables.append(_grid_table(f"{name}: {attack}", part.filter(attack=attack), keys[:1], keys[1]))
+        else:
+            chosen = part.filter(pl.col("attack").is_in([*attacks, "popular-overlap"]))
+            tables.append(_grid_table(name, chosen, keys, "attack"))
+    return tables
+
+
+def _grid_table(title: str, rows: pl.DataFrame, down: list[str], across: str) -> FigureTable:
+    columns = rows[across].unique(maintain_order=True).to_list()
+    shown = []
+    for values, part in rows.partition_by(*down, as_dict=True, maintain_order=True).items():
+        found = {row[across]: row for row in part.iter_rows(named=True)}
+        cells = [_figure_of(found[one]) if one in found else "failed" for one in columns]
+        shown.append(Row([str(value) for value in values], cells))
+    prefix = "" if across == "attack" else f"{across} "
+    return FigureTable(f"AUC, {title}", down, [f"{prefix}{column}" for column in columns], shown)
+
+
+def _figure_of(row: Mapping[str, Any]) -> str:
+    return f"{row['value']:.3f} [{row['low']:.3f}–{row['high']:.3f}]"
+
+
+def utility_table(rows: pl.DataFrame) -> FigureTable:
+    """Return the recommendation quality by regime and metric, groups of users across; see `recmia.AuditResult`."""
+    groups = rows["users"].unique(maintain_order=True).to_list()
+    shown = []
+    for (regime,), part in rows.partition_by("regime", as_dict=True, maintain_order=True).items():
+        shown.append(Row([str(regime)], style="bold"))
+        for (metric,), found in part.partition_by("metric", as_dict=True, maintain_order=True).items():
+            by_group = {row["users"]: row for row in found.iter_rows(named=True)}
+            shown.append(Row([f"  {metric}"], [_figure_of(by_group[group]) for group in groups]))
+    return FigureTable("Recommendation quality on held-out interactions, 95% intervals", ["users"], groups, shown)
+
+
+def defences_table(rows: pl.DataFrame) -> list[FigureTable]:
+    """Return leakage and recommendation quality by defence, a table for each regime; see `recmia.DefendResult`."""
+    tables = []
+    for (regime,), part in rows.partition_by("regime", as_dict=True, maintain_order=True).items():
+        shown = [
+            Row(
+                [row["defence"]],
+                [
+                    f"{row['auc']:.3f} [{row['auc_low']:.2f}–{row['auc_high']:.2f}]",
+                    "–" if row["tpr"] is None else f"{row['tpr']:.2f} [{row['tpr_low']:.2f}–{row['tpr_high']:.2f}]",
+                    f"{row['ndcg@10']:.3f} [{row['ndcg@10_low']:.2f}–{row['ndcg@10_high']:.2f}]",
+                    f"{row['ndcg@10_members']:.3f} / {row['ndcg@10_non-members']:.3f}",
+                    "" if row["promised"] is None else f"{row['promised']:g} / ≥ {row['bound']:.2f}",
+                ],
+                "bold red" if row["broken"] else "",
+            )
+            for row in part.iter_rows(named=True)
+        ]
+        title = f"{regime} ({REGIME_WORDS[str(regime)]}): the strongest attack, and the recommendation quality"
+        columns = ["AUC", "TPR at FPR 0.01", "NDCG@10", "members / others", "promised ε / bound"]
+        tables.append(FigureTable(title, ["defence"], columns, shown))
+    return tables
+
+
+def comparison_table(rows: pl.DataFrame) -> FigureTable:
+    """Return a paper's figures beside ours; see `recmia.reproduce.Reproduction.comparison`."""
+    shown = [
+        Row(
+            [row["feedback"], row["regime"]],
+            [
+                "–" if row["paper"] is None else f"{row['paper']:.3f}",
+                f"{row['ours']:.3f} [{row['low']:.3f}–{row['high']:.3f}]",
+            ],
+        )
+        for row in rows.iter_rows(named=True)
+    ]
+    return FigureTable(
+        "AUC of the MLP: the paper and ours, mean and 95% interval over seeds",
+        ["LFM", "non-members get"],
+        ["paper", "ours"],
+        shown,
+        "0.857 is the only figure that the paper prints.",
+    )
+
+
+def transfer(rows: pl.DataFrame) -> str:
+    """Compare attacks with shadows of the target's own algorithm and with others; empty unless there are both."""
+    sentences = []
+    aucs = rows.filter(pl.col("metric") == "auc", ~pl.col("attack").is_in(list(RULES)))
+    for (regime, attack), part in aucs.partition_by("regime", "attack", as_dict=True, maintain_order=True).items():
+        by_pair = [(row["target"] == row["shadow"], row["value"]) for row in part.iter_rows(named=True)]
+        same, other = ([value for alike, value in by_pair if alike is wanted] for wanted in (True, False))
+        if same and other:
+            sentences.append(
+                f"{regime}, {attack}: mean AUC {sum(same) / len(same):.3f} where the shadows use the target's "
+                f"algorithm, {sum(other) / len(other):.3f} where they use another."
+            )
+    return "\n".join(sentences)
+
+
+def _cell(row: Metric) -> str:
+    spec = METRICS[row.metric]
+    if spec.is_bound and row.value is not None:
+        return f"≥ {row.value:.{spec.digits}f}"
+    return figure(row, spec.digits)
+
+
+def _heading(metric: str) -> str:
+    return METRICS[metric].heading
+
+
+def result_tables(result: Result) -> list[FigureTable]:
+    """Return the tables of a result of any kind."""
+    if isinstance(result, AuditResult):
+        tables = [metrics_table(result.metrics)]
+        return tables if result.utility.is_empty() else [*tables, utility_table(result.utilities)]
+    if isinstance(result, SweepResult):
+        return grid_tables(result.table, result.axes)
+    return defences_table(result.table)
+
+
+def result_words(result: Result) -> str:
+    """Return the findings of a result of any kind, in plain text; empty where the tables say everything."""
+    if isinstance(result, AuditResult):
+        return verdict(result.findings)
+    if isinstance(result, SweepResult):
+        return transfer(result.table) if set(result.axes) == {"target", "shadow"} else ""
+    return result.advice
+
+
+def result_text(result: Result) -> str:
+    """Return tables and words of a result, as plain text."""
+    return "\n".join(part for part in (as_text(*result_tables(result)), result_words(result)) if part)
+
+
+def result_html(result: Result) -> str:
+    """Return tables and words of a result, as a piece of HTML."""
+    words = "".join(f"<p>{escape(line)}</p>" for line in result_words(result).splitlines())
+    return f"{as_html(*result_tables(result))}{words}"

@@ -1,0 +1,1 @@
+"""Results: what audits, sweeps and comparisons of defences found, as values; and how they are run and kept."""

@@ -1,0 +1,350 @@
+"""What an audit found, and the run of an audit of data."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from recmia.attacks import RULES, attack_spec
+from recmia.data.datasets import CleaningReport, clean, load
+from recmia.data.interactions import Interactions, with_items_of
+from recmia.defences import Defence
+from recmia.errors import ConfigError, RecmiaError
+from recmia.game.plan import Setup, plan_from_data, work_units
+from recmia.game.run import Play, run_plans
+from recmia.game.tasks import Store
+from recmia.metrics import CONFIDENCE, METRICS, Estimate, Metric, MetricSpec, Roc, SeedRuns, over_seeds, roc
+from recmia.metrics.catalogue import epsilon_bound
+from recmia.metrics.epsilon import PromiseCheck
+from recmia.metrics.individual import identifiable, per_user_auc
+from recmia.provenance import peak_memory, versions
+from recmia.results.findings import Findings, find
+from recmia.settings import IN_MEMORY, AnyAuditSettings, AuditSettings
+
+# Called with what is being done, and how many of how many units of work are done.
+Progress = Callable[[str, int, int], None]
+Key = tuple[str, str, str]
+_NOBODY = np.empty(0, np.bool_), np.empty(0)
+
+
+@dataclass(frozen=True, eq=False)
+class AuditResult:
+    """What an audit found, raw: every figure is computed from the scores.
+
+    Parameters
+    ----------
+    settings : AuditSettings or FilesSettings
+    scores : polars.DataFrame
+        Columns seed, knowledge, side ("shadow" or "target"), run (number of the shadow or of the target), regime,
+        attack, user_id, member, score. Scores of shadow users are out of fold.
+    users : polars.DataFrame
+        Columns seed, user_id, history_length, rarity: the audited users of each seed.
+    provenance : dict
+        Versions, data fingerprint, cleaning report, seconds by stage, peak memory; what the defences promise.
+    utility : polars.DataFrame
+        With `held_out`, what the lists of each target are worth: columns seed, run, regime, users ("all", "members",
+        "non-members"), metric, value, low, high; else empty.
+    """
+
+    settings: AnyAuditSettings
+    scores: pl.DataFrame
+    users: pl.DataFrame
+    provenance: dict[str, Any]
+    utility: pl.DataFrame = field(default_factory=pl.DataFrame)
+
+    @cached_property
+    def metrics(self) -> tuple[Metric, ...]:
+        """All metrics of each attack at each level in each regime, in the order of `recmia.metrics.METRICS`.
+
+        Those that need thresholds are left out without them.
+        """
+        return self._measured(METRICS.values())
+
+    def measure(self, spec: MetricSpec) -> tuple[Metric, ...]:
+        """Return a further metric of each attack at each level in each regime.
+
+        Raises
+        ------
+        ConfigError
+            If the metric needs thresholds, and the audit chose none.
+        """
+        if spec.needs_thresholds and not self.settings.attacker.thresholds:
+            raise ConfigError(f"the metric {spec.name} needs thresholds; audit with thresholds = true")
+        return self._measured([spec])
+
+    @cached_property
+    def rocs(self) -> dict[Key, list[Roc]]:
+        """The ROC of each target of each seed, by knowledge, regime and attack."""
+        return {key: [roc(*target) for one in seeds for target in one.targets] for key, seeds in self._runs()}
+
+    @cached_property
+    def per_user_auc(self) -> pl.DataFrame:
+        """How well each audited user's own membership shows to the attacks with many shadow models.
+
+        Over the targets of a seed, all scored by one attack that was fitted without them. Shadows do not count as
+        runs: each would be scored by an attack fitted on the user's other shadows, and scores that share labels in
+        that way identify users where nothing leaks. Columns seed, knowledge, regime, attack, user_id, auc, low, high,
+        p_value, identifiable, n_in, n_out, history_length, rarity; see `recmia.metrics.individual.per_user_auc`. Empty
+        where no such attack was run, or against one target only.
+        """
+        if self.settings.n_targets == 1:
+            return pl.DataFrame()
+        frames = []
+        pooled = [name for name in self.settings.attacker.attacks if attack_spec(name).needs == "pool"]
+        chosen = self.scores.filter(pl.col("attack").is_in(pooled), side="target")
+        keys = ("seed", "knowledge", "regime", "attack")
+        for part in chosen.partition_by(*keys, maintain_order=True):
+            runs = part.partition_by("run", maintain_order=True)
+            member, score = (np.stack([run[name].to_numpy() for run in runs]) for name in ("member", "score"))
+            found = per_user_auc(member, score)
+            figures = {
+                "auc": found.auc,
+                "low": found.low,
+                "high": found.high,
+                "p_value": found.p_value,
+                "identifiable": identifiable(found),
+                "n_in": found.n_in,
+                "n_out": found.n_out,
+            }
+            frames.append(runs[0].select(*keys, "user_id").hstack(pl.DataFrame(figures)))
+        if not frames:
+            return pl.DataFrame()
+        # A join promises no order of its rows.
+        joined = pl.concat(frames).with_row_index("row").join(self.users, on=["seed", "user_id"])
+        return joined.sort("row").drop("row")
+
+    @cached_property
+    def utilities(self) -> pl.DataFrame:
+        """Means of `utility` over targets and seeds: columns regime, users, metric, value, low, high."""
+        rows = []
+        if not self.utility.is_empty():
+            keys = ("regime", "users", "metric")
+            for key, part in self.utility.partition_by(*keys, as_dict=True, maintain_order=True).items():
+                by_seed = [
+                    over_seeds([Estimate(*one) for one in runs.select("value", "low", "high").rows()], most=math.inf)
+                    for runs in part.partition_by("seed", maintain_order=True)
+                ]
+                mean = over_seeds(by_seed, most=math.inf)
+                rows.append((*key, mean.value, mean.low, mean.high))
+        return pl.DataFrame(rows, ["regime", "users", "metric", "value", "low", "high"], orient="row")
+
+    @cached_property
+    def promises(self) -> tuple[PromiseCheck, ...]:
+        """What the defences promise, beside what the audit refutes; needs thresholds.
+
+        One check for each promise, level and regime where it holds. The bound is the largest over all attacks, each at
+        a confidence that all have together (Bonferroni).
+        """
+        settings = self.settings
+        if not settings.attacker.thresholds:
+            return ()
+        checks = []
+        parts = list(self._runs())
+        for promise in self.provenance.get("promises", ()):
+            for regime in settings.regimes:
+                if regime not in promise["regimes"]:
+                    continue
+                for level in settings.levels:
+                    runs = [(attack, seeds) for (at, where, attack), seeds in parts if (at, where) == (level, regime)]
+                    confidence = 1 - (1 - CONFIDENCE) / max(1, len(runs))
+                    stated, delta = promise["epsilon"], promise["delta"]
+                    bounds = [(epsilon_bound(seeds, delta, confidence).value, attack) for attack, seeds in runs]
+                    if bounds:
+                        bound, attack = max(bounds, key=lambda one: one[0])
+                        checks.append(PromiseCheck(promise["defence"], level, regime, stated, delta, bound, attack))
+        return tuple(checks)
+
+    @cached_property
+    def findings(self) -> Findings:
+        """What the figures mean; every page, table and gate says it in these words."""
+        return find(self.metrics, self.per_user_auc, self.promises, self.provenance)
+
+    def _measured(self, specs: Sequence[MetricSpec] | Any) -> tuple[Metric, ...]:
+        rows: list[Metric] = []
+        chosen = [spec for spec in specs if self.settings.attacker.thresholds or not spec.needs_thresholds]
+        for (level, regime, attack), seeds in self._runs():
+            member = seeds[0].targets[0][0]
+            for spec in chosen:
+                estimate = spec.estimate(seeds)
+                rows.append(
+                    Metric(
+                        knowledge=level,
+                        regime=regime,
+                        target=self.settings.target,
+                        shadow=self.settings.shadow,
+                        attack=attack,
+                        metric=spec.name,
+                        value=estimate.value,
+                        low=estimate.low,
+                        high=estimate.high,
+                        seeds=len(seeds),
+                        targets=self.settings.n_targets,
+                        n_members=int(member.sum()),
+                        n_nonmembers=int((~member).sum()),
+                        note=estimate.note,
+                    )
+                )
+        return tuple(rows)
+
+    def _runs(self) -> Iterator[tuple[Key, list[SeedRuns]]]:
+        """The scores of each seed, by knowledge, regime and attack; KeyError where some are missing."""
+        keys = ("knowledge", "regime", "attack", "seed", "side", "run")
+        parts: dict[tuple[Any, ...], tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]] = {
+            key: (part["member"].to_numpy(), part["score"].to_numpy())
+            for key, part in self.scores.partition_by(*keys, as_dict=True, maintain_order=True).items()
+        }
+        shadows: dict[tuple[Any, ...], list[int]] = {}
+        for *of, side, run in parts:
+            if side == "shadow":
+                shadows.setdefault(tuple(of), []).append(run)
+        settings = self.settings
+        for level in settings.levels:
+            for regime in settings.regimes:
+                for attack in (*settings.attacker.attacks, *RULES):
+                    seeds = []
+                    for seed in settings.seeds:
+                        which = (level, regime, attack, seed)
+                        own = [parts[*which, "shadow", run] for run in shadows.get(which, [])]
+                        members, scores = zip(*own, strict=True) if own else ([_NOBODY[0]], [_NOBODY[1]])
+                        targets = [parts[*which, "target", run] for run in range(settings.n_targets)]
+                        seeds.append(SeedRuns((np.concatenate(members), np.concatenate(scores)), targets))
+                    yield (level, regime, attack), seeds
+
+
+def run_audit(
+    setup: Setup,
+    given: Interactions | None = None,
+    *,
+    jobs: int = 1,
+    store: Store | None = None,
+    progress: Progress | None = None,
+) -> AuditResult:
+    """Run an audit of data.
+
+    Parameters
+    ----------
+    setup : Setup
+        See `recmia.results.setup.resolve`.
+    given : Interactions, optional
+        Data in memory, instead of those that the settings name.
+    jobs : int
+        Processes that share the models and the seeds and, where there are fewer, threads that share the work on each;
+        results do not depend on it.
+    store : mutable mapping, optional
+        What was trained and served before; gets what this audit trains. See `recmia.cache.ArrayStore`.
+    progress : callable, optional
+        Called with a text, the units of work done, and all units.
+
+    Raises
+    ------
+    DataError
+        If the data cannot be found or used; TooFewUsersError if they hold too few users.
+    """
+    settings = setup.settings
+    assert isinstance(settings, AuditSettings), "of data"
+    report = Reporter(progress)
+    report("loading the data", 0)
+    started = time.perf_counter()
+    interactions, cleaning = load_candidates(settings, given)
+    seconds = {"load": time.perf_counter() - started}
+    black_box = load_black_box(settings, interactions)
+    plans = [plan_from_data(setup, interactions, seed, black_box) for seed in settings.seeds]
+    report.total = work_units(plans)
+    started = time.perf_counter()
+    plays = run_plans(plans, store={} if store is None else store, jobs=jobs, report=report)
+    seconds["train, serve and attack"] = time.perf_counter() - started
+    return join_plays(settings, plays, interactions, cleaning, jobs, seconds, promised(setup))
+
+
+def load_candidates(settings: AuditSettings, given: Interactions | None = None) -> tuple[Interactions, CleaningReport]:
+    """Load and clean the data of an audit."""
+    data = settings.data
+    if given is not None:
+        return clean(given.frame(), IN_MEMORY, data.min_interactions)
+    loaded = load(data.dataset, columns=data.columns, min_interactions=data.min_interactions, seed=settings.run.seed)
+    return loaded.interactions, loaded.report
+
+
+def load_black_box(settings: AuditSettings, audited: Interactions) -> Interactions | None:
+    """Load the data of a black-box attacker, if there is one with data, over the items of the audited data."""
+    name = settings.knowledge.black_box_data
+    if "black-box" not in settings.levels or not name:
+        return None
+    found = load(name, min_interactions=settings.data.min_interactions).interactions
+    return with_items_of(found, audited.items)
+
+
+def join_plays(
+    settings: AnyAuditSettings,
+    results: Sequence[Play | RecmiaError],
+    interactions: Interactions,
+    cleaning: CleaningReport,
+    jobs: int,
+    seconds: dict[str, float],
+    promises: Sequence[dict[str, Any]] = (),
+) -> AuditResult:
+    """Put the seeds of an audit together, or raise what went wrong in the first that did."""
+    plays = []
+    for play in results:
+        if isinstance(play, RecmiaError):
+            raise play
+        plays.append(play)
+    return AuditResult(
+        settings=settings,
+        scores=pl.concat([play.scores for play in plays]),
+        users=pl.concat([play.users for play in plays]),
+        utility=pl.concat([play.utility for play in plays]),
+        provenance={
+            "versions": versions(),
+            "data": {
+                "source": cleaning.source,
+                "rows_read": cleaning.rows_read,
+                "rows_kept": cleaning.rows_kept,
+                "users_read": cleaning.users_read,
+                "dropped": cleaning.dropped,
+                "notes": list(cleaning.notes),
+                "users": interactions.n_users,
+                "items": interactions.n_items,
+                "fingerprint": interactions.fingerprint(),
+            },
+            "jobs": jobs,
+            "seconds": {stage: round(spent, 3) for stage, spent in seconds.items()},
+            "seconds_total": round(sum(seconds.values()), 3),
+            "peak_memory_bytes": max([peak_memory(), *(play.peak_memory for play in plays)]),
+            "attacker": [{"seed": play.seed, **play.notes} for play in plays],
+            **({"promises": list(promises)} if promises else {}),
+        },
+    )
+
+
+def promised(setup: Setup) -> list[dict[str, Any]]:
+    """Return what the defences promise, as plain values: kept with the result, since objects of the user's are not."""
+    stated = [(str(one), one.promise()) for one in setup.defences if isinstance(one, Defence)]
+    return [{"defence": name, **asdict(promise)} for name, promise in stated if promise is not None]
+
+
+class Reporter:
+    """Adds up units of work for a progress callback."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress, self._done = progress, 0
+        self.total = 1
+
+    def __call__(self, text: str, units: int) -> None:
+        """Tell what is being done, and that more units are done."""
+        self._done += units
+        if self._progress is not None:
+            self._progress(text, self._done, self.total)
+
+
+def metric_names(settings: AnyAuditSettings) -> list[str]:
+    """Return the names of the metrics of an audit with these settings."""
+    return [name for name, spec in METRICS.items() if settings.attacker.thresholds or not spec.needs_thresholds]

@@ -1,0 +1,247 @@
+"""What defences cost and what they bring: privacy against utility, measured on the same models.
+
+Every setting is a cell of a sweep over the setting ``defence``: the system is trained and served with the defence, and
+so are the attackers' shadows, since an attacker is taken to know it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+from typing import Any
+
+import polars as pl
+
+from recmia.data.interactions import Interactions
+from recmia.defences import AnyDefences, DPTraining, name_defences, parse_defences
+from recmia.errors import ConfigError
+from recmia.game.tasks import Store
+from recmia.metrics.epsilon import PromiseCheck
+from recmia.recommenders.private import noise_multiplier
+from recmia.results.audit import Progress
+from recmia.results.findings import Finding, worst_of
+from recmia.results.setup import Attacks, Defences, Recommenders, resolve
+from recmia.results.sweep import SweepResult, run_sweep
+from recmia.settings import AuditSettings
+
+# Where a run says nothing else.
+DEFAULTS: Mapping[str, Any] = MappingProxyType({"held_out": 0.2, "n_shadows": 32})
+NONE, POPULARITY = "none", "popularity-only"
+_NONE: Mapping[str, Any] = MappingProxyType({})
+UTILITY = "ndcg@10"
+PRIVACY = ("auc", "tpr@fpr=0.01")
+
+
+@dataclass(frozen=True, eq=False)
+class DefendResult:
+    """What defences bring and cost.
+
+    Parameters
+    ----------
+    level : float
+        The AUC that every attack is to stay under.
+    table : polars.DataFrame
+        One row for each defence and regime. ``defence`` ("none" for the undefended system), ``regime``; ``auc`` and
+        ``tpr`` (at an FPR of 1%) of the attack that is strongest by each, with ``_low``, ``_high`` and ``_attack``; the
+        measures of utility over all users with their intervals, and over members and non-members
+        (``ndcg@10_members``); the epsilon that is ``promised`` there, if one is, the ``bound`` on it from the audit,
+        and whether it is ``broken``.
+    sweep : SweepResult
+        All that was measured.
+    """
+
+    level: float
+    table: pl.DataFrame
+    sweep: SweepResult
+
+    @property
+    def advice(self) -> str:
+        """Which defence to take, a paragraph for each regime."""
+        regimes = self.table["regime"].unique(maintain_order=True)
+        return "\n".join(_advice(str(regime), self.table.filter(regime=regime), self.level) for regime in regimes)
+
+    @property
+    def findings(self) -> list[Finding]:
+        """For each regime, what was found of the undefended system."""
+        sections = [one for cell, found in self.sweep.findings if not cell["defence"] for one in found.sections]
+        regimes = dict.fromkeys(one.regime for one in sections)
+        return [worst_of([one for one in sections if one.regime == regime], name=regime) for regime in regimes]
+
+    @property
+    def promises(self) -> list[PromiseCheck]:
+        """What the defences promise, beside what the audits refute."""
+        names = [one.name for one in fields(PromiseCheck)]
+        return [
+            PromiseCheck(**{name: row[name] for name in names}) for row in self.sweep.promises.iter_rows(named=True)
+        ]
+
+    @property
+    def broken(self) -> pl.DataFrame:
+        """The rows of the table with a promise that the audit refutes."""
+        return self.table.filter(pl.col("broken"))
+
+
+def run_defend(
+    settings: AuditSettings,
+    defences: Sequence[AnyDefences] = (),
+    *,
+    level: float = 0.6,
+    dataset: Interactions | None = None,
+    recommenders: Recommenders = _NONE,
+    attacks: Attacks = _NONE,
+    jobs: int = 1,
+    store: Store | None = None,
+    progress: Progress | None = None,
+) -> DefendResult:
+    """Measure what defences bring and cost, beside no defence and beside popular lists for all.
+
+    Parameters
+    ----------
+    settings : AuditSettings
+        With `held_out` above 0 and no `defence`.
+    defences : sequence of str, Defence, or sequence of these
+        Such as ``"dp-training=4"`` and ``"gumbel=300+shorter-lists=10"``; none stands for `standard_defences`. Objects
+        of the user's that are to act together are a sequence.
+    level : float
+        The AUC that the strongest attack is to stay under, the upper end of its interval included; in (0.5, 1].
+    dataset, recommenders, attacks, jobs, store, progress
+        As of `recmia.results.sweep.run_sweep`.
+
+    Returns
+    -------
+    DefendResult
+        A setting that fails is among the errors of its sweep.
+
+    Raises
+    ------
+    ConfigError
+        For a defence that is unknown, out of range, or does not apply, and for settings that leave nothing to measure.
+    MissingExtraError
+        For ``dp-training`` without dp-accounting.
+    """
+    if not 0.5 < level <= 1:
+        raise ConfigError(f"level, the AUC to stay under, must lie in (0.5, 1]; got {level:g}")
+    if settings.system.defence or not settings.game.held_out:
+        raise ConfigError(
+            "defend sets the defences itself and needs interactions to measure utility with: leave defence out, and "
+            f"set held_out above 0; got defence = {settings.system.defence!r}, held_out = {settings.game.held_out:g}"
+        )
+    named = [name_defences(one, settings.system.dp) for one in defences]
+    # Names all at once, so that no two objects share one.
+    objects = name_defences([one for _, found in named for one in found.values()])[1]
+    # A refusal names the setting before anything is trained.
+    chosen = [_canonical(settings, text, recommenders, attacks, objects) for text, _ in named]
+    chosen = chosen or standard_defences(settings, recommenders, attacks)
+    texts = list(dict.fromkeys(["", POPULARITY, *chosen]))
+    for defence in (one for text in texts for one in parse_defences(text, settings.system.dp, objects)):
+        if isinstance(defence, DPTraining):
+            # A missing package is told now, and not after everything else was trained.
+            noise_multiplier(defence.epsilon, defence.settings)
+    found = run_sweep(
+        settings, {"defence": texts}, dataset=dataset, recommenders=recommenders, attacks=attacks,
+        defences=objects, jobs=jobs, store=store, progress=progress,
+    )  # fmt: skip
+    return DefendResult(level, _table(found), found)
+
+
+def standard_defences(
+    settings: AuditSettings, recommenders: Recommenders = _NONE, attacks: Attacks = _NONE
+) -> list[str]:
+    """Return every kind of defence at a few strengths; those that do not apply to the system are left out."""
+    target = resolve(settings, recommenders, attacks).target
+    assert target is not None, "of data"
+    family = getattr(settings.recommenders, target.tables[0], None) if target.tables else None
+    weight = getattr(family, "regularisation", 0.0)
+    epochs = getattr(family, "epochs", getattr(family, "iterations", 0))
+    texts = [
+        *(f"popular-random={alpha}" for alpha in (0.5, 0.1)),
+        *(f"shorter-lists={k}" for k in (50, 20, 10)),
+        *(f"regularisation={times * weight:g}" for times in (3, 10)),
+        *(f"early-stopping={epochs // share}" for share in (2, 4)),
+        "fold-in-members",
+        *(f"randomised-response={epsilon}" for epsilon in (8, 6, 4)),
+        *(f"gumbel={epsilon}" for epsilon in (10_000, 3_000)),
+        *(f"gumbel={epsilon}+shorter-lists=10" for epsilon in (1_000, 300)),
+        *(f"dp-training={epsilon}" for epsilon in (16, 4, 1)),
+    ]
+    applicable = []
+    for text in texts:
+        try:
+            applicable.append(_canonical(settings, text, recommenders, attacks))
+        except ConfigError:
+            continue
+    return applicable
+
+
+def _canonical(
+    settings: AuditSettings, text: str, recommenders: Recommenders, attacks: Attacks, objects: Defences = _NONE
+) -> str:
+    """The defences of a text in the order in which they act, after they were checked against the settings."""
+    defences = parse_defences(text, settings.system.dp, objects)
+    if not defences:
+        raise ConfigError("a defence to measure is missing: got an empty one; no defence at all is measured anyway")
+    name = "+".join(map(str, defences))
+    resolve(settings.changed(defence=name), recommenders, attacks, objects)
+    return name
+
+
+def _table(found: SweepResult) -> pl.DataFrame:
+    keys = ["defence", "regime"]
+    rows = []
+    for key, metrics in found.table.partition_by(*keys, as_dict=True, maintain_order=True).items():
+        row: dict[str, Any] = {"defence": key[0] or NONE, "regime": key[1]}
+        for name, metric in zip(("auc", "tpr"), PRIVACY, strict=True):
+            # Against several levels of knowledge, whatever does most harm; one that is not resolvable comes last.
+            worst = metrics.filter(metric=metric).sort("value", descending=True, nulls_last=True).row(0, named=True)
+            row |= {name: worst["value"], f"{name}_low": worst["low"], f"{name}_high": worst["high"]}
+            row[f"{name}_attack"] = worst["attack"]
+        for one in found.utility.filter(defence=key[0], regime=key[1]).iter_rows(named=True):
+            if one["users"] == "all":
+                row |= {one["metric"]: one["value"]}
+                row |= {f"{one['metric']}_{end}": one[end] for end in ("low", "high")}
+            else:
+                row[f"{one['metric']}_{one['users']}"] = one["value"]
+        promises = found.promises.filter(defence=key[0], regime=key[1]) if len(found.promises) else found.promises
+        row |= {"promised": None, "bound": None, "broken": False}
+        if len(promises):
+            # Of several promises the smallest holds; it is broken if any is.
+            row |= {"promised": promises["epsilon"].min(), "bound": promises["bound"].max()}
+            row["broken"] = promises["broken"].any()
+        rows.append(row)
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def _advice(regime: str, rows: pl.DataFrame, level: float) -> str:
+    undefended = rows.filter(defence=NONE).row(0, named=True) if len(rows.filter(defence=NONE)) else None
+    if undefended is None:
+        return f"{regime}: the undefended system could not be measured, so nothing can be said of what defences bring."
+    before = f"{regime}: undefended, {undefended['auc_attack']} reaches {_auc(undefended)}"
+    before += f" at NDCG@10 {undefended[UTILITY]:.3f}."
+    if undefended["auc_high"] < level:
+        return f"{before} That is under {level:g}: no defence is needed against these attacks."
+    under = rows.filter(pl.col("auc_high") < level, ~pl.col("broken")).sort(UTILITY, descending=True)
+    candidates = under.filter(~pl.col("defence").is_in([NONE, POPULARITY]))
+    plain = under.filter(defence=POPULARITY)
+    if len(candidates):
+        best = candidates.row(0, named=True)
+        change = best[UTILITY] / undefended[UTILITY] - 1
+        words = (
+            f"{before} The cheapest defence that keeps every attack under {level:g} is {best['defence']}: "
+            f"{best['auc_attack']} reaches {_auc(best)}, at NDCG@10 {best[UTILITY]:.3f} ({change:+.0%})."
+        )
+        if len(plain) and plain[UTILITY][0] >= best[UTILITY]:
+            words += (
+                f" But popular lists for all are worth as much or more, {plain[UTILITY][0]:.3f}, and remember nobody."
+            )
+        return words
+    tried = rows.filter(~pl.col("defence").is_in([NONE, POPULARITY])).sort("auc")
+    words = f"{before} None of the defences keeps every attack under {level:g}"
+    words += f"; {tried['defence'][0]} comes nearest, with {_auc(tried.row(0, named=True))}." if len(tried) else "."
+    if len(plain):
+        words += f" Popular lists for all would, at NDCG@10 {plain[UTILITY][0]:.3f}."
+    return words
+
+
+def _auc(row: dict[str, Any]) -> str:
+    return f"an AUC of {row['auc']:.3f} [{row['auc_low']:.3f}–{row['auc_high']:.3f}]"

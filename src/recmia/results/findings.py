@@ -1,0 +1,488 @@
+"""What the figures of an audit mean: the one place where they are graded and put into words.
+
+A terminal, a page, a gate and a notebook all render `Findings`; none of them judges. Names of attacks and settings
+stand between backquotes, which a page shows as code and a terminal leaves out.
+
+**Grades.** The AUC of the strongest attack decides, by its distance from 0.5 in either direction: an AUC of 0.1 is an
+attack of 0.9 that is read backwards. Two figures can raise the grade, since an AUC does not show them: a share of
+members that is found at a false-positive rate of 1%, and a lower bound on epsilon. Where no strong attack was run, a
+small figure is no finding at all, and is graded "untested".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import polars as pl
+
+from recmia.attacks import ATTACKS, attack_spec
+from recmia.metrics import Metric
+from recmia.metrics.epsilon import PromiseCheck
+from recmia.settings import AS_SERVED, SHARED_PATH
+
+Grade = Literal["none", "slight", "untested", "unclear", "marked", "strong"]
+# From the least to the worst; what could not be told comes after what was found to be little.
+ORDER: Sequence[Grade] = ("none", "slight", "untested", "unclear", "marked", "strong")
+LEAK: Sequence[Grade] = ("marked", "strong")
+GRADES: Mapping[Grade, str] = {
+    "strong": "Leaks",
+    "marked": "Leaks in part",
+    "slight": "Little found",
+    "none": "Nothing found",
+    "untested": "Not tested against a strong attack",
+    "unclear": "Too few users to say",
+}
+_CLAIMS: Mapping[Grade, str] = {
+    "strong": "The recommendations reveal who was in the training data.",
+    "marked": "The recommendations reveal, in part, who was in the training data.",
+    "slight": "The attacks that were run find little about who was in the training data.",
+    "none": "The attacks that were run cannot tell who was in the training data.",
+    "untested": "No strong attack was run, so this audit cannot say whether the recommendations reveal who was in the "
+    "training data.",
+    "unclear": "This audit is too small to say whether the recommendations reveal who was in the training data.",
+}
+REGIME_WORDS: Mapping[str, str] = {
+    "popular": "non-members get one popular list",
+    "popular-random": "non-members get popular items at random",
+    "fold-in": "all served by the same path",
+    "trained": "members served by their trained vectors",
+    AS_SERVED: "lists from files, however they came about",
+}
+# What it means that a rule which needs no model does as well as an attack.
+WITHOUT_A_MODEL: Mapping[str, str] = {
+    "fold-in": "what is found here is found without an attack.",
+    "trained": "what is found here is found without an attack.",
+    "popular": "what is measured is the list that non-members are given, not what the model memorised.",
+    "popular-random": "what is measured is the list that non-members are given, not what the model memorised.",
+    AS_SERVED: "members and non-members may be given different kinds of lists, or differ in more than membership.",
+}
+# A weak figure, and a strong one, as the distance of an AUC from the wrong end.
+_WEAK, _STRONG, _ALMOST_ALWAYS = 0.65, 0.8, 0.95
+# The false-positive rate of the first question that people ask, and how many times it the share of members found must
+# surely be to count as a leak.
+_FPR, _TIMES = 0.01, 10
+# An epsilon above which a promise of privacy would mean little: odds change by a factor of e.
+_EPSILON = 1.0
+# AUCs that differ by less are not told apart in words.
+_ALIKE = 0.01
+# Shares above which what is missing is part of the finding.
+_MUCH_UNKNOWN, _MANY_DROPPED = 0.25, 0.25
+# By how much a rule that looks at the history alone must surely differ from 0.5 for that to be said.
+_UNEVEN, _UNEVEN_BY_CHANCE = 0.01, 0.05
+# Users named in words, and the share at either end that counts as unusual.
+_NAMED, _USUAL = 5, 0.15
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found at one level of knowledge in one regime.
+
+    Parameters
+    ----------
+    name : str
+        Of the section: the regime, with the level where there are several.
+    level, regime : str
+    about : str
+        How users are served there.
+    grade : Grade
+    claim : str
+        What was found, in a sentence.
+    figures : tuple of Metric
+        What the claim rests on: the AUC of the strongest attack, then whatever raised the grade.
+    details : tuple of str
+        What other attacks and rules found.
+    caveats : tuple of str
+        What limits the claim.
+    of_the_fallback : bool
+        Whether a rule without a model finds as much, because of what non-members are served.
+    """
+
+    name: str
+    level: str
+    regime: str
+    about: str
+    grade: Grade
+    claim: str
+    figures: tuple[Metric, ...]
+    details: tuple[str, ...] = ()
+    caveats: tuple[str, ...] = ()
+    of_the_fallback: bool = False
+
+    @property
+    def best(self) -> Metric:
+        """The AUC of the strongest attack."""
+        return self.figures[0]
+
+    @property
+    def text(self) -> str:
+        """Claim, details and caveats."""
+        return " ".join((self.claim, *self.details, *self.caveats))
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What an audit found.
+
+    Parameters
+    ----------
+    grade : Grade
+        The worst of all sections, after broken promises.
+    claim : str
+        What was found, in a sentence.
+    caveats : tuple of str
+        What qualifies it.
+    sections : tuple of Finding
+    users : str
+        Which single users are identified, if that can be told; else empty.
+    promises : tuple of PromiseCheck
+    """
+
+    grade: Grade
+    claim: str
+    caveats: tuple[str, ...]
+    sections: tuple[Finding, ...]
+    users: str = ""
+    promises: tuple[PromiseCheck, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The grade in words."""
+        return GRADES[self.grade]
+
+
+def section_name(level: str, regime: str, n_levels: int) -> str:
+    """Name a part of the results; the level of knowledge only where there are several."""
+    return regime if n_levels == 1 else f"{regime}, {level}"
+
+
+def find(
+    metrics: Sequence[Metric],
+    per_user_auc: pl.DataFrame | None = None,
+    promises: Sequence[PromiseCheck] = (),
+    provenance: Mapping[str, Any] | None = None,
+) -> Findings:
+    """Grade the metrics of an audit and put them into words.
+
+    Parameters
+    ----------
+    metrics : sequence of Metric
+        Of every attack and rule.
+    per_user_auc : polars.DataFrame, optional
+        As of `recmia.AuditResult`.
+    promises : sequence of PromiseCheck
+    provenance : mapping, optional
+        As of `recmia.AuditResult`: from it comes what the attacker could not know, and who was left out.
+
+    Returns
+    -------
+    Findings
+
+    Examples
+    --------
+    >>> row = Metric("grey-box", "fold-in", "lfm", "lfm", "list-lr", "auc", 0.9, 0.85, 0.95, 1, 1, 99, 99, "")
+    >>> find([row]).label
+    'Leaks'
+    """
+    about = {} if provenance is None else provenance
+    levels = list(dict.fromkeys(row.knowledge for row in metrics))
+    sections = []
+    for regime in dict.fromkeys(row.regime for row in metrics):
+        for level in levels:
+            rows = [row for row in metrics if (row.knowledge, row.regime) == (level, regime)]
+            if rows:
+                sections.append(_finding(section_name(level, regime, len(levels)), rows, about))
+    worst = max((one.grade for one in sections), key=ORDER.index)
+    caveats = [*_fallback_only(sections, worst), *_left_out(about)]
+    broken = [promise for promise in promises if promise.broken]
+    if broken:
+        # Whatever the attacks find, it is more than was promised.
+        worst = max((worst, "marked"), key=ORDER.index)
+        caveats.insert(0, "A promise of differential privacy is broken: what is stated is not what is done.")
+    users = "" if per_user_auc is None else _identified(per_user_auc)
+    return Findings(worst, _CLAIMS[worst], tuple(caveats), tuple(sections), users, tuple(promises))
+
+
+def grade_auc(row: Metric) -> Grade:
+    """Grade an AUC by its distance from 0.5, in either direction."""
+    value, low, high = towards_members(row)
+    if row.value is None:
+        return "unclear"
+    if low <= 0.5:
+        # A wide interval, to either side, is no finding: it must not read as if the attack had been shown to fail.
+        return "unclear" if max(high, 1 - low) >= _WEAK else "none"
+    if value < _WEAK:
+        return "slight"
+    return "marked" if value < _STRONG else "strong"
+
+
+def towards_members(row: Metric) -> tuple[float, float, float]:
+    """Return value, low and high of an AUC, turned round if it is below 0.5: an attack can be read backwards."""
+    value = 0.5 if row.value is None else row.value
+    low, high = 0.0 if row.low is None else row.low, 1.0 if row.high is None else row.high
+    return (value, low, high) if value >= 0.5 else (1 - value, 1 - high, 1 - low)
+
+
+def strongest(rows: Sequence[Metric]) -> Metric | None:
+    """Return the AUC that is farthest from 0.5 among those of some attacks; None if there are none."""
+    return max(rows, key=lambda row: towards_members(row)[0], default=None)
+
+
+def figure(row: Metric, digits: int = 3) -> str:
+    """Return a figure with its interval, as text."""
+    if row.value is None:
+        return "not resolvable"
+    high = "" if row.high is None else f"–{row.high:.{digits}f}"
+    return f"{row.value:.{digits}f} [{row.low:.{digits}f}{high}]"
+
+
+def called(row: Metric) -> str:
+    """Return the name of an attack, as it stands in a sentence."""
+    return f"the rule `{row.attack}`" if attack_spec(row.attack).rule else f"`{row.attack}`"
+
+
+def of_100(value: float | None) -> str:
+    """Return a share as cases of 100; 100 only where it is all of them, but for what rounding hides."""
+    if value is None:
+        return "–"
+    return f"{100 * value:.0f}" if 0.01 <= value <= 0.99 else f"{100 * value:.3g}"
+
+
+def uneven_histories(rows: Sequence[Metric]) -> list[Metric]:
+    """Return the rules by which histories alone tell members from non-members."""
+    by_chance = rows[0].regime != AS_SERVED
+    margin = _UNEVEN_BY_CHANCE if by_chance else _UNEVEN
+    return [
+        row
+        for row in rows
+        if row.metric == "auc"
+        and attack_spec(row.attack).rule == "history"
+        and (towards_members(row)[1] > 0.5 + margin)
+    ]
+
+
+def _finding(name: str, rows: Sequence[Metric], about: Mapping[str, Any]) -> Finding:
+    aucs = [row for row in rows if row.metric == "auc"]
+    level, regime = aucs[0].knowledge, aucs[0].regime
+    attacks = [row for row in aucs if not attack_spec(row.attack).rule]
+    # Where nobody drew members at random, histories may tell them from others, too.
+    kinds = ("list", "history") if regime == AS_SERVED else ("list",)
+    rule = strongest([row for row in aucs if attack_spec(row.attack).rule in kinds])
+    best = strongest(attacks) or rule or aucs[0]
+    figures, graded = [best], [grade_auc(row) for row in (best, rule) if row is not None]
+    tpr, epsilon = _raising(rows, attacks)
+    if tpr is not None:
+        figures.append(tpr)
+        if (tpr.low or 0.0) >= _TIMES * _FPR:
+            graded.append("marked")
+    if epsilon is not None and (epsilon.value or 0.0) >= _EPSILON:
+        figures.append(epsilon)
+        graded.append("marked")
+    grade = max(graded, key=ORDER.index)
+    strong_attack = any(attack_spec(row.attack).needs == "pool" or row.attack not in ATTACKS for row in attacks)
+    if grade in ("none", "slight") and not strong_attack and regime in (*SHARED_PATH, AS_SERVED):
+        grade = "untested"
+    alike = (
+        rule is not None and grade_auc(rule) in LEAK and towards_members(rule)[0] >= towards_members(best)[0] - _ALIKE
+    )
+    return Finding(
+        name=name,
+        level=level,
+        regime=regime,
+        about=REGIME_WORDS.get(regime, ""),
+        grade=grade,
+        claim=_claim(best, tpr, epsilon),
+        figures=tuple(figures),
+        details=tuple(_details(regime, grade, attacks, best, rule, alike=alike)),
+        caveats=tuple(_caveats(regime, grade, aucs, about)),
+        of_the_fallback=alike and regime in ("popular", "popular-random"),
+    )
+
+
+def _raising(rows: Sequence[Metric], attacks: Sequence[Metric]) -> tuple[Metric | None, Metric | None]:
+    """The largest TPR at an FPR of 1%, and the largest bound on epsilon, of any attack."""
+    names = {row.attack for row in attacks}
+    tpr, epsilon = (
+        max(
+            (row for row in rows if row.metric == metric and row.attack in names and row.value is not None),
+            key=lambda row: row.low or 0.0,
+            default=None,
+        )
+        for metric in (f"tpr@fpr={_FPR:g}", "epsilon")
+    )
+    return tpr, epsilon
+
+
+def _claim(best: Metric, tpr: Metric | None, epsilon: Metric | None) -> str:
+    who = called(best)
+    words = f"{who[:1].upper()}{who[1:]} {strength(best)} (AUC {figure(best)})"
+    if tpr is not None and (tpr.low or 0.0) > _FPR:
+        whose = "it" if tpr.attack == best.attack else called(tpr)
+        words += (
+            f"; at one false accusation in {1 / _FPR:.0f} non-members, {whose} finds {of_100(tpr.value)} of 100 members"
+        )
+    if epsilon is not None and (epsilon.value or 0.0) >= _EPSILON:
+        words += f"; its scores refute every epsilon below {epsilon.value:.2f}"
+    return f"{words}."
+
+
+def strength(row: Metric) -> str:
+    """Say in a phrase how well an attack tells members from non-members."""
+    backwards = row.value is not None and row.value < 0.5
+    value = towards_members(row)[0]
+    words: Mapping[Grade, str] = {
+        "none": "cannot be distinguished from chance",
+        "unclear": "cannot be judged: the interval is too wide",
+        "slight": "distinguishes members from non-members only slightly",
+        "marked": "distinguishes members from non-members, with many errors",
+        "strong": "distinguishes members from non-members "
+        + ("almost always" if value >= _ALMOST_ALWAYS else "in most cases"),
+    }
+    grade = grade_auc(row)
+    return words[grade] + (", read backwards" if backwards and grade in ("slight", *LEAK) else "")
+
+
+def _details(
+    regime: str, grade: Grade, attacks: Sequence[Metric], best: Metric, rule: Metric | None, *, alike: bool
+) -> list[str]:
+    sentences = []
+    published = strongest([row for row in attacks if attack_spec(row.attack).published])
+    if published is not None and published is not best:
+        sentences.append(
+            f"The published attack (`{published.attack}`) {strength(published)} (AUC {figure(published)})."
+        )
+    if rule is None or rule is best:
+        return sentences
+    above = towards_members(rule)[0] > towards_members(best)[0] + _ALIKE
+    backwards = ", read backwards," if rule.value is not None and rule.value < 0.5 and grade_auc(rule) != "none" else ""
+    if alike or (above and towards_members(rule)[1] > 0.5):
+        sentences.append(
+            f"A rule that needs no model at all (`{rule.attack}`){backwards} reaches {figure(rule)}: "
+            f"{WITHOUT_A_MODEL[regime]}"
+        )
+        return sentences
+    sentences.append(f"The best rule without a model (`{rule.attack}`){backwards} reaches {figure(rule)}.")
+    if towards_members(best)[1] > max(0.5, towards_members(rule)[0]):
+        so = ": the lists reveal members" if grade in LEAK else ""
+        sentences.append(f"`{best.attack}` finds more than any such rule{so}.")
+    return sentences
+
+
+def _caveats(regime: str, grade: Grade, aucs: Sequence[Metric], about: Mapping[str, Any]) -> list[str]:
+    sentences = []
+    uneven = uneven_histories(aucs)
+    if uneven:
+        found = ", ".join(f"`{row.attack}` {figure(row)}" for row in uneven)
+        sentences.append(
+            f"Members and non-members differ in their histories alone ({found}): "
+            + (
+                "unless members were drawn at random and this is chance, no figure here is the system's alone."
+                if regime == AS_SERVED
+                else "members were drawn at random, so this is chance; repeat with another seed."
+            )
+        )
+    history, shown = _unknown_shares(about, regime)
+    if max(history, shown) >= _MUCH_UNKNOWN:
+        sentences.append(
+            f"The attacker has no item vector for {history:.0%} of the entries of histories and {shown:.0%} of the "
+            "entries of lists: attacks over vectors are weak for want of data, which says nothing about the system."
+        )
+    if grade == "untested":
+        sentences.append("No strong attack was run here: that a weak one finds little proves nothing.")
+    elif regime in (*SHARED_PATH, AS_SERVED) and grade not in LEAK:
+        sentences.append("That an attack fails is no proof of safety: a stronger one may not.")
+    return sentences
+
+
+def _unknown_shares(about: Mapping[str, Any], regime: str) -> tuple[float, float]:
+    """Mean shares of history and list entries that the attacker has no vector for, over seeds."""
+    notes = [one[regime] for one in about.get("attacker", ()) if regime in one]
+    if not notes:
+        return 0.0, 0.0
+    history, shown = (
+        sum(float(note[name]) for note in notes) / len(notes)
+        for name in ("unknown_history_share", "unknown_list_share")
+    )
+    return history, shown
+
+
+def _fallback_only(sections: Sequence[Finding], worst: Grade) -> list[str]:
+    shared = [one.grade for one in sections if one.regime in SHARED_PATH]
+    alike = max(shared, key=ORDER.index, default=worst)
+    if worst not in LEAK or alike in LEAK:
+        return []
+    found = {
+        "unclear": "this audit is too small to say",
+        "untested": "no strong attack was run",
+        "slight": "these attacks find little",
+        "none": "these attacks find nothing",
+    }[alike]
+    return [f"This is due to whom the system serves differently. Where everyone is served by the same path, {found}."]
+
+
+def _left_out(about: Mapping[str, Any]) -> list[str]:
+    data = about.get("data", {})
+    read, kept = data.get("users_read"), data.get("users")
+    if not read or kept is None or 1 - kept / read < _MANY_DROPPED:
+        return []
+    return [
+        f"{1 - kept / read:.0%} of the {read:,} users were left out, for too short a history: the audit says nothing "
+        "about them."
+    ]
+
+
+def _identified(per_user_auc: pl.DataFrame) -> str:
+    """A sentence or two on single users, for the attack and the section that identify most of them."""
+    if per_user_auc.is_empty():
+        return ""
+    users = most_identified(per_user_auc)
+    regime, attack, runs = users.select("regime", "attack", pl.col("n_in") + pl.col("n_out")).row(0)
+    named = users.filter(pl.col("identifiable"))
+    where = f"`{regime}`, `{attack}`, one seed, {runs} targets"
+    if named.is_empty():
+        return (
+            f"No single user is identified as a member ({where}; false-discovery rate 5%); more targets would identify "
+            "more."
+        )
+    most = "; ".join(f"{row['user_id']} ({unusual(row, users)})" for row in named.head(_NAMED).iter_rows(named=True))
+    return (
+        f"{len(named):,} of {len(users):,} users are individually identified as members ({where}; false-discovery rate "
+        f"5%). The most exposed: {most}."
+    )
+
+
+def most_identified(per_user_auc: pl.DataFrame) -> pl.DataFrame:
+    """Return the users of one seed as the attack and the section see them that identify most, the most exposed first.
+
+    Parameters
+    ----------
+    per_user_auc : polars.DataFrame
+        As of `recmia.AuditResult`, not empty.
+    """
+    keys = ["regime", "knowledge", "attack"]
+    # One seed: a user who is named in any of several is wrongly named in more than the stated share.
+    first_seed = per_user_auc.filter(pl.col("seed") == pl.col("seed").first())
+    shared = first_seed.filter(pl.col("regime").is_in(SHARED_PATH))
+    chosen = shared if len(shared) else first_seed
+    best = chosen.group_by(keys, maintain_order=True).agg(pl.col("identifiable").mean(), pl.col("auc").mean())
+    regime, level, attack = best.sort("identifiable", "auc", descending=True, maintain_order=True).row(0)[:3]
+    users = chosen.filter(regime=regime, knowledge=level, attack=attack)
+    return users.sort("identifiable", "low", "auc", "rarity", descending=True, maintain_order=True)
+
+
+def unusual(user: Mapping[str, Any], users: pl.DataFrame) -> str:
+    """Say what is unusual about a user among the audited ones."""
+    words = []
+    for column, high, low in (("history_length", "long history", "short history"),
+                              ("rarity", "rare taste", "popular taste")):  # fmt: skip
+        share = float((users[column] < user[column]).mean())
+        if not _USUAL <= share <= 1 - _USUAL:
+            words.append(high if share > 0.5 else low)
+    return ", ".join(words) or "ordinary in length and taste"
+
+
+def worst_of(findings: Sequence[Finding], **changed: Any) -> Finding:
+    """Return the finding with the worst grade and, among those, the strongest attack."""
+    worst = max(findings, key=lambda one: (ORDER.index(one.grade), towards_members(one.best)[0]))
+    return replace(worst, **changed)

@@ -1,0 +1,253 @@
+"""Run folders: what is written of each kind of result, and how it is read back."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import polars as pl
+import tomli_w
+
+from recmia.atomic import new_folder
+from recmia.errors import ConfigError, RecmiaError
+from recmia.metrics import Metric
+from recmia.results.audit import AuditResult
+from recmia.results.defend import DefendResult
+from recmia.results.setup import in_memory
+from recmia.results.sweep import SweepResult
+from recmia.settings import IN_MEMORY, AnyAuditSettings, AuditSettings, FilesSettings
+
+Result = AuditResult | SweepResult | DefendResult
+# Pictures by file name, drawn by whoever wants them in the folder.
+Pictures = Mapping[str, bytes]
+_NO_PICTURES: Pictures = MappingProxyType({})
+
+
+def read_settings_file(path: Path) -> dict[str, Any]:
+    """Read the settings in a TOML file; what is not set there keeps its default.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+
+
+def settings_toml(settings: AnyAuditSettings) -> str:
+    """Write out all settings, so that the text alone repeats the run."""
+    return tomli_w.dumps(settings.flat())
+
+
+def write_result(result: Result, folder: Path, pictures: Pictures = _NO_PICTURES) -> None:
+    """Write the folder of a result: all of it, or nothing.
+
+    Parameters
+    ----------
+    result : AuditResult, SweepResult or DefendResult
+    folder : Path
+        Must not exist.
+
+        ============  ==========================================================================================
+        of            files
+        ============  ==========================================================================================
+        an audit      ``config.toml``, ``metrics.json``, ``scores.parquet``, ``users.parquet``, ``run.json``; with
+                      several targets ``per_user_auc.parquet``; with held-out interactions ``utility.parquet``
+        a sweep       ``config.toml`` (what the cells share), ``table.csv``, ``table.parquet``, ``sweep.json``
+                      (axes, errors, provenance)
+        defences      ``config.toml``, ``table.csv``, ``table.parquet`` (a row a defence and regime),
+                      ``metrics.parquet``, ``utility.parquet``, ``advice.txt``, ``defend.json``
+        ============  ==========================================================================================
+    pictures : mapping of str to bytes
+        Further files by name.
+
+    Raises
+    ------
+    ConfigError
+        If the folder exists or cannot be made.
+    """
+    with new_folder(folder) as scratch:
+        if isinstance(result, AuditResult):
+            _write_audit(result, scratch)
+        elif isinstance(result, SweepResult):
+            _write_sweep(result, scratch)
+        else:
+            _write_defend(result, scratch)
+        for name, content in pictures.items():
+            (scratch / name).write_bytes(content)
+
+
+def read_result(folder: Path) -> Result:
+    """Read a run folder of any kind, told by the file that only its kind has.
+
+    Raises
+    ------
+    ConfigError
+        If `folder` is none, or is damaged.
+    """
+    for marker, read in _READERS.items():
+        if (folder / marker).is_file():
+            try:
+                return read(folder)
+            except RecmiaError:
+                raise
+            except (OSError, ValueError, KeyError, pl.exceptions.PolarsError) as error:
+                reason = str(error).partition("\n")[0]
+                raise ConfigError(f"cannot read the run {folder}: {type(error).__name__}: {reason}") from None
+    if not folder.is_dir():
+        raise ConfigError(f"no such run folder: {folder}")
+    there = sorted(path.name for path in folder.iterdir())
+    found = ", ".join(there[:_NAMED]) + (f" and {len(there) - _NAMED} more" if len(there) > _NAMED else "")
+    raise ConfigError(
+        f"{folder} is no run folder: looked for {' or '.join(_READERS)}, which recmia audit, sweep, matrix and defend "
+        f"write; there is {found or 'nothing'}"
+    )
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON; ValueError for what is not a number."""
+    path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _write_audit(result: AuditResult, scratch: Path) -> None:
+    settings = result.settings
+    missing = {
+        "data were": ("dataset", settings.source == IN_MEMORY),
+        "recommender was": ("target", in_memory(settings.target)),
+        "attacker's recommender was": ("shadow", in_memory(settings.shadow)),
+    }
+    comments = [
+        f"# The {what} {IN_MEMORY}: set {key} before running this again.\n"
+        for what, (key, gone) in missing.items()
+        if gone
+    ]
+    (scratch / "config.toml").write_text("".join(comments) + settings_toml(settings), encoding="utf-8")
+    write_json(scratch / "metrics.json", [asdict(metric) for metric in result.metrics])
+    result.scores.write_parquet(scratch / "scores.parquet")
+    write_json(scratch / "run.json", result.provenance)
+    result.users.write_parquet(scratch / "users.parquet")
+    if not result.utility.is_empty():
+        result.utility.write_parquet(scratch / "utility.parquet")
+    if not result.per_user_auc.is_empty():
+        result.per_user_auc.write_parquet(scratch / "per_user_auc.parquet")
+
+
+def _write_sweep(result: SweepResult, scratch: Path) -> None:
+    (scratch / "config.toml").write_text(settings_toml(result.settings), encoding="utf-8")
+    result.table.write_csv(scratch / "table.csv")
+    result.table.write_parquet(scratch / "table.parquet")
+    about = {"axes": result.axes, "errors": result.errors, "provenance": result.provenance}
+    write_json(scratch / "sweep.json", about)
+
+
+def _write_defend(result: DefendResult, scratch: Path) -> None:
+    found = result.sweep
+    (scratch / "config.toml").write_text(settings_toml(found.settings), encoding="utf-8")
+    (scratch / "advice.txt").write_text(result.advice + "\n", encoding="utf-8")
+    result.table.write_csv(scratch / "table.csv")
+    result.table.write_parquet(scratch / "table.parquet")
+    found.table.write_parquet(scratch / "metrics.parquet")
+    found.utility.write_parquet(scratch / "utility.parquet")
+    about = {
+        "level": result.level,
+        "advice": result.advice.splitlines(),
+        "promises": found.promises.to_dicts(),
+        "errors": found.errors,
+        "provenance": found.provenance,
+    }
+    write_json(scratch / "defend.json", about)
+
+
+def _read_audit(folder: Path) -> AuditResult:
+    """Read the folder of an audit; metrics are computed anew from the scores."""
+    utility = folder / "utility.parquet"
+    result = AuditResult(
+        settings=_read_settings(folder),
+        scores=_table(folder / "scores.parquet", _SCORES),
+        users=_table(folder / "users.parquet", _USERS),
+        provenance=_read_object(folder / "run.json", "data"),
+        utility=_table(utility, _UTILITY) if utility.exists() else pl.DataFrame(),
+    )
+    try:
+        # Nobody is to find out later that scores are missing.
+        if not result.metrics:
+            raise ConfigError(f"{folder / 'scores.parquet'} holds no scores")
+    except KeyError as error:
+        key = ", ".join(map(str, error.args[0]))
+        raise ConfigError(f"{folder / 'scores.parquet'} lacks the scores of {key}, which config.toml names") from None
+    return result
+
+
+def _read_sweep(folder: Path) -> SweepResult:
+    about = _read_object(folder / "sweep.json", "axes", "errors", "provenance")
+    settings = _read_settings(folder)
+    assert isinstance(settings, AuditSettings), "of data"
+    return SweepResult(
+        settings=settings,
+        axes=about["axes"],
+        table=_table(folder / "table.parquet", (*about["axes"], *(field.name for field in fields(Metric)))),
+        errors=about["errors"],
+        provenance=about["provenance"],
+    )
+
+
+def _read_defend(folder: Path) -> DefendResult:
+    about = _read_object(folder / "defend.json", "level", "promises", "errors", "provenance")
+    table = _table(folder / "table.parquet", ("defence", "regime", "auc", "auc_high", "ndcg@10", "broken"))
+    metrics = _table(folder / "metrics.parquet", ("defence", *(field.name for field in fields(Metric))))
+    settings = _read_settings(folder)
+    assert isinstance(settings, AuditSettings), "of data"
+    return DefendResult(
+        level=about["level"],
+        table=table,
+        sweep=SweepResult(
+            settings=settings,
+            axes={"defence": metrics["defence"].unique(maintain_order=True).to_list()},
+            table=metrics,
+            errors=about["errors"],
+            provenance=about["provenance"],
+            utility=_table(folder / "utility.parquet", ("defence", "regime", "users", "metric", "value")),
+            promises=pl.DataFrame(about["promises"]),
+        ),
+    )
+
+
+# What each kind of run folder is known by.
+_READERS: Mapping[str, Callable[[Path], Result]] = MappingProxyType(
+    {"run.json": _read_audit, "sweep.json": _read_sweep, "defend.json": _read_defend}
+)
+_SCORES = ("seed", "knowledge", "side", "run", "regime", "attack", "user_id", "member", "score")
+_UTILITY = ("seed", "run", "regime", "users", "metric", "value", "low", "high")
+_USERS = ("seed", "user_id", "history_length", "rarity")
+# Files that an error message names.
+_NAMED = 5
+
+
+def _read_settings(folder: Path) -> AnyAuditSettings:
+    flat = read_settings_file(folder / "config.toml")
+    return (FilesSettings if "interactions" in flat else AuditSettings).parse(flat)
+
+
+def _table(path: Path, columns: Sequence[str]) -> pl.DataFrame:
+    table = pl.read_parquet(path)
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+        raise ConfigError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}")
+    return table
+
+
+def _read_object(path: Path, *keys: str) -> dict[str, Any]:
+    value = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(value, dict) or not value.keys() >= set(keys):
+        raise ConfigError(f"{path} must hold an object with {', '.join(keys)}")
+    return value

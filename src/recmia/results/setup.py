@@ -1,0 +1,126 @@
+"""From settings to what they name: recommenders, attacks and defences, checked against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+from recmia.attacks import ATTACKS, RULES, Attack, AttackSpec, PoolAttack, resolve_attack
+from recmia.defences import Defence, System, check_defences, parse_defences
+from recmia.errors import ConfigError
+from recmia.game.plan import Setup
+from recmia.game.serving import check_servable
+from recmia.recommenders.spec import RecommenderSpec, resolve_recommender
+from recmia.settings import IN_MEMORY, AnyAuditSettings, AuditSettings, FilesSettings
+
+AnyAttack = str | AttackSpec | Attack | PoolAttack
+# Objects of the user's, by the names that the settings have for them.
+Recommenders = Mapping[str, RecommenderSpec]
+Attacks = Mapping[str, AttackSpec]
+Defences = Mapping[str, Defence]
+_NONE: Mapping[str, Any] = MappingProxyType({})
+
+
+def resolve(
+    settings: AnyAuditSettings,
+    recommenders: Recommenders = _NONE,
+    attacks: Attacks = _NONE,
+    defences: Defences = _NONE,
+) -> Setup:
+    """Return the settings with what they name.
+
+    Parameters
+    ----------
+    settings : AuditSettings or FilesSettings
+    recommenders, attacks, defences : mapping
+        Objects of the user's by name; all other names are looked up.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown name, user code that does not import, and names that do not go together: a recommender that
+        cannot serve a regime, a defence that does not apply, too few shadow models for an attack.
+    """
+    found = dict(recommenders)
+    files = isinstance(settings, FilesSettings)
+    for name in (settings.shadow,) if files else (settings.target, settings.shadow):
+        if name not in found:
+            found[name] = resolve_recommender(name)
+    chosen = tuple(attacks.get(name) or resolve_attack(name) for name in settings.attacker.attacks)
+    _enough_shadows(chosen, settings.attacker.n_shadows)
+    rules = tuple(ATTACKS[name] for name in RULES)
+    shadow = found[settings.shadow]
+    if isinstance(settings, AuditSettings):
+        target = found[settings.target]
+        acting = parse_defences(settings.system.defence, settings.system.dp, defences)
+        for spec in {spec.name: spec for spec in (target, shadow)}.values():
+            check_servable(spec.name, spec.folds_in, settings.regimes)
+            used = spec.used(settings.recommenders)
+            check_defences(acting, System(spec, used, settings.regimes, settings.k))
+        return Setup(settings, target, shadow, (*chosen, *rules), acting)
+    assert isinstance(settings, FilesSettings), "of files"
+    check_servable(shadow.name, shadow.folds_in, [settings.game.regime])
+    return Setup(settings, None, shadow, (*chosen, *rules))
+
+
+def name_objects(
+    recommenders: Mapping[str, Any], attacks: Sequence[AnyAttack] | None
+) -> tuple[dict[str, str], Recommenders, list[str] | None, Attacks]:
+    """Give names to objects that were passed in place of names.
+
+    Parameters
+    ----------
+    recommenders : mapping of str to object
+        For each role ("target", "shadow") a name, an object or None for none.
+    attacks : sequence, optional
+
+    Returns
+    -------
+    names : dict
+        The name of each role that was given.
+    recommenders : mapping
+        The objects among them.
+    attack_names : list of str, or None
+    attacks : mapping
+        The objects among them.
+    """
+    names, own = {}, {}
+    for role, given in recommenders.items():
+        if given is None:
+            continue
+        if isinstance(given, str):
+            names[role] = given
+            continue
+        spec = resolve_recommender(given)
+        if spec.name in own:
+            # Two objects of one class: a name stands for one of them.
+            spec = replace(spec, name=f"{spec.name.removesuffix(IN_MEMORY)}as {role} {IN_MEMORY}")
+        names[role], own[spec.name] = spec.name, spec
+    if attacks is None:
+        return names, own, None, {}
+    attack_names, own_attacks = [], {}
+    for one in attacks:
+        if isinstance(one, str):
+            attack_names.append(one)
+            continue
+        spec_of = resolve_attack(one)
+        attack_names.append(spec_of.name)
+        own_attacks[spec_of.name] = spec_of
+    return names, own, attack_names, own_attacks
+
+
+def in_memory(name: str) -> bool:
+    """Tell whether a name stands for an object of the user's that was in memory."""
+    return name.endswith(IN_MEMORY)
+
+
+def _enough_shadows(attacks: Sequence[AttackSpec], n_shadows: int) -> None:
+    # Two shadows more than it takes to fit the attack: they are held out to choose a threshold.
+    needed = {spec.name: spec.min_shadows + 2 for spec in attacks if spec.needs == "pool"}
+    short = [f"{name} needs {count}" for name, count in needed.items() if count > n_shadows]
+    if short:
+        raise ConfigError(
+            f"too few shadow models: {', '.join(short)}; got {n_shadows}; raise n_shadows, or name other attacks"
+        )

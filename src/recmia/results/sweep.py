@@ -1,0 +1,235 @@
+"""Many audits that share their work: grids over any settings, and the matrix of targets and shadows."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any
+
+import polars as pl
+
+from recmia.data.datasets import CleaningReport
+from recmia.data.interactions import Interactions
+from recmia.errors import ConfigError, RecmiaError
+from recmia.game.plan import Plan, plan_from_data, work_units
+from recmia.game.run import run_plans
+from recmia.game.tasks import Store
+from recmia.metrics import Metric
+from recmia.provenance import peak_memory, versions
+from recmia.results.audit import Progress, Reporter, join_plays, load_black_box, load_candidates, promised
+from recmia.results.findings import Findings, find
+from recmia.results.setup import Attacks, Defences, Recommenders, resolve
+from recmia.settings import IN_MEMORY, AuditSettings
+
+Axes = Mapping[str, Sequence[Any]]
+_NONE: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, eq=False)
+class SweepResult:
+    """What a grid of audits found.
+
+    Parameters
+    ----------
+    settings : AuditSettings
+        The settings that the cells share.
+    axes : dict of str to list
+        Swept keys (``"k"``, ``"lfm.epochs"``) and their values.
+    table : polars.DataFrame
+        A column for each swept key, and those of `recmia.metrics.Metric`; one row a figure.
+    errors : list of dict
+        The swept values of each cell that failed, and ``error``, why.
+    provenance : dict
+    utility : polars.DataFrame
+        With `held_out`, a column for each swept key, and those of `recmia.AuditResult.utilities`.
+    promises : polars.DataFrame
+        A column for each swept key, and those of `recmia.metrics.epsilon.PromiseCheck`, ``broken`` besides.
+    """
+
+    settings: AuditSettings
+    axes: dict[str, list[Any]]
+    table: pl.DataFrame
+    errors: list[dict[str, Any]]
+    provenance: dict[str, Any]
+    utility: pl.DataFrame = field(default_factory=pl.DataFrame)
+    promises: pl.DataFrame = field(default_factory=pl.DataFrame)
+
+    @cached_property
+    def findings(self) -> list[tuple[dict[str, Any], Findings]]:
+        """The swept values of each cell that did not fail, and what was found in it."""
+        found = []
+        keys = list(self.axes)
+        for values, rows in self.table.partition_by(*keys, as_dict=True, maintain_order=True).items():
+            cell = dict(zip(keys, values, strict=True))
+            own = [one for one in self.provenance.get("cells", ()) if one["values"] == cell]
+            found.append((cell, find(metric_rows(rows), provenance=own[0] if own else self.provenance)))
+        return found
+
+
+def cells(settings: AuditSettings, axes: Axes) -> list[tuple[dict[str, Any], AuditSettings]]:
+    """Return the grid: for each combination of values, the values by key and the settings.
+
+    A key that takes several names (``attacks``, ``regimes``) takes them joined by ``+``.
+
+    Raises
+    ------
+    ConfigError
+        For a key that does not exist, a value that is not allowed, or no value for a key.
+    """
+    empty = [key for key, values in axes.items() if not values]
+    if empty or not axes:
+        raise ConfigError(f"a sweep needs keys with values; got none for {', '.join(empty) or 'any key'}")
+    grid: dict[tuple[Any, ...], tuple[dict[str, Any], AuditSettings]] = {}
+    for values in itertools.product(*axes.values()):
+        flat = settings.flat()
+        for key, value in zip(axes, values, strict=True):
+            table_name, _, name = key.rpartition(".")
+            table = flat
+            if table_name:
+                table = flat.get(table_name)  # type: ignore[assignment]
+                if not isinstance(table, dict):
+                    raise ConfigError(f"unknown setting {key!r}: there is no table {table_name!r}")
+            several = isinstance(table.get(name), list) and isinstance(value, str)
+            table[name] = value.split("+") if several else value
+        cell = AuditSettings.parse(flat)
+        chosen = {key: _shown(cell, key) for key in axes}
+        # A value that is given twice, as 5 and 05, is one.
+        grid.setdefault(tuple(chosen.values()), (chosen, cell))
+    return list(grid.values())
+
+
+def _shown(settings: AuditSettings, key: str) -> Any:
+    """The value of a key such as ``"lfm.epochs"``, after it was checked; several names as one text."""
+    value = settings.value(key)
+    return "+".join(map(str, value)) if isinstance(value, tuple) else value
+
+
+def run_sweep(
+    settings: AuditSettings,
+    axes: Axes,
+    *,
+    dataset: Interactions | None = None,
+    recommenders: Recommenders = _NONE,
+    attacks: Attacks = _NONE,
+    defences: Defences = _NONE,
+    jobs: int = 1,
+    store: Store | None = None,
+    progress: Progress | None = None,
+) -> SweepResult:
+    """Audit every cell of a grid; data are loaded, models trained and lists served once for all cells.
+
+    Parameters
+    ----------
+    settings : AuditSettings
+    axes : mapping of str to sequence
+        Keys of the settings (``"k"``, ``"lfm.epochs"``, ``"target"``) and the values that they take.
+    dataset : Interactions, optional
+        Data in memory, instead of `DataSettings.dataset`.
+    recommenders, attacks, defences : mapping
+        Objects of the user's, by the names that the settings have for them.
+    jobs : int
+        Processes; no result depends on it.
+    store : mutable mapping, optional
+        What was computed before, finished cells included; gets what is computed now. See `recmia.cache.ArrayStore`.
+    progress : callable, optional
+        As in `recmia.audit`.
+
+    Returns
+    -------
+    SweepResult
+        A cell that fails is among its `errors`; the others are not lost.
+
+    Raises
+    ------
+    ConfigError
+        As `cells`, or if every cell fails.
+    """
+    if dataset is not None:
+        settings = settings.changed(dataset=IN_MEMORY)
+    grid = [(chosen, resolve(cell, recommenders, attacks, defences)) for chosen, cell in cells(settings, axes)]
+    report = Reporter(progress)
+    report("loading the data", 0)
+    started = time.perf_counter()
+    loaded: dict[str, tuple[Interactions, CleaningReport]] = {}
+    draws: dict[Any, Any] = {}
+    plans: list[list[Plan] | RecmiaError] = []
+    for _, setup in grid:
+        cell = setup.settings
+        assert isinstance(cell, AuditSettings), "of data"
+        source = _source(cell)
+        try:
+            if source not in loaded:
+                loaded[source] = load_candidates(cell, dataset)
+            interactions = loaded[source][0]
+            black_box = load_black_box(cell, interactions)
+            plans.append([plan_from_data(setup, interactions, seed, black_box, draws) for seed in cell.seeds])
+        except RecmiaError as error:
+            plans.append(error)
+    ready = [plan for group in plans if not isinstance(group, RecmiaError) for plan in group]
+    report.total = max(1, work_units(ready))
+    plays = iter(run_plans(ready, store={} if store is None else store, jobs=jobs, report=report))
+    frames: list[tuple[pl.DataFrame, ...]] = []
+    errors: list[dict[str, Any]] = []
+    about: list[dict[str, Any]] = []
+    for (chosen, setup), group in zip(grid, plans, strict=True):
+        try:
+            if isinstance(group, RecmiaError):
+                raise group
+            results = [next(plays) for _ in group]
+            assert isinstance(setup.settings, AuditSettings), "of data"
+            interactions, cleaning = loaded[_source(setup.settings)]
+            result = join_plays(setup.settings, results, interactions, cleaning, jobs, {}, promised(setup))
+            promises = [{**asdict(promise), "broken": promise.broken} for promise in result.promises]
+            tables = ([asdict(metric) for metric in result.metrics], result.utilities, promises)
+            left_out = {name: result.provenance["data"][name] for name in ("users_read", "users")}
+            about.append({"values": chosen, "data": left_out, "attacker": result.provenance["attacker"]})
+            frames.append(tuple(_rows(chosen, pl.DataFrame(rows, infer_schema_length=None)) for rows in tables))
+        except RecmiaError as error:
+            errors.append({**chosen, "error": str(error)})
+    if not frames:
+        raise ConfigError(f"every cell of the sweep failed, the first with: {errors[0]['error']}")
+    data = next(iter(loaded.values()))
+    metrics, utility, kept = (
+        pl.concat([part for part in parts if len(part)] or parts[:1], how="vertical_relaxed")
+        for parts in zip(*frames, strict=True)
+    )
+    return SweepResult(
+        settings=settings,
+        axes={key: list(dict.fromkeys(chosen[key] for chosen, _ in grid)) for key in axes},
+        table=metrics,
+        utility=utility,
+        promises=kept,
+        errors=errors,
+        provenance={
+            "versions": versions(),
+            "data": {"source": data[1].source, "users": data[0].n_users, "fingerprint": data[0].fingerprint()},
+            # What qualifies the findings of each cell: who was left out, and what the attacker could not know.
+            "cells": about,
+            "jobs": jobs,
+            "seconds_total": round(time.perf_counter() - started, 3),
+            "peak_memory_bytes": peak_memory(),
+        },
+    )
+
+
+def _source(settings: AuditSettings) -> str:
+    """What the loaded data depend on."""
+    return f"{settings.data.model_dump_json(exclude={'max_users'})} {settings.run.seed}"
+
+
+def _rows(chosen: dict[str, Any], rows: pl.DataFrame) -> pl.DataFrame:
+    if rows.is_empty():
+        return rows
+    # A swept key such as target is a column of the metrics already; that of a promise, one part of many, is not.
+    new = [pl.lit(value).alias(key) for key, value in chosen.items() if key not in rows.columns or key == "defence"]
+    return rows.select(*new, pl.exclude("defence") if "defence" in chosen else pl.all())
+
+
+def metric_rows(table: pl.DataFrame) -> list[Metric]:
+    """Return the rows of a table of metrics as values."""
+    names = [one.name for one in fields(Metric)]
+    return [Metric(**row) for row in table.select(names).iter_rows(named=True)]

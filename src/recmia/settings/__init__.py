@@ -1,0 +1,68 @@
+"""Settings: plain checked values. Nothing here knows how they are used."""
+
+from recmia.settings.attacker import AttackerSettings, Knowledge, KnowledgeSettings, MLPSettings, RankWeights
+from recmia.settings.audit import AnyAuditSettings, AuditSettings, FileNames, FilesSettings
+from recmia.settings.base import IN_MEMORY, ComposedSettings, Settings
+from recmia.settings.data import Columns, DataSettings
+from recmia.settings.defences import FilesSystemSettings, PrivacySettings, SystemSettings
+from recmia.settings.game import (
+    AS_SERVED,
+    SHARED_PATH,
+    FilesGameSettings,
+    GameSettings,
+    Regime,
+    ServingSettings,
+    SplitUnit,
+)
+from recmia.settings.recommenders import (
+    ALSSettings,
+    BPRSettings,
+    CommandSettings,
+    EASESettings,
+    HybridSettings,
+    LightGCNSettings,
+    NCFSettings,
+    NeighbourSettings,
+    RecommenderSettings,
+    SGDSettings,
+)
+from recmia.settings.run import FilesRunSettings, RunSettings
+
+__all__ = [
+    "AS_SERVED",
+    "IN_MEMORY",
+    "SHARED_PATH",
+    "ALSSettings",
+    "AnyAuditSettings",
+    "AttackerSettings",
+    "AuditSettings",
+    "BPRSettings",
+    "Columns",
+    "CommandSettings",
+    "ComposedSettings",
+    "DataSettings",
+    "EASESettings",
+    "FileNames",
+    "FilesGameSettings",
+    "FilesRunSettings",
+    "FilesSettings",
+    "FilesSystemSettings",
+    "GameSettings",
+    "HybridSettings",
+    "Knowledge",
+    "KnowledgeSettings",
+    "LightGCNSettings",
+    "MLPSettings",
+    "NCFSettings",
+    "NeighbourSettings",
+    "PrivacySettings",
+    "RankWeights",
+    "RecommenderSettings",
+    "Regime",
+    "RunSettings",
+    "SGDSettings",
+    "ServingSettings",
+    "Settings",
+    "SplitUnit",
+    "SystemSettings",
+]

@@ -1,0 +1,228 @@
+"""The settings of an audit of data, and of an audit of files: each is made of groups, and neither of the other."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from recmia.errors import ConfigError
+from recmia.settings.attacker import AttackerSettings, Knowledge, KnowledgeSettings
+from recmia.settings.base import ComposedSettings, Settings
+from recmia.settings.data import Columns, DataSettings
+from recmia.settings.defences import FilesSystemSettings, SystemSettings
+from recmia.settings.game import AS_SERVED, FilesGameSettings, GameSettings, ServingSettings
+from recmia.settings.recommenders import RecommenderSettings
+from recmia.settings.run import FilesRunSettings, RunSettings
+
+
+class AnyAuditSettings(ComposedSettings):
+    """What the settings of all kinds of audits answer."""
+
+    serving: ServingSettings = ServingSettings()
+    attacker: AttackerSettings = AttackerSettings()
+    recommenders: RecommenderSettings = RecommenderSettings()
+
+    @property
+    @abstractmethod
+    def source(self) -> str:
+        """Name or path of the data."""
+
+    @property
+    @abstractmethod
+    def target(self) -> str:
+        """Name of the audited system."""
+
+    @property
+    @abstractmethod
+    def levels(self) -> tuple[Knowledge, ...]:
+        """Levels of knowledge of the attacker."""
+
+    @property
+    @abstractmethod
+    def regimes(self) -> tuple[str, ...]:
+        """Names of the regimes that are reported."""
+
+    @property
+    @abstractmethod
+    def n_targets(self) -> int:
+        """Audited systems a seed."""
+
+    @property
+    @abstractmethod
+    def seeds(self) -> range:
+        """The seeds."""
+
+    @property
+    @abstractmethod
+    def k(self) -> int:
+        """Most items of a list."""
+
+    @property
+    def shadow(self) -> str:
+        """Name of the attacker's recommender."""
+        return self.attacker.shadow
+
+
+class AuditSettings(AnyAuditSettings):
+    """Every setting of an audit; the defaults are the paper's case and the strict one, side by side."""
+
+    data: DataSettings = DataSettings()
+    game: GameSettings = GameSettings()
+    system: SystemSettings = SystemSettings()
+    knowledge: KnowledgeSettings = KnowledgeSettings()
+    run: RunSettings = RunSettings()
+
+    @classmethod
+    def _completed(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Take ``recommender`` for the target and, unless one is named, the shadow; and so with a training command."""
+        if "recommender" in given:
+            if "target" in given:
+                raise ConfigError(
+                    f"name the audited recommender once: recommender is {given['recommender']!r}, target "
+                    f"{given['target']!r}"
+                )
+            name = given.pop("recommender")
+            return {"shadow": name, **given, "target": name}
+        if _has_command(given) and "target" not in given:
+            return {"shadow": "command", **given, "target": "command"}
+        return given
+
+    @model_validator(mode="after")
+    def _command_for_command(self) -> Self:
+        if "command" in (self.target, self.shadow) and not self.recommenders.train.command:
+            raise ValueError("the recommender 'command' needs the command that trains it: train.command")
+        return self
+
+    @property
+    def source(self) -> str:
+        """Name or path of the data."""
+        return self.data.dataset
+
+    @property
+    def target(self) -> str:
+        """Name of the audited recommender."""
+        return self.system.target
+
+    @property
+    def levels(self) -> tuple[Knowledge, ...]:
+        """Levels of knowledge of the attacker."""
+        return self.knowledge.knowledge
+
+    @property
+    def regimes(self) -> tuple[str, ...]:
+        """The regimes."""
+        return self.game.regimes
+
+    @property
+    def n_targets(self) -> int:
+        """Audited systems a seed."""
+        return self.game.n_targets
+
+    @property
+    def seeds(self) -> range:
+        """The seeds."""
+        return range(self.run.seed, self.run.seed + self.run.seeds)
+
+    @property
+    def k(self) -> int:
+        """Length of the lists."""
+        return self.game.k
+
+
+class FileNames(Settings):
+    """The files of an audit of files; see `recmia.results.files`."""
+
+    interactions: str = Field("", description="Histories of the audited users, members and others: file or data set.")
+    lists: str = Field("", description="What each of them is shown: columns user, item, rank.")
+    members: str = Field("", description="Who of them is in the training data: user ids, or columns user, member.")
+    items: str = Field("", description="Ids of further items, in no history, that lists may hold.")
+    shadow_interactions: str = Field(
+        "", description="Histories for the attacker's own system (else those of the audited users)."
+    )
+    shadow_members: str = Field("", description="Who of those its training data hold (else drawn at random).")
+    shadow_lists: str = Field("", description="What it shows them (else it is trained and served here).")
+    pool_lists: str = Field(
+        "", description="Pattern of files, one a shadow system, of lists for the audited users (else served here)."
+    )
+    pool_members: str = Field("", description="Pattern of files, sorted likewise, of who each was trained on.")
+    columns: Columns = Columns()
+
+    @model_validator(mode="after")
+    def _go_together(self) -> Self:
+        needed = {
+            "interactions": "the histories of the audited users",
+            "lists": "what the audited users are shown",
+            "members": "who of the audited users is in the training data: without it no attack can be graded",
+        }
+        for name, words in needed.items():
+            if not getattr(self, name):
+                raise ValueError(f"{name} is needed: {words}")
+        for one, others in {
+            "shadow_members": ["shadow_interactions"],
+            "shadow_lists": ["shadow_interactions", "shadow_members"],
+            "pool_lists": ["pool_members"],
+            "pool_members": ["pool_lists"],
+        }.items():
+            missing = [other for other in others if getattr(self, one) and not getattr(self, other)]
+            if missing:
+                raise ValueError(f"{one} needs {' and '.join(missing)} beside it")
+        return self
+
+
+class FilesSettings(AnyAuditSettings):
+    """Every setting of an audit of lists from files."""
+
+    # Not checked until files are named, so that there can be a default to start from.
+    files: FileNames = FileNames.model_construct()
+    game: FilesGameSettings = FilesGameSettings()
+    system: FilesSystemSettings = FilesSystemSettings()
+    attacker: AttackerSettings = AttackerSettings(attacks=("distance", "mlp", "list-lr"))
+    run: FilesRunSettings = FilesRunSettings()
+
+    @classmethod
+    def _completed(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """A training command says what the attacker uses."""
+        return {"shadow": "command", **given} if _has_command(given) else given
+
+    @property
+    def source(self) -> str:
+        """Path of the histories."""
+        return self.files.interactions
+
+    @property
+    def target(self) -> str:
+        """What the audited system is called."""
+        return self.system.target
+
+    @property
+    def levels(self) -> tuple[Knowledge, ...]:
+        """The attacker has shadow users of the same kind."""
+        return ("grey-box",)
+
+    @property
+    def regimes(self) -> tuple[str, ...]:
+        """How the lists came about is not known."""
+        return (AS_SERVED,)
+
+    @property
+    def n_targets(self) -> int:
+        """Files hold one system."""
+        return 1
+
+    @property
+    def seeds(self) -> range:
+        """One seed."""
+        return range(self.run.seed, self.run.seed + 1)
+
+    @property
+    def k(self) -> int:
+        """Most items of a list; 0 until the files are read, if it is the longest list that decides."""
+        return self.game.k
+
+
+def _has_command(given: Mapping[str, Any]) -> bool:
+    train = given.get("train")
+    return bool(train.get("command") if isinstance(train, Mapping) else getattr(train, "command", ""))

@@ -1,0 +1,53 @@
+"""The rules that need no model, by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from scipy import sparse
+
+from recmia.attacks import RULES
+from recmia.attacks.rules import (
+    history_length,
+    history_popularity,
+    popular_overlap,
+    recency,
+    seen_in_list,
+    shared_list,
+)
+from recmia.observation import Items, Observation
+from tests.attacks.helpers import MAKERS
+
+
+def hand_made() -> Observation:
+    return Observation(
+        histories=sparse.csr_array(np.array([[1, 1, 0, 0], [0, 0, 1, 0], [0, 1, 1, 1]], np.float32)),
+        lists=np.array([[2, 3], [2, 3], [0, -1]], np.int32),
+        items=Items(np.zeros((4, 1)), np.ones(4, np.bool_), np.array([5, 1, 7, 3])),
+        last_time=np.array([3.0, 1.0, 2.0]),
+    )
+
+
+def test_rules_by_hand() -> None:
+    seen = hand_made()
+    np.testing.assert_array_equal(shared_list(seen), [-1, -1, 0])
+    np.testing.assert_array_equal(popular_overlap(seen), [-0.5, -0.5, -0.5])  # items 2 and 0 are the most popular
+    np.testing.assert_array_equal(seen_in_list(seen), [0, -0.5, 0])
+    np.testing.assert_array_equal(history_length(seen), [2, 1, 3])
+    np.testing.assert_allclose(history_popularity(seen), [3, 7, 11 / 3])
+    np.testing.assert_array_equal(recency(seen), [3, 1, 2])
+    np.testing.assert_array_equal(recency(replace(seen, last_time=None)), 0)
+
+
+def test_history_popularity_of_empty_histories() -> None:
+    empty = replace(hand_made(), histories=sparse.csr_array(np.array([[0] * 4, [1, 0, 0, 0], [0] * 4], np.float32)))
+    np.testing.assert_array_equal(history_popularity(empty), [0, 5, 0])
+
+
+def test_rules_by_name_are_these_functions() -> None:
+    seen = hand_made()
+    functions = (shared_list, popular_overlap, seen_in_list, history_length, history_popularity, recency)
+    assert [function.__name__.replace("_", "-") for function in functions] == list(RULES)
+    for name, function in zip(RULES, functions, strict=True):
+        np.testing.assert_array_equal(MAKERS[name]().score(seen), function(seen))

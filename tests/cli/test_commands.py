@@ -1,0 +1,260 @@
+"""The commands, run as a program: what they print and write, how they refuse, and how they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.helpers import PROGRAM, Here, recmia
+
+QUICK = ["-d", "synthetic:120x200x6000", "-l", "8", "-k", "10", "--seeds", "1", "--lfm-epochs", "2", "--n-shadows", "8"]
+
+
+@pytest.mark.end_to_end
+def test_audit_prints_the_table_and_writes_the_folder(tmp_path: Path) -> None:
+    done = recmia("audit", *QUICK, "--out", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for words in (
+        "mlp",
+        "list-lr",
+        "shared-list",
+        "AUC",
+        "not resolvable with 30 non-members",
+        "95% lower bound; no more than",
+        "needs no model at all",
+        "synthetic",
+    ):
+        assert words in " ".join(done.stdout.split())
+    assert "written to run" in done.stdout
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.end_to_end
+def test_options_win_over_the_file(tmp_path: Path) -> None:
+    (tmp_path / "my.toml").write_text(
+        'dataset = "synthetic:120x200x6000"\nk = 7\nfactors = 4\nseeds = 1\n[lfm]\nepochs = 2\n'
+    )
+    arguments = ["--config", "my.toml", "-k", "9", "--lfm-n-negatives", "2", "--regimes", "fold-in, trained"]
+    more = ["--attack", "naive-bayes", "--no-exclude-seen", "--mlp-hidden", "4,3"]
+    done = recmia("audit", *arguments, *more, "-o", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    written: dict[str, Any] = tomllib.loads((tmp_path / "run" / "config.toml").read_text())
+    assert (written["k"], written["factors"], written["regimes"]) == (9, 4, ["fold-in", "trained"])
+    assert (written["lfm"]["epochs"], written["lfm"]["n_negatives"]) == (2, 2)
+    assert (written["exclude_seen"], written["attacks"], written["mlp"]["hidden"]) == (False, ["naive-bayes"], [4, 3])
+    again = recmia("audit", "--config", "run/config.toml", "-o", "again", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    for name in ("scores.parquet", "config.toml"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+@pytest.mark.end_to_end
+def test_without_out_the_folder_is_named_by_time(tmp_path: Path) -> None:
+    done = recmia("audit", *QUICK, "--attacks", "", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (run,) = (tmp_path / "runs").iterdir()
+    assert run.name.startswith("synthetic-120x200x6000-")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    return Here(tmp_path, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["audit", "-d", "ml-lates-small"], "did you mean 'ml-latest-small'"),
+        (["audit", "-d", "./missing.csv"], "no such file or folder: ./missing.csv"),
+        (["audit", "--regimes", "foldin"], "did you mean 'fold-in'"),
+        (["audit", "--attack", "mlpp"], "did you mean 'mlp'"),
+        (["audit", "--target", "lmf"], "did you mean 'lfm'"),
+        (["audit", "--knowledge", "whitebox"], "did you mean 'white-box'"),
+        (["audit", "--n-shadows", "6"], "list-lr needs 8; got 6"),
+        (["audit", *QUICK, "--knowledge", "white-box", "--target", "itemknn"], "ItemKNN has no item vectors"),
+        (["audit", *QUICK, "--store", "ratings.csv"], "cannot read the store ratings.csv: Not a directory"),
+        (["audit", "-l", "0"], "factors: Input should be greater than or equal to 1"),
+        (["audit", *QUICK, "-k", "100000"], "k, the list length, must lie in 1.."),
+        (["audit", "--config", "missing.toml"], "cannot read the configuration missing.toml"),
+        (["audit", "--config", "bad.toml"], "unknown setting 'sedes'; did you mean 'seeds'"),
+        (["audit", "--config", "table.toml", "--lfm-epochs", "3"], "lfm must be a table of settings"),
+        (["audit", *QUICK, "-o", "taken"], "the output folder taken exists"),
+        (["audit", "-d", "synthetic:20x60x500"], "20 eligible users are too few: 40 are needed"),
+        (["audit", "-d", "ratings.csv"], "ratings.csv has no column for the item; found 'user', 'movie'"),
+        (["audit", "--nonsense"], "No such option"),
+        (["data", "nonsense"], "unknown data set 'nonsense'"),
+        (["data", "ratings.csv", "--separator", "::"], "the separator must be one character"),
+        (["adit"], "No such command"),
+    ],
+    ids=lambda value: " ".join(value[:4]) if isinstance(value, list) else None,
+)
+def test_bad_input_is_told_in_a_line_and_leaves_nothing(
+    here: Here, tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    (tmp_path / "bad.toml").write_text("sedes = 3\n")
+    (tmp_path / "table.toml").write_text("lfm = 3\n")
+    (tmp_path / "ratings.csv").write_text("user,movie\n1,2\n")
+    (tmp_path / "taken").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    done = here(*arguments)
+    assert done.returncode == 2
+    assert words in " ".join(done.stderr.split()).replace("│ ", "").replace(" │", "")
+    assert "Traceback" not in done.stderr + done.stdout
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.end_to_end
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    done = recmia("audit", "-l", "0", "--debug", cwd=tmp_path)
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr
+
+
+@pytest.mark.end_to_end
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_interrupt_leaves_nothing(tmp_path: Path, jobs: str) -> None:
+    # Nearly all of the time goes into the MLP, whose library swallows the interrupt.
+    arguments = ["audit", *QUICK, "--seeds", "2000", "--jobs", jobs, "-o", "run"]
+    running = subprocess.Popen([*PROGRAM, *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    try:
+        time.sleep(8)
+        assert running.poll() is None, "the run must still be under way"
+        running.send_signal(signal.SIGINT)
+        _, errors = running.communicate(timeout=30)
+    finally:
+        running.kill()
+    assert running.returncode == 130
+    assert "interrupted; no results were written, and what was trained is kept" in errors
+    assert "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def stored(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.glob("*/*.npz")}
+
+
+@pytest.mark.end_to_end
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_audit_goes_on_where_it_was(tmp_path: Path, stop: signal.Signals) -> None:
+    arguments = ["audit", *QUICK, "--regimes", "fold-in", "--lfm-epochs", "600", "--attack", "list-lr", "--jobs", "2"]
+    running = subprocess.Popen(
+        [*PROGRAM, *arguments, "--store", "store", "-o", "killed"],
+        cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        limit = time.monotonic() + 90
+        while len(stored(tmp_path / "store")) < 4:
+            assert running.poll() is None, "the run must still be under way"
+            assert time.monotonic() < limit
+            time.sleep(0.02)
+        # All of its processes, as a terminal or a system that shuts down does it.
+        os.killpg(running.pid, stop)
+        _, errors = running.communicate(timeout=30)
+    finally:
+        running.kill()
+    assert running.returncode == (130 if stop == signal.SIGINT else -stop)
+    assert "Traceback" not in errors
+    if stop == signal.SIGINT:
+        assert errors.strip().splitlines() == [
+            "interrupted; no results were written, and what was trained is kept: the same command continues"
+        ]
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+    before = stored(tmp_path / "store")
+    done = recmia(*arguments, "--store", "store", "-o", "again", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "damaged" not in done.stdout
+    after = stored(tmp_path / "store")
+    assert len(after) == 1 + 1 + 8 + 1 > len(before), "the lists of each model, and the scores"
+    assert {path: after[path] for path in before} == before, "what was done is left as it is"
+    undisturbed = recmia(*arguments, "--store", "other", "-o", "undisturbed", cwd=tmp_path)
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    for name in ("scores.parquet", "metrics.json", "roc.svg"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
+
+
+@pytest.mark.end_to_end
+def test_damaged_entries_are_computed_anew_and_told(tmp_path: Path) -> None:
+    outputs = []
+    for run in ("first", "second", "third"):
+        done = recmia("audit", *QUICK, "--store", "[store]", "-o", run, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        outputs.append(done.stdout.replace(f"written to {run} ", ""))
+        # Scores stand for the lists that they were made of: without them, every entry is looked at.
+        paths = sorted(stored(tmp_path / "[store]"), key=lambda path: path.stat().st_mtime_ns)
+        assert len(paths) == 21
+        paths[-1].write_bytes(b"")
+        paths[3].write_bytes(paths[3].read_bytes()[:-100])
+    note = "  note: damaged entries of [store], computed anew: 2\n"
+    assert note not in outputs[0]
+    assert outputs[1] == outputs[2]
+    assert outputs[1].replace(note, "") == outputs[0]
+    assert note in outputs[1]
+    for run in ("second", "third"):
+        assert (tmp_path / run / "scores.parquet").read_bytes() == (tmp_path / "first" / "scores.parquet").read_bytes()
+
+
+@pytest.mark.end_to_end
+def test_ids_that_look_like_markup_are_printed_as_they_are(tmp_path: Path) -> None:
+    """Every user leaks in the regime popular, so some are named."""
+    rows = [f"[bold]{user}[/bold],{(7 * user + item * item) % 97}" for user in range(60) for item in range(40)]
+    (tmp_path / "log.csv").write_text("user,item\n" + "\n".join(rows) + "\n")
+    arguments = [
+        "audit",
+        "-d",
+        "log.csv",
+        "-l",
+        "4",
+        "-k",
+        "5",
+        "--seeds",
+        "1",
+        "--lfm-epochs",
+        "2",
+        "--n-shadows",
+        "8",
+    ]
+    done = recmia(*arguments, "--regimes", "popular", "--n-targets", "20", "-o", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"The\s+most\s+exposed:\s+\[bold\]\d+\[/bold\]", done.stdout), done.stdout
+
+
+@pytest.mark.end_to_end
+def test_data_prints_the_cleaning_report(tmp_path: Path) -> None:
+    rows = "".join(f"{user},{item}\n" for user in range(3) for item in range(25 - 10 * (user == 2)))
+    (tmp_path / "log.csv").write_text("user,item\n" + rows + "0,3\n")
+    done = recmia("data", "log.csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "log.csv: 66 rows read, 50 kept" in done.stdout
+    assert "dropped 1: an earlier row of the same user and item" in done.stdout
+    assert "dropped 15: users with fewer than 20 interactions (1 of 3 users)" in done.stdout
+    assert "2 users, 25 items, 50 interactions, without ratings, without times" in done.stdout
+
+
+def test_version(tmp_path: Path) -> None:
+    from recmia import __version__
+
+    assert recmia("--version", cwd=tmp_path).stdout == f"recmia {__version__}\n"
+
+
+@pytest.mark.end_to_end
+def test_reproduce_prints_the_paper_beside_ours(tmp_path: Path) -> None:
+    quick = ["--panels", "fig1", "--seeds", "1", "-d", "synthetic:120x200x6000", "--store", "store", "-o", "figures"]
+    done = recmia("reproduce", "hu2023", *quick, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "0.857" in done.stdout
+    assert (tmp_path / "figures" / "fig1.png").is_file()
+    for arguments, words in ((["hu2024"], "unknown paper 'hu2024'"), (["hu2023", "--panels", "fig9"], "unknown panel")):
+        failed = recmia("reproduce", *arguments, "-o", "other", cwd=tmp_path)
+        assert failed.returncode == 2
+        assert words in failed.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"figures", "store"}

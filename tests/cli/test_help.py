@@ -1,0 +1,134 @@
+"""What the help of each command says, and that every setting can be set on the command line."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+import typer.main
+from click.testing import CliRunner
+
+from recmia.cli import app
+from recmia.errors import ConfigError
+from recmia.settings import AuditSettings, ComposedSettings, FilesSettings
+from recmia.settings.base import is_table
+
+# The models whose settings are options of each command.
+RUNS: dict[str, type[ComposedSettings]] = {
+    **dict.fromkeys(("audit", "sweep", "matrix", "defend", "export-files"), AuditSettings),
+    "audit-files": FilesSettings,
+}
+COMMANDS = (*RUNS, "report", "reproduce", "data", "doctor")
+# The widest terminal on which two screens of 50 lines have to do.
+WIDTH, LINES = 100, 100
+GROUP: Any = typer.main.get_command(app)
+
+
+def shown(*arguments: str) -> str:
+    done = CliRunner().invoke(GROUP, arguments, env={"COLUMNS": str(WIDTH), "NO_COLOR": "1", "TERM": "dumb"})
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def option(path: str) -> str:
+    return f"--{path.replace('.', '-').replace('_', '-')}"
+
+
+def tables(model: type[ComposedSettings]) -> Iterator[tuple[str, Sequence[str]]]:
+    """Each table of the settings, and its fields."""
+    for name, (_, field) in model.flat_fields().items():
+        if is_table(field):
+            kind = field.annotation
+            assert kind is not None
+            yield name, list(kind.model_fields)
+
+
+def test_every_command_is_listed() -> None:
+    text = shown("--help")
+    for command in COMMANDS:
+        assert re.search(rf"│ {command} ", text), command
+    assert set(COMMANDS) == set(GROUP.commands)
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_no_heading_is_empty(command: str) -> None:
+    lines = shown(*command.split(), "--help").splitlines()
+    headings = [line for line in lines if line.startswith("╭")]
+    assert headings
+    for line, after in itertools.pairwise(lines):
+        if line.startswith("╭"):
+            assert re.match(r"╭─ \w", line), "a heading without a name"
+            assert not after.startswith("╰"), f"nothing stands under {line}"
+    assert len(headings) == len({line.strip("╭─╮ ") for line in headings}), "a heading stands twice"
+
+
+@pytest.mark.parametrize("command", RUNS)
+def test_help_fits_two_screens(command: str) -> None:
+    lines = shown(command, "--help").splitlines()
+    assert len(lines) <= LINES
+    assert max(map(len, lines)) <= WIDTH
+
+
+@pytest.mark.parametrize("command", RUNS)
+def test_every_setting_has_an_option(command: str) -> None:
+    """Those of tables are not in the help, but in that of their table."""
+    text, model = shown(command, "--help"), RUNS[command]
+    of_tables = dict(tables(model))
+    left_out = {"matrix": {"target", "shadow"}, "defend": {"defence"}}.get(command, set())
+    for name in model.flat_fields().keys() - left_out:
+        if name not in of_tables:
+            assert re.search(rf"{option(name)}\b", text), name
+            continue
+        assert f"{option(name)}-" not in text
+        if command not in ("audit", "audit-files"):
+            continue
+        of_table = shown(command, "--help-settings", name)
+        assert f"Settings of {name}, as options and (in a file) in the table [{name}]:" in of_table
+        for field in of_tables[name]:
+            assert re.search(rf"^{option(f'{name}.{field}')}[ /]", of_table, re.MULTILINE), field
+
+
+@pytest.mark.parametrize("command", RUNS)
+def test_tables_are_named_by_the_help(command: str) -> None:
+    text = " ".join(shown(command, "--help").replace("│", " ").split())
+    names = ", ".join(name for name, _ in tables(RUNS[command]))
+    assert f"List the options of one of: {names}." in text
+
+
+def test_an_unknown_table_is_refused_by_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="unknown table of settings 'ncff'; did you mean 'ncf'"):
+        shown("audit", "--help-settings", "ncff")
+    with pytest.raises(ConfigError, match="unknown table of settings 'dp'"):
+        shown("audit-files", "--help-settings", "dp")
+
+
+@pytest.mark.parametrize("option_name", ["--n-targets", "--targets", "--n-shadows", "--shadows", "--factors", "-l"])
+def test_further_spellings(option_name: str) -> None:
+    assert re.search(rf"(?<![\w-]){option_name}(?![\w-])", shown("audit", "--help")), option_name
+
+
+def test_names_of_a_matrix_and_its_counts_are_apart() -> None:
+    text = shown("matrix", "--help")
+    assert re.search(r"--targets +<str> +Recommenders to audit", text)
+    assert re.search(r"--n-targets +<int>", text)
+
+
+def test_as_a_module() -> None:
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "recmia", *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    done = run("--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("recmia ")
+    refused = run("audit", "--help-settings", "nothing")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("error: unknown table of settings 'nothing'; ")
+    assert "Traceback" not in refused.stderr

@@ -1,0 +1,203 @@
+"""The table of interactions: what it refuses and what it keeps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recmia import Interactions
+from recmia.data.interactions import IdMap, join_users, over_common_items, with_items_of
+from recmia.errors import DataError
+
+PAIRS = st.sets(st.tuples(st.integers(-50, 50), st.integers(0, 30)), min_size=1, max_size=60)
+
+
+def columns(**changed: Any) -> dict[str, Any]:
+    good = {
+        "user": np.array([0, 0, 1], np.int32),
+        "item": np.array([0, 2, 1], np.int32),
+        "value": np.array([1, 2, 3], np.float32),
+        "time": None,
+        "users": IdMap(np.array([10, 20])),
+        "items": IdMap(np.array(["a", "b", "c"])),
+    }
+    return {**good, **changed}
+
+
+def test_the_good_columns_are_good() -> None:
+    data = Interactions(**columns())
+    np.testing.assert_array_equal(data.csr().toarray(), [[1, 0, 2], [0, 3, 0]])
+    np.testing.assert_array_equal(data.item_counts(), [1, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"user": np.array([], np.int32)}, "empty"),
+        ({"user": np.array([0, 0, 2], np.int32)}, r"user rows must lie in 0\.\.1; found 0\.\.2"),
+        ({"item": np.array([0, -1, 1], np.int32)}, r"item rows must lie in 0\.\.2"),
+        ({"value": np.array([1, np.nan, 3], np.float32)}, "1 values are not finite, the first at interaction 1"),
+        ({"value": np.array([1, 2, 3], np.float64)}, "value must be float32"),
+        ({"value": np.array([1, 2], np.float32)}, "value must be float32"),
+        ({"time": np.array([1, 2, 3], np.int32)}, "time must be int64"),
+        ({"item": np.array([0, 0, 1], np.int32)}, "hold each pair once"),
+        ({"user": np.array([1, 0, 0], np.int32)}, "sorted"),
+    ],
+)
+def test_bad_columns_are_refused(changed: dict[str, Any], words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        Interactions(**columns(**changed))
+
+
+def test_ids_must_be_unique() -> None:
+    with pytest.raises(DataError, match="without repeats"):
+        IdMap(np.array([1, 1]))
+
+
+def test_from_arrays_refuses_a_repeated_pair() -> None:
+    with pytest.raises(DataError, match="each pair once"):
+        Interactions.from_arrays([1, 1], [2, 2])
+
+
+@pytest.mark.parametrize("ids", [[1.0, 2.0], [None, "a"], np.array([1, "a"], object), [True, False]])
+def test_ids_of_other_types_are_refused(ids: Any) -> None:
+    with pytest.raises(DataError, match="the item ids must be all whole numbers or all text; found"):
+        Interactions.from_arrays([1, 2], ids)
+
+
+@pytest.mark.parametrize("name", ["item", "value", "time"])
+def test_columns_of_unequal_length_are_refused(name: str) -> None:
+    arrays: dict[str, Any] = {"user": [1, 2], "item": [3, 4], name: [5]}
+    with pytest.raises(DataError, match=f"{name} must have one entry for each of the 2 users"):
+        Interactions.from_arrays(**arrays)
+
+
+def test_frame_and_back() -> None:
+    data = Interactions(**columns(time=np.array([5, 9, 2])))
+    frame = data.frame()
+    again = Interactions.from_arrays(*(frame[name].to_numpy() for name in ("user", "item", "rating", "time")))
+    assert again.fingerprint() == data.fingerprint()
+
+
+def test_without_values_nothing_is_rated() -> None:
+    data = Interactions.from_arrays([1, 2], ["x", "y"])
+    assert not data.rated
+    np.testing.assert_array_equal(data.value, [1, 1])
+
+
+def test_arrays_cannot_be_changed() -> None:
+    data = Interactions(**columns())
+    with pytest.raises(ValueError, match="read-only"):
+        data.value[0] = 9
+
+
+@given(PAIRS, st.randoms(use_true_random=False))
+def test_order_of_the_rows_does_not_matter(pairs: set[tuple[int, int]], random: Any) -> None:
+    rows = sorted(pairs)
+    shuffled = random.sample(rows, len(rows))
+    built = [
+        Interactions.from_arrays([u for u, _ in some], [i for _, i in some], [u + 0.5 * i for u, i in some])
+        for some in (rows, shuffled)
+    ]
+    assert built[0].fingerprint() == built[1].fingerprint()
+    users, items = built[0].users.ids, built[0].items.ids
+    assert {(int(users[u]), int(items[i])) for u, i in zip(built[0].user, built[0].item, strict=True)} == pairs
+
+
+@given(PAIRS, st.data())
+def test_restrict_keeps_exactly_these_users(pairs: set[tuple[int, int]], data: st.DataObject) -> None:
+    whole = Interactions.from_arrays([u for u, _ in pairs], [i for _, i in pairs])
+    kept = sorted(data.draw(st.sets(st.integers(0, whole.n_users - 1), min_size=1)))
+    part = whole.restrict(np.array(kept))
+    assert part.items is whole.items
+    np.testing.assert_array_equal(part.users.ids, whole.users.ids[kept])
+    np.testing.assert_array_equal(part.csr().toarray(), whole.csr().toarray()[kept])
+
+
+@pytest.mark.parametrize("users", [[], [1, 0], [0, 0]])
+def test_restrict_refuses_unordered_users(users: list[int]) -> None:
+    with pytest.raises(DataError, match="ascending"):
+        Interactions(**columns()).restrict(np.array(users, np.int64))
+
+
+def test_fingerprint_sees_every_column() -> None:
+    base = Interactions(**columns(time=np.array([1, 2, 3])))
+    others = [
+        Interactions(**columns()),
+        Interactions(**columns(time=np.array([1, 2, 4]))),
+        Interactions(**columns(time=np.array([1, 2, 3]), value=np.array([1, 2, 4], np.float32))),
+        Interactions(**columns(time=np.array([1, 2, 3]), users=IdMap(np.array([10, 21])))),
+    ]
+    prints = {data.fingerprint() for data in [base, *others]}
+    assert len(prints) == len(others) + 1
+
+
+def test_last_time() -> None:
+    data = Interactions(**columns(time=np.array([5, 9, 2])))
+    latest = data.last_time()
+    assert latest is not None
+    np.testing.assert_array_equal(latest, [9, 2])
+
+
+def test_texts_go_by_item_id_and_come_back() -> None:
+    data = Interactions.from_arrays([1, 1, 2], [30, 20, 20], texts={20: "drama|war", 99: "nobody's"})
+    assert data.items.text == ("drama|war", "")
+    frame = data.frame()
+    assert frame["text"].cast(pl.String).to_list() == ["drama|war", None, "drama|war"]
+    assert "text" not in Interactions.from_arrays([1], [2]).frame().columns
+
+
+def test_other_data_over_given_items() -> None:
+    other = Interactions.from_arrays([1, 1, 2, 3], [10, 20, 20, 30], [1.0, 2.0, 3.0, 4.0], [5, 6, 7, 8])
+    found = with_items_of(other, IdMap(np.array([99, 20, 10])))
+    assert found.users.ids.tolist() == [1, 2]
+    np.testing.assert_array_equal(found.csr().toarray(), [[0, 2, 1], [0, 3, 0]])
+    assert found.time is not None
+    assert found.time.tolist() == [6, 5, 7]
+    with pytest.raises(DataError, match="no item id in common"):
+        with_items_of(other, IdMap(np.array([99])))
+    with pytest.raises(DataError, match="different kinds: <U1 and int64"):
+        with_items_of(other, IdMap(np.array(["a"])))
+
+
+def test_several_data_sets_over_common_items() -> None:
+    one = Interactions.from_arrays([1, 1], [30, 10], texts={10: "drama"})
+    other = Interactions.from_arrays([5], [20], texts={20: "war", 30: "comedy"})
+    first, second = over_common_items([one, other], IdMap(np.array([40, 10])))
+    assert first.items is second.items
+    assert first.items.ids.tolist() == [10, 20, 30, 40]
+    assert first.items.text == ("drama", "war", "", "")
+    assert (first.item.tolist(), second.item.tolist()) == ([0, 2], [1])
+
+
+def test_one_data_set_with_nothing_to_add_stays() -> None:
+    one = Interactions.from_arrays([1, 1], [30, 10])
+    assert over_common_items([one])[0] is one
+    assert over_common_items([one], IdMap(np.array([10])))[0] is one
+    assert over_common_items([one], IdMap(np.empty(0, object)))[0] is one
+    assert over_common_items([one], IdMap(np.array([20])))[0].item.tolist() == [0, 2]
+
+
+def test_item_ids_of_two_kinds_have_no_common_map() -> None:
+    one, other = Interactions.from_arrays([1], [30]), Interactions.from_arrays([1], ["x"])
+    words = "a.csv and b.csv: the item ids are whole numbers in one file and text in another"
+    with pytest.raises(DataError, match=words):
+        over_common_items([one, other], names=["a.csv", "b.csv"])
+
+
+def test_users_of_two_data_sets_in_one() -> None:
+    one = Interactions.from_arrays([7, 9], [1, 2], [1.0, 2.0], [3, 4])
+    other = Interactions.from_arrays([7], [1]).take(np.array([0]))
+    other = with_items_of(other, one.items)
+    both = join_users(one, other)
+    assert both.users.ids.tolist() == [0, 1, 2]
+    assert both.user.tolist() == [0, 1, 2]
+    assert both.item.tolist() == [0, 1, 0]
+    assert both.time is None
+    assert not both.rated
+    assert join_users(one, one).time is not None

@@ -1,0 +1,176 @@
+"""The sentences of a page, and the findings that they stand around: what is said follows the figures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import polars as pl
+import pytest
+
+from recmia import Interactions, defend
+from recmia.attacks import ATTACKS, RULES
+from recmia.metrics import Metric
+from recmia.metrics.epsilon import PromiseCheck
+from recmia.render import words
+from recmia.results.defend import DefendResult
+from recmia.results.findings import Grade, find, grade_auc, of_100
+from recmia.results.sweep import SweepResult
+from recmia.settings import AuditSettings
+
+
+@pytest.fixture(scope="module")
+def defended(small: Interactions) -> DefendResult:
+    settings: dict[str, Any] = {"factors": 4, "k": 10, "seeds": 1, "n_shadows": 8, "lfm": {"epochs": 2}}
+    return defend(
+        ["shorter-lists=2", "gumbel=300"], small, **settings, regimes=["fold-in"], attacks=["list-lr"], held_out=0.2
+    )
+
+
+@pytest.mark.parametrize(
+    ("high", "broken", "chip", "said"),
+    [
+        ({}, [], "No defence holds", "Popular lists for everyone do: they depend on no single person."),
+        ({"none": 0.55}, [], "No defence needed", ""),
+        ({"shorter-lists=2": 0.55}, [], "A defence holds", "They are: `shorter-lists=2`."),
+        ({"shorter-lists=2": 0.55}, ["shorter-lists=2"], "Broken promise", "Do not rely on it"),
+    ],
+)
+def test_the_headline_of_defences(
+    defended: DefendResult, high: dict[str, float], broken: list[str], chip: str, said: str
+) -> None:
+    high = {"popularity-only": 0.5} | high
+    table = defended.table.with_columns(
+        pl.col("defence").replace_strict(high, default=0.9).alias("auc_high"),
+        pl.col("defence").is_in(broken).alias("broken"),
+    )
+    _, label, _, more = words.defend_headline(replace(defended, table=table))
+    assert label == chip
+    assert said in more
+    assert ("broken promise" in words.defend_advice(replace(defended, table=table), "x")[0]) == bool(broken)
+
+
+def test_a_broken_promise_comes_first() -> None:
+    metrics = rows("fold-in", list_lr=(0.51, 0.47))
+    kept = PromiseCheck("dp-training=4", "grey-box", "fold-in", 4.0, 1e-5, 0.5, "list-lr")
+    assert find(metrics, promises=[kept]).grade == "none"
+    broken = find(metrics, promises=[replace(kept, bound=5.0)])
+    assert broken.grade == "marked"
+    assert broken.caveats[0].startswith("A promise of differential privacy is broken")
+
+
+def rows(regime: str, **aucs: tuple[float, float]) -> list[Metric]:
+    known = {"shared-list": (0.5, 0.5), "popular-overlap": (0.5, 0.45), "seen-in-list": (0.5, 0.5)}
+    return [
+        Metric("grey-box", regime, "lfm", "lfm", attack.replace("_", "-"), "auc", value, low, 2 * value - low, 5, 1,
+               150, 150, "")
+        for attack, (value, low) in (known | aucs).items()
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "grade", "said"),
+    [
+        (0.9, 0.85, "strong", "reveal who was"),
+        (0.7, 0.65, "marked", "reveal, in part,"),
+        (0.6, 0.56, "slight", "find little"),
+        (0.51, 0.47, "none", "cannot tell who"),
+        (0.6, 0.45, "unclear", "too small to say"),
+    ],
+)
+def test_the_headline_follows_the_figure(value: float, low: float, grade: str, said: str) -> None:
+    found = find(rows("fold-in", list_lr=(value, low)))
+    assert found.grade == grade
+    assert said in found.claim
+    assert not found.caveats
+
+
+def test_what_the_fallback_gives_away_is_told_from_memory() -> None:
+    popular = rows("popular", list_lr=(1.0, 0.99)) + rows("fold-in", list_lr=(0.51, 0.47))
+    popular = [replace(row, value=1.0, low=0.99) if (row.regime, row.attack) == ("popular", "shared-list") else row
+               for row in popular]  # fmt: skip
+    found = find(popular)
+    assert [finding.of_the_fallback for finding in found.sections] == [True, False]
+    assert "not what the model memorised" in found.sections[0].text
+    assert "these attacks find nothing" in found.caveats[0]
+    unclear = find([row for row in popular if row.regime == "popular"] + rows("fold-in", list_lr=(0.6, 0.4)))
+    assert "too small to say" in unclear.caveats[0]
+
+
+def test_few_who_are_found_without_error_are_a_leak() -> None:
+    few = rows("fold-in", list_lr=(0.58, 0.55))
+    few.append(replace(few[-1], metric="tpr@fpr=0.01", value=0.2, low=0.15))
+    assert find(few).grade == "marked"
+    few[-1] = replace(few[-1], low=0.05)
+    assert find(few).grade == "slight"
+
+
+def test_the_auc_of_the_strongest_attack_decides() -> None:
+    for value, low in ((0.9, 0.85), (0.6, 0.45), (0.51, 0.47)):
+        metrics = rows("fold-in", list_lr=(value, low))
+        assert find(metrics).grade == grade_auc(metrics[-1])
+
+
+def test_hundred_of_hundred_is_all_of_them() -> None:
+    assert [of_100(share) for share in (1, 0.999, 0.994, 0.5, 0.004, 0, None)] == [
+        "100", "99.9", "99.4", "50", "0.4", "0", "–",
+    ]  # fmt: skip
+
+
+def test_every_regime_and_attack_is_explained() -> None:
+    assert words.regimes(["popular", "fold-in", "popular"]) == (
+        "In `popular`, people who were not in the training data are all shown one list of popular items; in `fold-in`, "
+        "everyone is served by the same path, in the training data or not."
+    )
+    told = words.attacks_run(["mlp", *RULES, "my-attack"])
+    assert told == f"`mlp`: {ATTACKS['mlp'].about}; `my-attack`: user code."
+    assert "only rules" in words.attacks_run(RULES)
+
+
+def grid(*cells: dict[str, tuple[float, float]]) -> SweepResult:
+    """A sweep over k with the AUCs of these cells in fold-in."""
+    table = pl.DataFrame(
+        [
+            {"k": number, **{name: getattr(row, name) for name in Metric.__dataclass_fields__}}
+            for number, cell in enumerate(cells, 1)
+            for row in rows("fold-in", **cell)
+        ]
+    )
+    return SweepResult(AuditSettings(), {"k": list(range(1, len(cells) + 1))}, table, [], {"data": {"source": "x"}})
+
+
+@pytest.mark.parametrize(
+    ("values", "grade", "said"),
+    [
+        ([(0.9, 0.85), (0.9, 0.86)], "strong", "In all settings tried, the recommendations reveal who"),
+        ([(0.9, 0.85), (0.7, 0.66)], "strong", "In some of the settings tried, the recommendations reveal who"),
+        ([(0.7, 0.66), (0.51, 0.47)], "marked", "In some of the settings tried, the recommendations reveal, in part"),
+        ([(0.51, 0.47), (0.51, 0.47)], "none", "In all settings tried, the attacks cannot tell"),
+        ([(0.6, 0.56), (0.51, 0.47)], "slight", "In all settings tried, the attacks find little"),
+        ([(0.6, 0.45), (0.51, 0.47)], "unclear", "too small to say"),
+    ],
+)
+def test_the_headline_of_a_sweep(values: list[tuple[float, float]], grade: Grade, said: str) -> None:
+    result = grid(*({"list_lr": value} for value in values))
+    judged, sentence = words.sweep_headline(result)
+    assert judged == grade
+    assert said in sentence
+
+
+def test_a_sweep_names_the_cells_where_most_and_least_is_found() -> None:
+    (found,) = words.sweep_findings(grid({"list_lr": (0.9, 0.85)}, {"list_lr": (0.7, 0.65)}))
+    assert found.claim == "Most is found at `k=1`: AUC 0.900 [0.850–0.950] with `list-lr`."
+    assert found.details == ("Least is found at `k=2`: AUC 0.700 [0.650–0.750] with `list-lr`.",)
+    (alike,) = words.sweep_findings(grid({"list_lr": (0.9, 0.85)}, {"list_lr": (0.899, 0.85)}))
+    assert alike.details == ("Nearly as much is found in every other setting.",)
+
+
+def test_the_advice_of_a_comparison_stands_beside_its_regime(defended: DefendResult) -> None:
+    (found,) = words.defend_findings(defended)
+    assert found.regime == "fold-in"
+    assert found.claim.lower() in defended.advice.lower()
+
+
+@pytest.mark.parametrize(("seeds", "said"), [(1, "over the users of a single repetition"), (3, "3 independent rep")])
+def test_one_repetition_is_not_several(seeds: int, said: str) -> None:
+    assert said in words.intervals({"seeds": seeds, "n_members": 9, "n_nonmembers": 9})

@@ -1,0 +1,281 @@
+"""What defences bring and cost: the comparison, its words, its promises, and its command."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from recmia import AuditResult as PublicResult
+from recmia import Interactions, audit, read_run
+from recmia.cli import main
+from recmia.defences import Defence, parse_defences
+from recmia.errors import ConfigError, MissingExtraError
+from recmia.game import tasks
+from recmia.metrics.epsilon import PromiseCheck
+from recmia.recommenders import private
+from recmia.results.audit import AuditResult
+from recmia.results.defend import NONE, POPULARITY, DefendResult, _advice, run_defend, standard_defences
+from recmia.settings import AuditSettings
+from tests.cli.helpers import Here, recmia
+
+SETTINGS: dict[str, Any] = {
+    "attacks": ["mlp"], "factors": 8, "k": 20, "seeds": 2, "lfm": {"epochs": 8}, "mlp": {"epochs": 2}, "held_out": 0.2,
+}  # fmt: skip
+QUICK = [
+    "-d", "synthetic:120x200x6000", "--attacks", "mlp", "-l", "8", "-k", "20", "--seeds", "2", "--lfm-epochs", "8",
+    "--mlp-epochs", "2",
+]  # fmt: skip
+
+
+def quick(**changed: Any) -> AuditSettings:
+    return AuditSettings.parse({**SETTINGS, **changed})
+
+
+@pytest.fixture(scope="module")
+def compared(small: Interactions) -> DefendResult:
+    return run_defend(quick(), ["shorter-lists=5", "popular-random=0.3", "gumbel=40"], dataset=small)
+
+
+def test_each_setting_is_measured_beside_none_and_popular_lists(compared: DefendResult) -> None:
+    table = compared.table
+    names = [NONE, POPULARITY, "shorter-lists=5", "popular-random=0.3", "gumbel=40"]
+    assert table.select("defence", "regime").rows() == [(name, at) for name in names for at in ("popular", "fold-in")]
+    measured = pl.col("auc", "auc_low", "auc_high", "ndcg@10", "ndcg@10_low", "recall@10", "map@10", "coverage@10")
+    assert table.select(measured.is_not_null()).to_numpy().all()
+    assert (table["ndcg@10_low"] <= table["ndcg@10"]).all()
+    one = table.row(by_predicate=(pl.col("defence") == NONE) & (pl.col("regime") == "popular"), named=True)
+    assert one["auc"] == pytest.approx(1, abs=0.01), "a rule without a model tells who is served the popular list"
+    parts = [one["ndcg@10_members"], one["ndcg@10_non-members"]]
+    assert min(parts) < one["ndcg@10"] < max(parts)
+
+
+def test_the_strongest_attack_counts_rules_in(compared: DefendResult) -> None:
+    for row in compared.table.iter_rows(named=True):
+        defence = "" if row["defence"] == NONE else row["defence"]
+        all_of_them = compared.sweep.table.filter(defence=defence, regime=row["regime"], metric="auc")
+        assert row["auc"] == all_of_them["value"].max()
+        assert row["auc_attack"] in all_of_them.filter(value=row["auc"])["attack"]
+
+
+def test_only_a_shared_path_has_a_promise(compared: DefendResult) -> None:
+    promised = compared.table.filter(pl.col("promised").is_not_null())
+    assert promised.select("defence", "regime", "promised").rows() == [("gumbel=40", "fold-in", 40.0)]
+    assert not compared.table["broken"].any()
+
+
+def test_shorter_lists_keep_the_first_items_and_popular_random_only_touches_popular(compared: DefendResult) -> None:
+    def row(defence: str, regime: str) -> dict[str, Any]:
+        return compared.table.row(
+            by_predicate=(pl.col("defence") == defence) & (pl.col("regime") == regime), named=True
+        )
+
+    assert row("popular-random=0.3", "fold-in")["ndcg@10"] == row(NONE, "fold-in")["ndcg@10"]
+    assert row("popular-random=0.3", "fold-in")["auc"] == row(NONE, "fold-in")["auc"]
+    changed = row("popular-random=0.3", "popular")
+    assert changed["ndcg@10_members"] == row(NONE, "popular")["ndcg@10_members"]
+    assert changed["ndcg@10_non-members"] < row(NONE, "popular")["ndcg@10_non-members"]
+
+
+def test_a_second_run_trains_nothing(small: Interactions, monkeypatch: pytest.MonkeyPatch) -> None:
+    store: dict[str, Any] = {}
+    first = run_defend(quick(seeds=1), ["shorter-lists=5"], dataset=small, store=store)
+
+    def refuse(*arguments: Any) -> Any:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(tasks, "_train_and_serve", refuse)
+    again = run_defend(quick(seeds=1), ["shorter-lists=5"], dataset=small, store=store)
+    assert again.table.equals(first.table)
+
+
+def test_the_standard_defences_are_those_that_apply() -> None:
+    every = standard_defences(AuditSettings())
+    assert {one.partition("=")[0] for one in every if "+" not in one} == {
+        "popular-random", "shorter-lists", "regularisation", "early-stopping", "fold-in-members", "randomised-response",
+        "gumbel", "dp-training",
+    }  # fmt: skip
+    assert {"dp-training=1", "dp-training=4", "dp-training=16"} <= set(every)
+    neighbours = standard_defences(AuditSettings.parse({"target": "itemknn", "shadow": "itemknn"}))
+    assert {one.partition("=")[0] for one in neighbours} == {
+        "popular-random", "shorter-lists", "randomised-response", "gumbel"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changed", "defences", "level", "words"),
+    [
+        ({}, ["gumbel=0"], 0.6, "greater than 0"),
+        ({}, ["early-stopping=8"], 0.6, "stops after 8"),
+        ({}, ["+"], 0.6, "got an empty one"),
+        ({}, [], 0.5, r"must lie in \(0.5, 1\]; got 0.5"),
+        ({"held_out": 0.0}, [], 0.6, "set held_out above 0"),
+        ({"defence": "gumbel=4"}, [], 0.6, "leave defence out"),
+    ],
+)
+def test_bad_comparisons_are_refused(
+    small: Interactions, changed: dict[str, Any], defences: list[str], level: float, words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        run_defend(quick(**changed), defences, level=level, dataset=small)
+
+
+def test_a_missing_package_is_told_before_anything_is_trained(
+    small: Interactions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private.noise_multiplier.cache_clear()
+    monkeypatch.setitem(sys.modules, "dp_accounting", None)
+    store: dict[str, Any] = {}
+    with pytest.raises(MissingExtraError, match=r"pip install 'recmia\[dp\]'"):
+        run_defend(quick(), ["shorter-lists=5", "dp-training=4"], dataset=small, store=store)
+    assert store == {}
+
+
+# The advice.
+def rows(**settings: tuple[float, float]) -> pl.DataFrame:
+    """A table of AUC and NDCG@10 by defence; intervals reach 0.02 to each side."""
+    return pl.DataFrame(
+        [
+            {
+                "defence": name, "regime": "fold-in", "auc": auc, "auc_low": auc - 0.02, "auc_high": auc + 0.02,
+                "auc_attack": "list-lr", "ndcg@10": worth, "broken": False,
+            }
+            for name, (auc, worth) in settings.items()
+        ]
+    )  # fmt: skip
+
+
+def test_the_cheapest_defence_under_the_level_is_advised() -> None:
+    table = rows(none=(0.85, 0.2), weak=(0.7, 0.19), dear=(0.55, 0.1), cheap=(0.56, 0.15), near=(0.59, 0.18))
+    words = _advice("fold-in", table, 0.6)
+    assert "keeps every attack under 0.6 is cheap: list-lr reaches an AUC of 0.560 [0.540–0.580]" in words
+    assert "(-25%)" in words
+    assert "near" not in words, "its interval reaches the level"
+
+
+def test_what_brings_nothing_is_said_plainly() -> None:
+    table = rows(none=(0.85, 0.2), weak=(0.7, 0.19), **{POPULARITY: (0.5, 0.12)})
+    words = _advice("fold-in", table, 0.6)
+    assert "None of the defences keeps every attack under 0.6; weak comes nearest" in words
+    assert "Popular lists for all would, at NDCG@10 0.120" in words
+
+
+def test_popular_lists_that_are_worth_more_are_told() -> None:
+    table = rows(none=(0.85, 0.2), some=(0.55, 0.11), **{POPULARITY: (0.5, 0.12)})
+    assert "popular lists for all are worth as much or more, 0.120" in _advice("fold-in", table, 0.6)
+
+
+def test_a_system_that_does_not_leak_needs_no_defence_and_a_missing_one_is_told() -> None:
+    assert "no defence is needed" in _advice("fold-in", rows(none=(0.52, 0.2), some=(0.5, 0.1)), 0.6)
+    assert "could not be measured" in _advice("fold-in", rows(some=(0.5, 0.1)), 0.6)
+
+
+def test_a_broken_promise_is_never_advised() -> None:
+    table = rows(none=(0.85, 0.2), liar=(0.55, 0.19), honest=(0.55, 0.1))
+    table = table.with_columns(broken=pl.col("defence") == "liar")
+    assert "is honest" in _advice("fold-in", table, 0.6)
+
+
+# The promises. The settings make the private LFM remember its few users.
+MEMORISING: dict[str, Any] = {
+    "split": "shared", "regimes": ["fold-in"], "attacks": ["list-lr"], "n_shadows": 12, "seeds": 2, "k": 20,
+    "factors": 8,
+    "dp": {"factors": 16, "steps": 60, "regularisation": 0.001, "learning_rate": 2.0, "sampling_rate": 1.0},
+}  # fmt: skip
+
+
+@pytest.mark.end_to_end
+def test_a_private_trainer_without_its_noise_is_caught(small: Interactions, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = audit(small, **MEMORISING, defence="dp-training=0.25")
+    assert [check.broken for check in honest.promises] == [False]
+    assert "does not contradict it, and does not prove it" in honest.verdict
+    monkeypatch.setattr(private, "noise_multiplier", lambda epsilon, settings: 0.0)
+    silent = audit(small, **MEMORISING, defence="dp-training=0.25")
+    (check,) = silent.promises
+    assert check.broken
+    assert check.bound > 0.25
+    assert "BROKEN PROMISE: dp-training=0.25 promises epsilon 0.25" in silent.verdict
+
+
+@pytest.mark.end_to_end
+def test_a_broken_promise_ends_the_command_with_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        AuditResult,
+        "promises",
+        property(
+            lambda result: tuple(
+                PromiseCheck(str(one), "grey-box", "fold-in", 3.0, 0.0, 3.5, "list-lr")
+                for one in parse_defences(result.settings.system.defence, result.settings.system.dp)
+                if isinstance(one, Defence) and one.promise()
+            )
+        ),
+    )  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(["defend", *QUICK, "--defences", "gumbel=3", "--seeds", "1", "-j", "1", "-o", "out", "--store", "s"])
+    assert stop.value.code == 1
+    assert "BROKEN PROMISE: gumbel=3 promises epsilon 3" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out" / "defend.json").read_text())["promises"][0]["broken"] is True
+    with pytest.raises(SystemExit) as stop:
+        main(["audit", *QUICK, "--defence", "gumbel=3", "--held-out", "0.2", "--seeds", "1", "-j", "1", "-o", "one"])
+    assert stop.value.code == 1
+    printed = capsys.readouterr().out
+    assert "BROKEN PROMISE: gumbel=3 promises epsilon 3" in " ".join(printed.split())
+    assert "Recommendation quality on held-out interactions" in printed
+    kept = read_run(tmp_path / "one")
+    assert isinstance(kept, PublicResult)
+    assert kept.utilities.filter(metric="ndcg@10")["users"].unique(maintain_order=True).to_list() == [
+        "all", "members", "non-members"
+    ]  # fmt: skip
+
+
+@pytest.mark.end_to_end
+# The command.
+def test_the_command_writes_what_it_prints(tmp_path: Path) -> None:
+    texts = "shorter-lists=5,gumbel=400+shorter-lists=10"
+    done = recmia("defend", "--defences", texts, *QUICK, "-o", "out", "--store", "store", cwd=tmp_path, columns=160)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "out"
+    assert {path.name for path in folder.iterdir()} == {
+        "advice.txt", "config.toml", "defend.json", "frontier.png", "frontier.svg", "metrics.parquet", "table.csv",
+        "table.parquet", "utility.parquet",
+    }  # fmt: skip
+    table = pl.read_csv(folder / "table.csv")
+    assert table["defence"].unique(maintain_order=True).to_list() == [NONE, POPULARITY, "shorter-lists=5",
+                                                                     "gumbel=400+shorter-lists=10"]  # fmt: skip
+    for row in table.iter_rows(named=True):
+        assert f"{row['auc']:.3f} [{row['auc_low']:.2f}–{row['auc_high']:.2f}]" in done.stdout
+    for line in (folder / "advice.txt").read_text().split("\n"):
+        assert " ".join(line.split()) in " ".join(done.stdout.split())
+    again = recmia("defend", "--defences", texts, *QUICK, "-o", "again", "--store", "store", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "again" / "table.csv").read_text() == (folder / "table.csv").read_text()
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    return Here(tmp_path, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--defences", "dp-training=0"], "the defence dp-training: epsilon: Input should be greater than 0; got '0'"),
+        (["--defences", "popular-random=2"], "alpha: Input should be less than or equal to 1"),
+        (["--defences", "gumbel=1", "--held-out", "0"], "set held_out above 0"),
+        (["--defences", "dp-training=1", "--dp-clip", "0"], "dp.clip: Input should be greater than 0"),
+        (["--defences", "fold-in-members", "--regimes", "fold-in"], "it applies to popular, popular-random, trained"),
+    ],
+)
+def test_bad_commands_are_told(here: Here, tmp_path: Path, arguments: list[str], words: str) -> None:
+    done = here("defend", *arguments, *QUICK, "-o", "out")
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()

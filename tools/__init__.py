@@ -1,0 +1,1 @@
+"""What the lint step uses, and users never see."""
