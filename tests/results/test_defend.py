@@ -16,10 +16,12 @@ from recmia.cli import main
 from recmia.defences import Defence, parse_defences
 from recmia.errors import ConfigError, MissingExtraError
 from recmia.game import tasks
+from recmia.metrics import Metric
 from recmia.metrics.epsilon import PromiseCheck
 from recmia.recommenders import private
 from recmia.results.audit import AuditResult
 from recmia.results.defend import NONE, POPULARITY, DefendResult, _advice, run_defend, standard_defences
+from recmia.results.findings import find
 from recmia.settings import AuditSettings
 from tests.cli.helpers import Here, recmia
 
@@ -172,6 +174,18 @@ def test_popular_lists_that_are_worth_more_are_told() -> None:
 def test_a_system_that_does_not_leak_needs_no_defence_and_a_missing_one_is_told() -> None:
     assert "no defence is needed" in _advice("fold-in", rows(none=(0.52, 0.2), some=(0.5, 0.1)), 0.6)
     assert "could not be measured" in _advice("fold-in", rows(some=(0.5, 0.1)), 0.6)
+
+
+@pytest.mark.parametrize(("metric", "value"), [("epsilon", 3.2), ("tpr@fpr=0.01", 0.2)])
+def test_a_low_auc_is_no_reason_to_need_no_defence_where_members_are_found(metric: str, value: float) -> None:
+    def row(name: str, value: float, high: float | None) -> Metric:
+        return Metric("grey-box", "fold-in", "lfm", "lfm", "list-lr", name, value, value - 0.03, high, 5, 1, 99, 99, "")
+
+    found = find([row("auc", 0.55, 0.58), row(metric, value, None)]).sections[0]
+    assert found.grade == "marked"
+    words = _advice("fold-in", rows(none=(0.55, 0.2), some=(0.5, 0.1)), 0.6, found)
+    assert "That is under 0.6, but it leaks all the same: list-lr distinguishes" in words
+    assert "no defence is needed" not in words
 
 
 def test_a_broken_promise_is_never_advised() -> None:

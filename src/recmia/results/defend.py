@@ -20,7 +20,7 @@ from recmia.game.tasks import Store
 from recmia.metrics.epsilon import PromiseCheck
 from recmia.recommenders.private import noise_multiplier
 from recmia.results.audit import Progress
-from recmia.results.findings import Finding, worst_of
+from recmia.results.findings import LEAK, Finding, worst_of
 from recmia.results.setup import Attacks, Defences, Recommenders, resolve
 from recmia.results.sweep import SweepResult, run_sweep
 from recmia.settings import AuditSettings
@@ -58,8 +58,11 @@ class DefendResult:
     @property
     def advice(self) -> str:
         """Which defence to take, a paragraph for each regime."""
-        regimes = self.table["regime"].unique(maintain_order=True)
-        return "\n".join(_advice(str(regime), self.table.filter(regime=regime), self.level) for regime in regimes)
+        found = {one.regime: one for one in self.findings}
+        return "\n".join(
+            _advice(str(regime), self.table.filter(regime=regime), self.level, found.get(str(regime)))
+            for regime in self.table["regime"].unique(maintain_order=True)
+        )
 
     @property
     def findings(self) -> list[Finding]:
@@ -212,12 +215,15 @@ def _table(found: SweepResult) -> pl.DataFrame:
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
-def _advice(regime: str, rows: pl.DataFrame, level: float) -> str:
+def _advice(regime: str, rows: pl.DataFrame, level: float, found: Finding | None = None) -> str:
     undefended = rows.filter(defence=NONE).row(0, named=True) if len(rows.filter(defence=NONE)) else None
     if undefended is None:
         return f"{regime}: the undefended system could not be measured, so nothing can be said of what defences bring."
     before = f"{regime}: undefended, {undefended['auc_attack']} reaches {_auc(undefended)}"
     before += f" at NDCG@10 {undefended[UTILITY]:.3f}."
+    if undefended["auc_high"] < level and found is not None and found.grade in LEAK:
+        # An AUC does not show that few members are found surely, nor what is read backwards.
+        return f"{before} That is under {level:g}, but it leaks all the same: {found.claim.replace('`', '')}"
     if undefended["auc_high"] < level:
         return f"{before} That is under {level:g}: no defence is needed against these attacks."
     under = rows.filter(pl.col("auc_high") < level, ~pl.col("broken")).sort(UTILITY, descending=True)
