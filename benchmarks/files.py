@@ -28,7 +28,7 @@ N_ITEMS = TASTES * (NICHE - 1) + 1
 PROGRAM = [sys.executable, "-c", "from recmia.cli.main import main; main()", "audit-files"]
 CASES = {
     "baselines, distance, k-means": ["--attacks", "distance,k-means"],
-    "the same, item vectors of l = 32": ["--attacks", "distance,k-means", "-l", "32"],
+    "the same, item vectors of 32 factors": ["--attacks", "distance,k-means", "-l", "32"],
 }
 
 

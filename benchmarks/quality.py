@@ -35,7 +35,7 @@ from recmia.settings import RecommenderSettings
 
 # The seeds of the fits, one a turn: quality is their mean, seconds are their median.
 TURNS = 3
-L = 100
+FACTORS = 100
 COMMAND = "OMP_NUM_THREADS=1 LK_NUM_THREADS=1 python benchmarks/quality.py"
 
 Make = Callable[[], Recommender]
@@ -43,7 +43,7 @@ Make = Callable[[], Recommender]
 
 def ours(name: str, **settings: Any) -> Make:
     """Our recommender with these settings in its own table."""
-    return lambda: RECOMMENDERS[name].make(RecommenderSettings.model_validate({"factors": L, name: settings}), 1)
+    return lambda: RECOMMENDERS[name].make(RecommenderSettings.model_validate({"factors": FACTORS, name: settings}), 1)
 
 
 # The first of each group is ours, the others are its peers with the same settings where they have them.
@@ -68,18 +68,18 @@ GROUPS: Mapping[str, Mapping[str, Make]] = {
         "cornac": lambda: FromCornac(cornac.EASE(lamb=100, posB=False)),
         "lenskit": lambda: FromLensKit(EASEScorer(regularization=100)),
     },
-    f"ALS, l = {L}, alpha 1, lambda 10, 15 iterations": {
+    f"ALS, {FACTORS} factors, alpha 1, lambda 10, 15 iterations": {
         "recmia": ours("als", alpha=1, regularisation=10, iterations=15),
         # Its alpha is the whole weight of a seen item, ours is what is added to 1.
-        "implicit": lambda: FromImplicit(AlternatingLeastSquares(L, regularization=10, alpha=2, iterations=15)),
+        "implicit": lambda: FromImplicit(AlternatingLeastSquares(FACTORS, regularization=10, alpha=2, iterations=15)),
         "lenskit": lambda: FromLensKit(
-            ImplicitMFScorer(features=L, regularization=10, weight=1, epochs=15, user_embeddings="prefer")
+            ImplicitMFScorer(features=FACTORS, regularization=10, weight=1, epochs=15, user_embeddings="prefer")
         ),
     },
-    f"BPR, l = {L}, learning rate and lambda 0.01, 100 epochs": {
+    f"BPR, {FACTORS} factors, learning rate and lambda 0.01, 100 epochs": {
         "recmia": ours("bpr", learning_rate=0.01, regularisation=0.01, epochs=100),
-        "implicit": lambda: FromImplicit(BayesianPersonalizedRanking(L)),
-        "cornac": lambda: FromCornac(cornac.BPR(k=L, max_iter=100, learning_rate=0.01, lambda_reg=0.01)),
+        "implicit": lambda: FromImplicit(BayesianPersonalizedRanking(FACTORS)),
+        "cornac": lambda: FromCornac(cornac.BPR(k=FACTORS, max_iter=100, learning_rate=0.01, lambda_reg=0.01)),
     },
     # cornac's regularisation is of other parameters than ours, so neither has any.
     "NeuMF, 16 factors, no regularisation, 12 epochs": {
@@ -92,7 +92,7 @@ GROUPS: Mapping[str, Mapping[str, Make]] = {
     },
     "the same by its defaults": {"recmia": ours("ncf")},
     # cornac's needs dgl, which is not among the peers.
-    f"LightGCN by its defaults, l = {L}": {"recmia": ours("lightgcn")},
+    f"LightGCN by its defaults, {FACTORS} factors": {"recmia": ours("lightgcn")},
 }
 
 
@@ -174,9 +174,9 @@ def main() -> None:
     figures = [f"{name}, {how}" for how in ("members", "fold-in") for name in ("NDCG@10", "Recall@20")]
     lines = [
         f"ml-latest-small, {train.n_users} users, {len(train)} interactions to train on, {held_out.nnz} held out. "
-        f"Means of {TURNS} fits with different seeds; seconds are medians, on one core, turn and turn about, after a "
-        "first fit of ours that compiles. 'Ours / peer' is of NDCG@10 for members (1 or more: as good) and of the "
-        "seconds of the fit (1 or less: as fast). Members are served by what was trained for them.",
+        f"Means of {TURNS} fits with different seeds; seconds are medians, on one core, measured alternately in "
+        "the same run, after a first fit of ours that compiles. 'Ours / peer' is of NDCG@10 for members (1 or more: as "
+        "good) and of the seconds of the fit (1 or less: as fast). Members are served by what was trained for them.",
         "",
         f"| algorithm | whose | {' | '.join(figures)} | fit, s | lists, s | ours / peer, NDCG | ours / peer, fit |",
         "|---" * (len(figures) + 6) + "|",

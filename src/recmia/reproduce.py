@@ -1,7 +1,7 @@
 """The figures of Hu (2023), and panels for what the paper leaves open: each a sweep, as data.
 
 The paper prints one figure, the AUC 0.857 of its MLP (LFM against LFM, ml-latest-small, the ``popular`` regime,
-l = 100). Every panel has the LFM fitted to ratings (explicit) and to what was seen (implicit).
+100 factors). Every panel has the LFM fitted to ratings (explicit) and to what was seen (implicit).
 """
 
 from __future__ import annotations
