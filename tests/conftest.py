@@ -13,6 +13,9 @@ from hypothesis import settings
 from recmia import Interactions
 from recmia.data.datasets import load
 
+# A program that tests start, which cannot be imported.
+collect_ignore = ["trainer.py"]
+
 # A first call may compile, and the machine may be busy: no test asserts a time.
 settings.register_profile("recmia", deadline=None)
 settings.load_profile("recmia")
