@@ -322,6 +322,7 @@ def leak_of(name: str) -> Any:
     return "none" if ATTACKS[name].rule == "history" else "twin"
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("name", ATTACKS)
 def test_every_attack_of_recmia_passes(name: str) -> None:
     compares_users = name in ("k-means", "shared-list")
@@ -335,6 +336,7 @@ LEARNS_OF_ODDITIES = [
 ]
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("name", LEARNS_OF_ODDITIES)
 def test_attacks_that_also_find_one_odd_item(name: str) -> None:
     check_attack(partial(ATTACKS[name].make, {}), finds="oddity")

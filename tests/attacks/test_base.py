@@ -64,6 +64,7 @@ def test_scores_follow_the_users(name: str) -> None:
     np.testing.assert_allclose(attack.score(target)[order], attack.score(target.take(order)), atol=1e-9)
 
 
+@pytest.mark.statistical
 @EVERY
 def test_no_leak_gives_a_coin(name: str) -> None:
     """Users drawn regardless of membership: 0.5 within the spread over 30 games."""
@@ -77,6 +78,7 @@ def test_no_leak_gives_a_coin(name: str) -> None:
     assert abs(np.mean(areas) - 0.5) < 3 * 0.065 / np.sqrt(30)
 
 
+@pytest.mark.statistical
 @LEARNED
 def test_shuffled_labels_give_a_coin(name: str) -> None:
     """A leak in the shadow vectors is of no use to an attacker who learns from shuffled labels."""
@@ -91,6 +93,7 @@ def test_shuffled_labels_give_a_coin(name: str) -> None:
     assert abs(np.mean(areas) - 0.5) < 3 * np.std(areas) / np.sqrt(30)
 
 
+@pytest.mark.statistical
 @LEARNED
 def test_a_planted_leak_is_found(name: str) -> None:
     rng = np.random.default_rng(0)
@@ -101,6 +104,7 @@ def test_a_planted_leak_is_found(name: str) -> None:
         assert area(member, score) > 0.85
 
 
+@pytest.mark.statistical
 @LEARNED
 def test_shadow_scores_are_out_of_fold(name: str) -> None:
     """Without a leak, scores of the users learned from would look good, out-of-fold scores do not."""
@@ -158,6 +162,7 @@ def test_an_attack_that_learns_nothing_need_not_write_fit() -> None:
     assert ATTACKS["recency"].needs == "nothing"
 
 
+@pytest.mark.statistical
 @EVERY
 def test_target_scores_are_the_same_without_shadow_scores(name: str) -> None:
     rng = np.random.default_rng(0)

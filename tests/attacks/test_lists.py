@@ -125,6 +125,7 @@ def without_leak(S: int, seed: int) -> Any:
     return game(S, no_leak, seed)
 
 
+@pytest.mark.statistical
 @EVERY
 @pytest.mark.parametrize("S", [8, 16, 32, 64])
 def test_lists_regardless_of_membership_give_a_coin(name: str, S: int) -> None:
@@ -158,6 +159,7 @@ def test_the_control_can_fail() -> None:
     assert abs(np.mean(alone) - 0.5) > 0.05
 
 
+@pytest.mark.statistical
 @ONLINE
 def test_shuffled_labels_give_a_coin(name: str) -> None:
     """A leak in the lists is of no use to an attacker who learns from shuffled labels.

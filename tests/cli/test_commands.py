@@ -240,6 +240,7 @@ def test_data_prints_the_cleaning_report(tmp_path: Path) -> None:
     assert "2 users, 25 items, 50 interactions, without ratings, without times" in done.stdout
 
 
+@pytest.mark.end_to_end
 def test_version(tmp_path: Path) -> None:
     from recmia import __version__
 

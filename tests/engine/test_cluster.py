@@ -67,6 +67,7 @@ def local(small: Interactions) -> recmia.SweepResult:
     return recmia.sweep(AXES, small, **SETTINGS)
 
 
+@pytest.mark.end_to_end
 def test_a_worker_that_is_killed_changes_nothing(
     dask_cluster: Cluster, small: Interactions, local: recmia.SweepResult
 ) -> None:
@@ -89,6 +90,7 @@ def test_a_worker_that_is_killed_changes_nothing(
     assert far.table.equals(local.table)
 
 
+@pytest.mark.end_to_end
 def test_a_scheduler_that_is_killed_is_told_in_a_line(dask_cluster: Cluster, small: Interactions) -> None:
     def kill(text: str, done: int, total: int) -> None:
         if text.startswith("training") and done:

@@ -133,6 +133,7 @@ def halves(data: Interactions, seed: int) -> tuple[Interactions, Interactions]:
     return data.take(np.flatnonzero(kept)), data.take(np.flatnonzero(~kept))
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("bias", [False, True])
 def test_rmse_is_that_of_sequential_sgd(data: Interactions, bias: bool) -> None:
     train, held_out = halves(data, 0)
@@ -142,6 +143,7 @@ def test_rmse_is_that_of_sequential_sgd(data: Interactions, bias: bool) -> None:
     assert ours == pytest.approx(theirs, rel=0.02)  # one run of theirs; benchmarks/engine.py holds to 0.5%
 
 
+@pytest.mark.statistical
 def test_recall_is_that_of_sequential_sgd() -> None:
     train, held_out = halves(made(150, 200, 6_000), 0)
     how = SGDSettings(epochs=15, learning_rate=0.05)

@@ -33,6 +33,7 @@ def test_the_exposed_user_is_found_and_no_other() -> None:
     np.testing.assert_array_equal(found.n_in + found.n_out, 32)
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("share", [0.5, 0.3])
 @pytest.mark.parametrize("noise", [0.0, 0.1, 10.0])
 def test_scores_regardless_of_membership_expose_nobody(share: float, noise: float) -> None:
@@ -53,6 +54,7 @@ def test_scores_regardless_of_membership_expose_nobody(share: float, noise: floa
     assert abs(np.mean(areas) - 0.5) < 0.02
 
 
+@pytest.mark.statistical
 def test_the_last_but_one_is_not_exposed_by_fractions_of_a_user() -> None:
     """Shares of n and of n - 1 others differ by what must count as a tie, most of all where members are few."""
     rng = np.random.default_rng(0)

@@ -19,6 +19,8 @@ from recmia.recommenders import Recommender
 from recmia.recommenders.adapters import FromCornac, FromImplicit, FromLensKit, FromSurprise
 from recmia.testing import check_recommender
 
+pytestmark = pytest.mark.end_to_end
+
 # implicit warns when a model is made while BLAS has several threads.
 with warnings.catch_warnings(), threadpool_limits(1, user_api="blas"):
     for package in ("implicit", "cornac", "lenskit", "surprise"):

@@ -10,6 +10,8 @@ from recmia.recommenders import RECOMMENDERS
 from recmia.settings import RecommenderSettings
 from recmia.testing import check_recommender
 
+pytestmark = pytest.mark.end_to_end
+
 # What the small table of the check needs; a recommender without an entry is checked with its defaults.
 LFM = {"factors": 8, "lfm": {"epochs": 50, "learning_rate": 0.05, "regularisation": 0.05}}
 SMALL: dict[str, dict[str, Any]] = {name: LFM for name in RECOMMENDERS if name.startswith("lfm")} | {

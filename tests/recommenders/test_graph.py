@@ -110,6 +110,7 @@ def test_unseen_items_are_drawn_uniformly(rng: np.random.Generator) -> None:
         assert len(share) == count
 
 
+@pytest.mark.end_to_end
 @pytest.mark.parametrize("name", NAMES)
 def test_lists_do_not_depend_on_the_number_of_threads(name: str, small: Interactions) -> None:
     """In one large batch a step, whose sums PyTorch would split."""

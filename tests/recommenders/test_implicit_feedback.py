@@ -158,6 +158,7 @@ def test_without_the_package_the_pip_command_is_named(name: str, monkeypatch: py
         RECOMMENDERS[name].make(RecommenderSettings(), 1)
 
 
+@pytest.mark.end_to_end
 def test_compiled_code_and_cached_code_give_the_same_bits(tmp_path: Path) -> None:
     program = """
 import numpy as np

@@ -105,6 +105,7 @@ def test_one_step_without_sampling_is_the_gaussian_mechanism(epsilon: float) -> 
     assert gaussian_delta(sigma * 0.97, epsilon) > 1e-5, "more noise than is needed"
 
 
+@pytest.mark.statistical
 def test_more_steps_and_smaller_epsilon_need_more_noise_and_sampling_less() -> None:
     base = PrivacySettings(steps=10, sampling_rate=0.5)
     sigma = noise_multiplier(1.0, base)
@@ -131,6 +132,7 @@ def share_of_own_taste(epsilon: float) -> float:
     return float((lists % 2 == parity).mean())
 
 
+@pytest.mark.statistical
 def test_it_learns_with_little_noise_and_not_with_much() -> None:
     assert share_of_own_taste(1e4) > 0.95
     assert share_of_own_taste(0.1) < 0.7

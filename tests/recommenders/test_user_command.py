@@ -94,6 +94,7 @@ def test_one_run_serves_every_regime(folder: Path, small: Interactions, regimes:
     assert len(runs(folder)) == 1
 
 
+@pytest.mark.end_to_end
 def test_an_audit_of_both_regimes_trains_each_model_once(folder: Path, small: Interactions) -> None:
     result = public.audit(small, train={"command": command()}, attacks=["distance"], k=K, factors=4, seeds=1)
     assert len(runs(folder)) == 2, "the target and the shadow"
@@ -229,6 +230,7 @@ def test_a_run_that_fails_is_tried_again(folder: Path, small: Interactions) -> N
     lists(fit(one, command=words, retries=3), one)
 
 
+@pytest.mark.end_to_end
 def test_a_hanging_command_is_killed_with_its_children(
     folder: Path, small: Interactions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -319,6 +321,7 @@ def recmia(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.end_to_end
 def test_what_was_finished_before_a_failure_is_kept(tmp_path: Path) -> None:
     """Ten models; the fifth fails."""
     before = set(default_store())
@@ -350,6 +353,7 @@ def test_what_was_finished_before_a_failure_is_kept(tmp_path: Path) -> None:
     assert set(default_store()) == before
 
 
+@pytest.mark.end_to_end
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_interrupted_the_command_ends_and_the_rest_is_kept(tmp_path: Path, jobs: str) -> None:
     (tmp_path / "limit").write_text("2")
@@ -373,6 +377,7 @@ def test_interrupted_the_command_ends_and_the_rest_is_kept(tmp_path: Path, jobs:
     assert_free(tmp_path / "lock")
 
 
+@pytest.mark.end_to_end
 def test_errors_travel_and_processes_follow_to_the_current_folder(
     folder: Path, small: Interactions, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -172,6 +172,7 @@ def test_users_that_it_never_saw(small: Interactions, rng: np.random.Generator) 
         )
 
 
+@pytest.mark.end_to_end
 def test_an_object_is_the_target_and_by_default_the_shadow(small: Interactions, tmp_path: Path) -> None:
     result = public.audit(small, recommender=Ours(), **QUICK)
     assert (result.settings.target, result.settings.shadow) == ("Ours (in memory)",) * 2
@@ -204,6 +205,7 @@ def test_an_object_stays_as_it_is_and_each_training_gets_a_copy(small: Interacti
     assert made == [], "packed by value, the function has a list of its own"
 
 
+@pytest.mark.end_to_end
 def test_in_processes_it_gives_the_same(small: Interactions) -> None:
     """A class of this function, which no other process could import."""
 
@@ -254,6 +256,7 @@ def test_the_key_knows_the_object_and_its_code(small: Interactions, tmp_path: Pa
     assert len(store) > size
 
 
+@pytest.mark.end_to_end
 def test_a_script_knows_its_own_models_again(tmp_path: Path) -> None:
     """From one process to the next, until it changes."""
     script = "from recmia.recommenders import LFM, UserCode\n\n\nclass Mine(LFM):\n    pass\n\n\n"
@@ -370,6 +373,7 @@ pl.concat(frames).write_csv(lists)
 """
 
 
+@pytest.mark.end_to_end
 def test_an_object_and_a_command_give_the_same_numbers(
     folder: Path, small: Interactions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -384,6 +388,7 @@ def test_an_object_and_a_command_give_the_same_numbers(
     assert not other.scores.equals(by_command.scores)
 
 
+@pytest.mark.end_to_end
 def test_the_three_doors_give_the_same_numbers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
     (folder / "train.py").write_text(SCRIPT)
@@ -426,6 +431,7 @@ def test_a_training_that_fails_is_told_in_a_line(small: Interactions) -> None:
         public.audit(small, recommender=Fails(), **QUICK)
 
 
+@pytest.mark.end_to_end
 def test_on_the_command_line(tmp_path: Path) -> None:
     """A module in the current folder; where it fails, what was finished is kept."""
     (tmp_path / "mine.py").write_text(

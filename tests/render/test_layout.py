@@ -41,6 +41,7 @@ def test_a_picture_has_the_size_that_it_states(drawn: dict[str, Static], scale: 
     assert size == height * (1 + 4 * width), "red, green, blue and opacity"
 
 
+@pytest.mark.end_to_end
 def test_the_same_values_give_the_same_bytes(drawn: dict[str, Static]) -> None:
     second = one_of_each()
     for name, picture in drawn.items():

@@ -41,6 +41,8 @@ from recmia.settings import AuditSettings, FilesSettings
 from recmia.settings.recommenders import SGDSettings
 from tests.render.helpers import defended as frontier_rows
 
+pytestmark = pytest.mark.end_to_end
+
 QUICK: dict[str, Any] = {"factors": 4, "k": 5, "seeds": 1, "n_shadows": 8, "lfm": {"epochs": 2}, "mlp": {"epochs": 3}}
 NASTY = "<script>alert(1)</script>"
 EVIL = '"><img src=x onerror=alert(2)>'

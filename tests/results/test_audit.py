@@ -248,6 +248,7 @@ def levels(small: Interactions) -> AuditResult:
     return recmia.audit(small, **QUICK | {"seeds": 1, "knowledge": LEVELS, "n_targets": 2})
 
 
+@pytest.mark.end_to_end
 def test_levels_of_knowledge_stand_side_by_side(levels: AuditResult) -> None:
     rows = {(row.knowledge, row.regime, row.attack) for row in levels.metrics}
     attacks = ("mlp", "list-lr", *RULES)

@@ -83,6 +83,7 @@ def test_shorter_lists_keep_the_first_items_and_popular_random_only_touches_popu
     assert changed["ndcg@10_non-members"] < row(NONE, "popular")["ndcg@10_non-members"]
 
 
+@pytest.mark.end_to_end
 def test_a_second_run_trains_nothing(small: Interactions, monkeypatch: pytest.MonkeyPatch) -> None:
     store: dict[str, Any] = {}
     first = run_defend(quick(seeds=1), ["shorter-lists=5"], dataset=small, store=store)

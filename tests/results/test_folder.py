@@ -18,6 +18,8 @@ from recmia.errors import ConfigError
 from recmia.results.folder import read_settings_file, settings_toml
 from recmia.settings import AuditSettings, FilesSettings
 
+pytestmark = pytest.mark.end_to_end
+
 FILES = [
     "config.toml", "metrics.json", "per_user_auc.parquet", "roc.png", "roc.svg", "run.json", "scores.parquet",
     "users.parquet",

@@ -115,6 +115,7 @@ def test_the_table_is_what_single_audits_find(small: Interactions) -> None:
     assert part["attack"].to_list() == [metric.attack for metric in alone.metrics]
 
 
+@pytest.mark.end_to_end
 def test_what_cells_share_is_done_once(small: Interactions, trained: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
     loads = Counter(load_candidates)
     monkeypatch.setattr(sweeps, "load_candidates", loads)
@@ -130,6 +131,7 @@ def test_what_cells_share_is_done_once(small: Interactions, trained: Counter, mo
     assert loads.calls == 1
 
 
+@pytest.mark.end_to_end
 def test_a_matrix_trains_each_recommender_once_a_seed_and_side(small: Interactions, trained: Counter) -> None:
     names = ["popularity", "itemknn", "ease"]
     result = run_sweep(quick(), {"target": names, "shadow": names}, dataset=small)
@@ -172,6 +174,7 @@ def test_a_cell_that_fails_takes_no_other_along(small: Interactions) -> None:
         run_sweep(quick(), {"k": [100_000]}, dataset=small)
 
 
+@pytest.mark.end_to_end
 @pytest.mark.parametrize(("n_keys", "drawn"), [(1, True), (2, True), (3, False)])
 def test_the_folder_holds_a_picture_by_the_number_of_keys(
     small: Interactions, tmp_path: Path, n_keys: int, drawn: bool
