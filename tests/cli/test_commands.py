@@ -146,7 +146,7 @@ def stored(folder: Path) -> dict[Path, int]:
 @pytest.mark.end_to_end
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_audit_goes_on_where_it_was(tmp_path: Path, stop: signal.Signals) -> None:
-    arguments = ["audit", *QUICK, "--regimes", "fold-in", "--lfm-epochs", "600", "--attack", "list-lr", "--jobs", "2"]
+    arguments = ["audit", *QUICK, "--regimes", "fold-in", "--lfm-epochs", "300", "--attack", "list-lr", "--jobs", "2"]
     running = subprocess.Popen(
         [*PROGRAM, *arguments, "--store", "store", "-o", "killed"],
         cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -186,7 +186,7 @@ def test_a_killed_audit_goes_on_where_it_was(tmp_path: Path, stop: signal.Signal
 def test_damaged_entries_are_computed_anew_and_told(tmp_path: Path) -> None:
     outputs = []
     for run in ("first", "second", "third"):
-        done = recmia("audit", *QUICK, "--store", "[store]", "-o", run, cwd=tmp_path)
+        done = recmia("audit", *QUICK, "--attack", "list-lr", "--store", "[store]", "-o", run, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         outputs.append(done.stdout.replace(f"written to {run} ", ""))
         # Scores stand for the lists that they were made of: without them, every entry is looked at.

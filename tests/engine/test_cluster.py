@@ -91,7 +91,9 @@ def test_a_worker_that_is_killed_changes_nothing(
 
 
 @pytest.mark.end_to_end
-def test_a_scheduler_that_is_killed_is_told_in_a_line(dask_cluster: Cluster, small: Interactions) -> None:
+def test_a_scheduler_that_is_killed_is_told_in_a_line(
+    dask_cluster: Cluster, small: Interactions, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def kill(text: str, done: int, total: int) -> None:
         if text.startswith("training") and done:
             dask_cluster.scheduler.kill()
@@ -100,6 +102,8 @@ def test_a_scheduler_that_is_killed_is_told_in_a_line(dask_cluster: Cluster, sma
     with client:
         client.wait_for_workers(2, timeout=60)
     store: dict[str, Any] = {}
+    # A scheduler that has gone is looked for no longer than this.
+    monkeypatch.setattr("recmia.engine.parallel._PATIENCE", 8)
     with pytest.raises(ConfigError, match=r"what was done is kept"), cluster(dask_cluster.address) as at_once:
         recmia.sweep(AXES, small, jobs=at_once, store=store, progress=kill, **SETTINGS)
     assert store, "what came before the end is there"
