@@ -55,6 +55,7 @@ def test_groups_of_panels() -> None:
     assert [panel.name for panel in chosen_panels(["split", "fig1", "split"])] == ["split", "fig1"]
 
 
+@pytest.mark.end_to_end
 def test_the_paper_stands_beside_ours(paper: tuple[Reproduction, ArrayStore], small: Interactions) -> None:
     table = paper[0].comparison
     assert table.select("feedback", "regime", "paper").rows() == [
@@ -69,6 +70,7 @@ def test_the_paper_stands_beside_ours(paper: tuple[Reproduction, ArrayStore], sm
         assert table.filter(feedback="implicit", regime=regime)["ours"].item() == ours[regime, "mlp", "auc"]
 
 
+@pytest.mark.end_to_end
 def test_curves_are_those_of_the_audits(paper: tuple[Reproduction, ArrayStore]) -> None:
     curves = paper[0].rocs
     assert {line for _, line in curves} >= {"explicit: mlp", "implicit: mlp", "explicit: shared-list"}
@@ -93,6 +95,7 @@ def test_the_folder_holds_figures_and_data(paper: tuple[Reproduction, ArrayStore
     assert about["rank-weights"]["axes"] == {"rank_weights": ["uniform", "linear"], FEEDBACK: ["explicit", "implicit"]}
 
 
+@pytest.mark.end_to_end
 def test_what_was_done_is_not_done_again(paper: tuple[Reproduction, ArrayStore], small: Interactions) -> None:
     result, store = paper
     before = {path: path.stat().st_mtime_ns for path in store.folder.rglob("*.npz")}

@@ -145,6 +145,7 @@ def leave_one_out(pool: ShadowPool, make: Callable[[], PoolAttack]) -> Any:
     )
 
 
+@pytest.mark.statistical
 def test_the_control_can_fail() -> None:
     """Without the other half of its pair, a held-out shadow's label is in the counts of the rest."""
     alone, by_pairs = [], []
@@ -178,6 +179,7 @@ def test_shuffled_labels_give_a_coin(name: str) -> None:
 # ---- Something to find ----
 
 
+@pytest.mark.statistical
 @EVERY
 @pytest.mark.parametrize("listed", ["seldom", "often"])
 def test_a_planted_twin_item_is_found(name: str, listed: str) -> None:
@@ -197,6 +199,7 @@ def test_a_planted_twin_item_is_found(name: str, listed: str) -> None:
         assert np.mean(found, axis=0).min() > 0.7
 
 
+@pytest.mark.statistical
 @EVERY
 def test_members_with_less_typical_lists_are_found(name: str) -> None:
     """By the surprise of the lists, even with few shadows; the weights of single items need many."""
@@ -207,6 +210,7 @@ def test_members_with_less_typical_lists_are_found(name: str) -> None:
     assert many.min() > (0.75 if by_surprise else 0.6)
 
 
+@pytest.mark.statistical
 def test_the_exact_leave_one_out_lets_few_shadows_find_a_weak_leak() -> None:
     """Without a leak, the mean surprise of IN and OUT lists is the same: no bias of few judges hides a weak one."""
     gaps = []
@@ -256,6 +260,7 @@ def lfm_pools(small: Interactions) -> Any:
     return pools
 
 
+@pytest.mark.statistical
 def test_list_lr_beats_counts_on_a_real_recommender(small: Interactions) -> None:
     """Folded-in users of an LFM, 16 shadows."""
     combined, counts = (
@@ -448,6 +453,7 @@ def test_contract(name: str) -> None:
     assert run(POOL_ATTACKS[name], pool, lists[:0])[1].shape == (0, 40)
 
 
+@pytest.mark.statistical
 @EVERY
 def test_scores_do_not_depend_on_threads(name: str) -> None:
     # Long and wide enough for BLAS to share the work.
@@ -564,6 +570,7 @@ def with_offline_users(seed: int = 0, leak: Leak | None = None, taste: Any = Non
     return pool_of(lists[:16], member, 40), lists[16:], truth
 
 
+@pytest.mark.statistical
 @EVERY
 def test_users_in_no_shadow_or_in_every_one(name: str) -> None:
     """They are scored by their surprise, whichever lists judge it."""
@@ -604,6 +611,7 @@ def test_users_in_every_shadow_learn_their_sign_from_the_others(name: str) -> No
     assert np.mean(found) < 0.4 if name in ("list-lr-offline", "rmia") else np.mean(found) > 0.6
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("name", ["list-lr-surprise", "list-lr-offline", "rmia"])
 def test_users_in_every_shadow_of_a_real_recommender(name: str, small: Interactions) -> None:
     found = []

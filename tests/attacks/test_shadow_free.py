@@ -43,6 +43,7 @@ def test_members_lists_near_their_history_are_found(name: str) -> None:
     assert area(shadow_member, shadow_scores) > 0.9
 
 
+@pytest.mark.statistical
 @EVERY
 def test_lists_regardless_of_membership_give_a_coin(name: str) -> None:
     """The same lists, near the history or the popular list by a coin that is not membership."""

@@ -42,6 +42,7 @@ def tiny() -> Interactions:
     return Interactions.from_arrays(user, item)
 
 
+@pytest.mark.statistical
 def test_gumbel_draws_with_the_stated_probabilities(tiny: Interactions) -> None:
     quality = 1 - np.log(np.arange(1, 13)) / np.log(12)
 

@@ -20,6 +20,7 @@ def negative(number: int, threads: int) -> int:
     return -number
 
 
+@pytest.mark.end_to_end
 def test_a_killed_worker_is_told() -> None:
     with pytest.raises(ConfigError, match=r"one of 2 worker processes was killed, .* run again with fewer jobs"):
         list(run_calls(die, range(4), jobs=2, processes=2, shared=()))

@@ -191,6 +191,7 @@ def test_explicit_needs_ratings() -> None:
         factorize(data, SGDSettings(feedback="explicit"), factors=2, rng=np.random.default_rng(0))
 
 
+@pytest.mark.statistical
 def test_rmse_within_one_per_cent_of_surprise(movielens_folder: object) -> None:
     surprise = pytest.importorskip("surprise", reason="the extra peers (scikit-surprise) is not installed")
     from recmia.data.datasets import load

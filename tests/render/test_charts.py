@@ -47,6 +47,7 @@ def test_every_specification_is_valid(built: dict[str, Chart]) -> None:
         alt.LayerChart.validate(dict(chart.spec))
 
 
+@pytest.mark.end_to_end
 def test_every_chart_can_be_drawn_alone(built: dict[str, Chart]) -> None:
     for name, chart in built.items():
         assert layout.picture([[("", chart)]], name).svg().count("<path") > 3, name

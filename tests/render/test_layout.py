@@ -32,6 +32,7 @@ def pixels(png: bytes) -> tuple[int, int, int]:
     return width, height, len(zlib.decompress(data))
 
 
+@pytest.mark.end_to_end
 @pytest.mark.parametrize("scale", [1.0, 1.5, 2.0])
 def test_a_picture_has_the_size_that_it_states(drawn: dict[str, Static], scale: float) -> None:
     picture = drawn["roc"]
@@ -51,6 +52,7 @@ def test_the_same_values_give_the_same_bytes(drawn: dict[str, Static]) -> None:
     assert drawn["roc"].png() == second["roc"].png()
 
 
+@pytest.mark.end_to_end
 def test_no_colour_is_left_to_a_style_sheet(drawn: dict[str, Static]) -> None:
     for name, picture in drawn.items():
         assert "var(" not in json.dumps(picture.spec), name
@@ -68,6 +70,7 @@ TITLES = [
 ]
 
 
+@pytest.mark.end_to_end
 @pytest.mark.parametrize("draw", TITLES)
 def test_no_title_is_cut_off(draw: Any) -> None:
     short, long = draw("A title"), draw(LONG)

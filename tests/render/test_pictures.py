@@ -25,6 +25,8 @@ from tests.render.helpers import (
     table,
 )
 
+pytestmark = pytest.mark.end_to_end
+
 
 @pytest.mark.parametrize(
     "sections", [["popular"], ["popular", "fold-in"], ["popular", "fold-in", "fold-in, white-box"]]

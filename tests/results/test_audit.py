@@ -349,6 +349,7 @@ def test_more_shadows_extend_the_pool(small: Interactions) -> None:
     assert np.diff(grown).tolist() == [1 + 1 + 8 + 1, 8 + 1, 1]
 
 
+@pytest.mark.end_to_end
 def test_what_is_asked_in_vain_is_no_concern_of_others(small: Interactions) -> None:
     """ItemKNN has no item vectors: white-box fails, and what was served on the way is there for the grey box."""
     store: dict[str, Any] = {}
@@ -418,6 +419,7 @@ def test_a_recommender_that_forgets_its_users_shows_nothing() -> None:
             assert share < level + 3 * 3 * np.sqrt(level * (1 - level) / len(part)), part["attack"][0]
 
 
+@pytest.mark.end_to_end
 def test_shadows_are_no_runs_of_a_single_user(levels: AuditResult) -> None:
     per_user_auc = levels.per_user_auc
     assert ((per_user_auc["n_in"] + per_user_auc["n_out"]) == 2).all()
@@ -462,6 +464,7 @@ class Indiscreet(Random):
         return np.split(histories.indices, histories.indptr[1:-1])
 
 
+@pytest.mark.end_to_end
 def test_a_planted_leak_is_found_and_its_users_are_named(small: Interactions) -> None:
     leak = {"recommender": Indiscreet(), "regimes": ("fold-in",), "n_targets": 24, "seeds": 1}
     result = recmia.audit(small, **QUICK | leak)

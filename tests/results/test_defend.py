@@ -43,6 +43,7 @@ def compared(small: Interactions) -> DefendResult:
     return run_defend(quick(), ["shorter-lists=5", "popular-random=0.3", "gumbel=40"], dataset=small)
 
 
+@pytest.mark.end_to_end
 def test_each_setting_is_measured_beside_none_and_popular_lists(compared: DefendResult) -> None:
     table = compared.table
     names = [NONE, POPULARITY, "shorter-lists=5", "popular-random=0.3", "gumbel=40"]
@@ -56,6 +57,7 @@ def test_each_setting_is_measured_beside_none_and_popular_lists(compared: Defend
     assert min(parts) < one["ndcg@10"] < max(parts)
 
 
+@pytest.mark.end_to_end
 def test_the_strongest_attack_counts_rules_in(compared: DefendResult) -> None:
     for row in compared.table.iter_rows(named=True):
         defence = "" if row["defence"] == NONE else row["defence"]
@@ -64,12 +66,14 @@ def test_the_strongest_attack_counts_rules_in(compared: DefendResult) -> None:
         assert row["auc_attack"] in all_of_them.filter(value=row["auc"])["attack"]
 
 
+@pytest.mark.end_to_end
 def test_only_a_shared_path_has_a_promise(compared: DefendResult) -> None:
     promised = compared.table.filter(pl.col("promised").is_not_null())
     assert promised.select("defence", "regime", "promised").rows() == [("gumbel=40", "fold-in", 40.0)]
     assert not compared.table["broken"].any()
 
 
+@pytest.mark.end_to_end
 def test_shorter_lists_keep_the_first_items_and_popular_random_only_touches_popular(compared: DefendResult) -> None:
     def row(defence: str, regime: str) -> dict[str, Any]:
         return compared.table.row(

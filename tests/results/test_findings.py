@@ -308,6 +308,7 @@ def find_claim(grade: Grade) -> str:
     return next(case.found.claim for case in CASES.values() if case.grade == grade)
 
 
+@pytest.mark.end_to_end
 @pytest.mark.parametrize("name", CASES)
 def test_every_voice_agrees(name: str, real: AuditResult) -> None:
     case = CASES[name]
@@ -350,6 +351,7 @@ def test_sweeps_and_comparisons_of_defences_agree(name: str) -> None:
         assert DefendResult(0.6, pl.DataFrame(), as_sweep(case, "defence", "")).findings == [section]
 
 
+@pytest.mark.end_to_end
 def test_what_was_left_out_stands_under_what_was_tested(real: AuditResult) -> None:
     case = CASES["most users left out"]
     (words,) = case.caveats
