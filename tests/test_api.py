@@ -350,6 +350,7 @@ def test_they_are_caught_as_such(small: Interactions) -> None:
 HEAVY = ("numba", "sklearn", "polars", "altair", "scipy", "torch", "matplotlib", "rich.progress")
 
 
+@pytest.mark.end_to_end
 @pytest.mark.parametrize(
     "code",
     [

@@ -120,6 +120,7 @@ def test_names_of_a_matrix_and_its_counts_are_apart() -> None:
     assert re.search(r"--n-targets +<int>", text)
 
 
+@pytest.mark.end_to_end
 def test_as_a_module() -> None:
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "recmia", *words]

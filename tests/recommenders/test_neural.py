@@ -116,6 +116,7 @@ def test_members_lists_by_fold_in_resemble_their_trained_lists(small: Interactio
     assert own > others + 0.1
 
 
+@pytest.mark.statistical
 def test_unseen_items_are_sampled_where_there_are_many(small: Interactions, monkeypatch: pytest.MonkeyPatch) -> None:
     """With half of the items to stand for the unseen ones, the scores stay near those with all."""
     part = small.restrict(np.arange(60))

@@ -171,6 +171,7 @@ def test_unknown_names(name: str) -> None:
         resolve_recommender("lmf")
 
 
+@pytest.mark.end_to_end
 def test_names_and_traits_are_known_without_the_libraries() -> None:
     program = """
 import sys

@@ -181,6 +181,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.end_to_end
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_command_that_fails_is_told_in_a_line(folder: Path, small: Interactions, fault: str) -> None:
     one = side(small)

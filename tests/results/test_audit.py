@@ -388,6 +388,7 @@ def test_a_game_is_not_played_twice(small: Interactions, quick: AuditResult, mon
     assert plan(small, seeds=7, bpr={"epochs": 3}, dataset="elsewhere").key == plan(small).key
 
 
+@pytest.mark.end_to_end
 @pytest.mark.parametrize("name", ["itemknn", "popularity"])
 def test_no_white_box_without_item_vectors(small: Interactions, name: str) -> None:
     with pytest.raises(ConfigError, match=r"has no item vectors for a white-box attacker .* black-box or grey-box"):

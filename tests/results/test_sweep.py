@@ -164,6 +164,7 @@ def test_transfer_says_nothing_without_other_shadows(small: Interactions) -> Non
     assert transfer(run_sweep(quick(), {"target": ["lfm"]}, dataset=small).table) == ""
 
 
+@pytest.mark.end_to_end
 def test_a_cell_that_fails_takes_no_other_along(small: Interactions) -> None:
     result = run_sweep(quick(), {"k": [5, 100_000], "lfm.epochs": [1, 2]}, dataset=small)
     assert set(result.table["k"]) == {5}
@@ -190,6 +191,7 @@ def test_the_folder_holds_a_picture_by_the_number_of_keys(
     assert pl.read_parquet(tmp_path / "out" / "table.parquet").equals(result.table)
 
 
+@pytest.mark.end_to_end
 def test_progress_ends_where_it_said(small: Interactions) -> None:
     told: list[tuple[int, int]] = []
     run_sweep(quick(), {"k": [5, 10]}, dataset=small, progress=lambda text, done, total: told.append((done, total)))
