@@ -7,6 +7,7 @@ import io
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
@@ -311,7 +312,8 @@ def test_a_report_of_a_result_and_of_folders(audited: AuditResult, tmp_path: Pat
 
 def test_a_gate_of_a_result(audited: AuditResult) -> None:
     assert audited.gate("auc=1", "epsilon=20").passed
-    assert audited.gate("auc=0.01").exit_code == 1
+    assert audited.gate(require_below=["auc=1"]).passed
+    assert audited.gate(require_below=["auc=0.5"]).exit_code == 1
     with pytest.raises(ConfigError, match=r"a gate needs a limit, such as auc=0\.6"):
         audited.gate()
     with pytest.raises(ConfigError, match="unknown metric 'auk'"):
@@ -320,16 +322,16 @@ def test_a_gate_of_a_result(audited: AuditResult) -> None:
 
 
 def test_a_metric_of_the_users_own(audited: AuditResult) -> None:
-    def gap(member: Any, score: Any) -> Estimate:
+    def gap(member: Any, score: Any, confidence: float) -> Estimate:
         return Estimate(float(score[member].mean() > score[~member].mean()), 0.0, 1.0)
 
-    rows = audited.measure(MetricSpec("gap", "Gap", 1, lambda runs: mean_over_runs(runs, gap)))
+    rows = audited.measure(MetricSpec("gap", "Gap", 1, partial(mean_over_runs, estimate=gap)))
     assert {row.metric for row in rows} == {"gap"}
     assert [row.attack for row in rows] == list(dict.fromkeys(row.attack for row in audited.metrics))
     assert all(row.value in (0.0, 0.5, 1.0) for row in rows)
     without = recmia.audit(AUDITED, **SIMPLE)
     with pytest.raises(ConfigError, match="the metric gap needs thresholds; audit with thresholds = true"):
-        without.measure(MetricSpec("gap", "Gap", 1, lambda runs: mean_over_runs(runs, gap), needs_thresholds=True))
+        without.measure(MetricSpec("gap", "Gap", 1, partial(mean_over_runs, estimate=gap), needs_thresholds=True))
 
 
 # Errors.

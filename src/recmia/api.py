@@ -99,8 +99,15 @@ class AuditResult(_Public, audits.AuditResult):
         """What was found, in words: the findings as plain text."""
         return text.verdict(self.findings)
 
-    def gate(self, *limits: str) -> gate.Gate:
+    def gate(self, *limits: str, require_below: Sequence[str] = ()) -> gate.Gate:
         """Test limits such as ``"auc=0.6"`` and ``"tpr@fpr=0.01=0.1"``.
+
+        Parameters
+        ----------
+        *limits : str
+            The gate fails where a figure is surely above one of these.
+        require_below : sequence of str
+            The gate fails unless every figure is surely below these; for releases.
 
         Returns
         -------
@@ -112,10 +119,12 @@ class AuditResult(_Public, audits.AuditResult):
         ConfigError
             For a limit that is not understood, or none.
         """
-        if not limits:
+        if not limits and not require_below:
             raise ConfigError("a gate needs a limit, such as auc=0.6")
         names = audits.metric_names(self.settings)
-        return gate.Gate.test(self.metrics, [gate.parse_limit(one, names) for one in limits], self.findings)
+        alarms = [gate.parse_limit(one, names) for one in limits]
+        proofs = [gate.parse_limit(one, names, "require-below") for one in require_below]
+        return gate.Gate.test(self, [*alarms, *proofs])
 
 
 class SweepResult(_Public, sweeps.SweepResult):
@@ -186,8 +195,9 @@ def audit(
     ...     "synthetic:120x200x6000", recommender="popularity", attacks=["distance"], regimes=["fold-in"], factors=8,
     ...     k=10, seeds=1,
     ... )
-    >>> round(result.metrics[0].value, 1)
-    0.5
+    >>> area = result.metrics[0]
+    >>> area.metric, area.low < 0.5 < area.high
+    ('auc', True)
     """
     given = dataset if isinstance(dataset, Interactions) else None
     chosen, recommenders, own_attacks = _settings(dataset, recommender, shadow, attacks, settings, dict(options))

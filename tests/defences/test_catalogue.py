@@ -12,11 +12,13 @@ from scipy import sparse
 from recmia import Interactions
 from recmia.defences import (
     DEFENCES,
+    GumbelTopK,
     Promise,
     System,
     check_defences,
     parse_defences,
 )
+from recmia.defences.catalogue import Gumbel
 from recmia.errors import ConfigError, RecmiaError
 from recmia.game.serving import serve
 from recmia.game.split import Side, draw_members
@@ -65,7 +67,7 @@ def parsed(settings: dict[str, Any]) -> None:
 def test_defences_act_in_one_order_however_they_are_named() -> None:
     one, other = parse_defences("shorter-lists=5+gumbel=300"), parse_defences(" gumbel=300 + shorter-lists=5 ")
     assert one == other
-    assert "+".join(map(str, one)) == "gumbel=300+shorter-lists=5"
+    assert "+".join(map(str, one)) == "shorter-lists=5+gumbel=300"
     assert parse_defences("") == ()
 
 
@@ -110,6 +112,7 @@ REFUSED = [
     ("popularity-only", "popularity", {}, "serves popular items already"),
     ("popularity-only+early-stopping=2", "lfm", {}, "trains nothing that early-stopping could defend"),
     ("dp-training=1+regularisation=1", "lfm", {}, "settings of its own"),
+    ("dp-training=1+randomised-response=4", "lfm", {}, "do not go together: the reports that are kept for members"),
 ]  # fmt: skip
 
 
@@ -159,6 +162,7 @@ def test_settings_and_serving_are_changed_and_nothing_else(side: Side) -> None:
     both = defended("shorter-lists=4+gumbel=30", plain)
     assert both.k == 4
     assert [str(one) for one in both.wrappers] == ["gumbel=30"]
+    assert both.wrappers[0].key() == {"defence": "gumbel", "epsilon": 30.0, "k": 4}, "noise for the list that is served"
     als = defended("early-stopping=3", task(side, "als"))
     assert als.settings.als.iterations == 3
 
@@ -210,14 +214,29 @@ def test_shorter_lists_are_audited_as_such(small: Interactions) -> None:
     assert shorter.scores.equals(as_set.scores)
 
 
-def test_promises_hold_where_all_are_served_alike() -> None:
-    for text, delta in (("gumbel=3", 0.0), ("dp-training=3", 1e-5)):
-        (defence,) = parse_defences(text)
-        assert defence.promise() == Promise(3.0, delta, ("fold-in", "trained"))
+def test_promises_say_where_they_hold_for_what_and_against_whom() -> None:
+    (gumbel,), (private,) = parse_defences("gumbel=3"), parse_defences("dp-training=3")
+    drawn, trained = gumbel.promise(), private.promise()
+    assert drawn is not None
+    assert trained is not None
+    assert (drawn.epsilon, drawn.delta, drawn.regimes) == (3.0, 0.0, ("fold-in", "trained"))
+    assert drawn.levels == ("black-box", "grey-box"), "item vectors have no noise"
+    assert "each further history that is asked costs epsilon again" in drawn.unit
+    assert (trained.epsilon, trained.delta, trained.regimes) == (3.0, 1e-5, ("fold-in", "trained"))
+    assert trained.levels == ("black-box", "grey-box", "white-box")
+    assert Promise(1.0, 0.0, ("fold-in",)).unit == "the list of one user"
     (local,) = parse_defences("randomised-response=3")
     assert local.promise() is None, "an epsilon of single interactions promises nothing of a whole user"
 
 
+def test_gumbel_alone_does_not_know_the_length_of_its_lists() -> None:
+    with pytest.raises(ConfigError, match="depends on the length of the lists: give k"):
+        Gumbel(epsilon=3.0).wrap(Popularity())
+    wrapped = Gumbel(epsilon=3.0, k=5).wrap(Popularity())
+    assert isinstance(wrapped, GumbelTopK)
+    assert wrapped.k == 5
+
+
 def test_delta_that_is_no_promise_fails_the_audit(small: Interactions) -> None:
-    with pytest.raises(RecmiaError, match="delta must lie below 1 / 30"):
+    with pytest.raises(RecmiaError, match=r"delta must lie below 1 / \d+"):
         audit(small, **QUICK, defence="dp-training=4", dp={"delta": 0.1})

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import sparse, stats
 
 from recmia import Interactions
 from recmia.defences import FoldInOnly, GumbelTopK, RandomisedHistories
+from recmia.defences.mechanisms import _Clients
 from recmia.errors import ConfigError
 from recmia.recommenders import Popularity
 from recmia.settings import RecommenderSettings
@@ -16,21 +17,21 @@ from tests.defences.helpers import fitted, make_recommender
 
 # The exponential mechanism.
 def test_gumbel_with_a_large_epsilon_changes_nothing(small: Interactions) -> None:
-    model = fitted(GumbelTopK(make_recommender("lfm"), 1e9), small)
+    model = fitted(GumbelTopK(make_recommender("lfm"), 1e9, k=5), small)
     assert isinstance(model, GumbelTopK)
     assert np.array_equal(model.recommend(small.csr(), 5), model.inner.recommend(small.csr(), 5))
 
 
 def drawn_ranks(data: Interactions, epsilon: float, n: int = 4000) -> np.ndarray:
     """The rank that the popularity model gives to the one item that is drawn, over many keys."""
-    model = GumbelTopK(Popularity(), epsilon)
+    model = GumbelTopK(Popularity(), epsilon, k=1)
     history = data.csr()[[0]]
     fitted(model, data)
     order = model.inner.recommend(history, data.n_items, exclude_seen=False)[0]
     place = np.argsort(order)
     drawn = np.empty(n, np.int64)
     for key in range(n):
-        model._key = key
+        model._key = key.to_bytes(8, "little")
         drawn[key] = place[model.recommend(history, 1, exclude_seen=False)[0, 0]]
     return drawn
 
@@ -64,11 +65,43 @@ def test_the_mechanism_keeps_its_promise_against_any_other_ranking() -> None:
     assert np.log(chances.max() / chances.min()) <= epsilon
 
 
+def test_one_ranking_is_cut_and_none_is_longer(small: Interactions) -> None:
+    model = fitted(GumbelTopK(Popularity(), 5.0, k=8), small)
+    lists = model.recommend(small.csr(), 8)
+    assert np.array_equal(model.recommend(small.csr(), 3), lists[:, :3])
+    with pytest.raises(ConfigError, match="made for lists of up to 8 items, and lists of 9 were asked for"):
+        model.recommend(small.csr(), 9)
+    with pytest.raises(ConfigError, match="k, the length of the longest list, must be at least 1; got 0"):
+        GumbelTopK(Popularity(), 5.0, k=0)
+
+
+def test_lists_are_drawn_from_the_whole_catalogue(small: Interactions) -> None:
+    members = small.restrict(np.arange(3))
+    model = fitted(GumbelTopK(Popularity(), 0.1, k=10), members)
+    assert model.trained_items is not None
+    assert model.trained_items.all()
+    unknown = members.item_counts() == 0
+    assert unknown.any()
+    assert unknown[model.recommend(small.csr(), 10)].any()
+
+
+def test_noise_is_for_the_history_with_its_ratings_and_not_for_the_order_of_storage(small: Interactions) -> None:
+    model = fitted(GumbelTopK(Popularity(), 0.1, k=10), small)
+    history = small.csr()[[0]]
+    other, reverse = history.copy(), history.copy()
+    other.data = other.data + 1
+    assert not np.array_equal(model.recommend(other, 10), model.recommend(history, 10))
+    reverse = sparse.csr_array((history.data[::-1], history.indices[::-1], history.indptr), history.shape)
+    assert np.array_equal(model.recommend(reverse, 10), model.recommend(history, 10))
+
+
 # Randomised response.
 def test_lies_have_the_stated_rate(small: Interactions) -> None:
     model = RandomisedHistories(make_recommender("itemknn"), 1.5)
     fitted(model, small)
-    seen, told = (matrix.toarray() > 0 for matrix in (small.csr(), model._told(small.csr())))
+    seen, told = (
+        matrix.toarray() > 0 for matrix in (small.csr(), model._told(np.arange(small.n_users), small.n_items))
+    )
     rate = 1 / (1 + np.exp(1.5))
     for truth in (True, False):
         lies = int((told != seen)[seen == truth].sum())
@@ -86,10 +119,59 @@ def test_a_history_is_told_the_same_in_training_and_in_serving(small: Interactio
 
     model = RandomisedHistories(Spy(), 2.0)
     fitted(model, small)
-    told = model._told(small.csr())
+    told = model._told(np.arange(small.n_users), small.n_items)
     assert np.array_equal(kept[0].csr().toarray(), told.toarray())
     assert not kept[0].rated
     assert not np.array_equal(told.toarray() > 0, small.csr().toarray() > 0)
+
+
+def rows(*histories: list[int], n_items: int = 200) -> sparse.csr_array:
+    matrix = np.zeros((len(histories), n_items), np.float32)
+    for row, items in zip(matrix, histories, strict=True):
+        row[items] = 1
+    return sparse.csr_array(matrix)
+
+
+def test_clients_are_known_by_their_histories() -> None:
+    first, other = list(range(10)), list(range(100, 110))
+    clients = _Clients(rows(first, other, first, []), b"key")
+    assert len({seed.tobytes() for seed in clients.seeds}) == 4, "equal reports would tell equal histories"
+    found = clients.find(
+        rows(
+            first,  # known: the first of both
+            [*first, 50],  # grown
+            [*first, 50, *other[:9]],  # doubled: new, with the largest known history being too short
+            first[1:],  # shrunk: new
+            [*first[1:], 60],  # grown from the last
+            [],  # new
+            [150],  # new
+            [150, 151],  # doubled: new
+        )
+    )
+    assert found.tolist() == [0, 0, 4, 5, 5, 6, 7, 8]
+    assert clients.reported[4].tolist() == sorted([*first, 50, *other[:9]])
+    assert clients.find(rows([*first, 50], [*first[1:], 60], [*other, 3])).tolist() == [0, 5, 1]
+    # Of the histories that it contains, the largest counts, also if that was not a first one.
+    assert clients.find(rows([*first[1:], 60, 0], [*first[1:], 60, 0])).tolist() == [0, 0]
+
+
+def test_asking_row_by_row_or_at_once_is_the_same(rng: np.random.Generator) -> None:
+    base = [sorted(rng.choice(30, 8, replace=False).tolist()) for _ in range(6)]
+    asked = [base[i % 6] + rng.choice(np.arange(30, 200), i % 9, replace=False).tolist() for i in range(60)]
+    members = rows(*base[:3])
+    at_once, one_by_one = _Clients(members, b"key"), _Clients(members, b"key")
+    found = at_once.find(rows(*asked))
+    assert found.tolist() == [int(one_by_one.find(rows(one))[0]) for one in asked]
+    assert [seed.tobytes() for seed in at_once.seeds] == [seed.tobytes() for seed in one_by_one.seeds]
+    assert at_once.find(rows(*asked)).tolist() == found.tolist(), "asked again"
+
+
+def test_unrelated_users_may_ask_in_any_order(small: Interactions) -> None:
+    members, others = small.restrict(np.arange(60)), small.csr()[60:]
+    one, other = (fitted(RandomisedHistories(make_recommender("itemknn"), 2.0), members) for _ in range(2))
+    lists = one.recommend(others, 10)
+    order = np.random.default_rng(0).permutation(60)
+    assert np.array_equal(np.concatenate([other.recommend(others[[row]], 10) for row in order]), lists[order])
 
 
 def test_members_are_served_from_their_history(small: Interactions) -> None:
@@ -101,7 +183,8 @@ def test_members_are_served_from_their_history(small: Interactions) -> None:
 
 
 def test_the_epsilon_of_a_wrapper_must_be_above_zero() -> None:
-    for wrapper in (GumbelTopK, RandomisedHistories):
-        for epsilon in (0.0, -1.0, float("inf"), float("nan")):
-            with pytest.raises(ConfigError, match="epsilon must be above 0"):
-                wrapper(Popularity(), epsilon)
+    for epsilon in (0.0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(ConfigError, match="epsilon must be above 0"):
+            RandomisedHistories(Popularity(), epsilon)
+        with pytest.raises(ConfigError, match="epsilon must be above 0"):
+            GumbelTopK(Popularity(), epsilon, k=1)

@@ -35,7 +35,6 @@ def test_split_by_users(small: Interactions, rng: np.random.Generator, public: b
     assert set.union(*map(ids, parts)) == ids(small)
     assert sum(len(part) for part in parts) == len(small)
     for side in (split.shadow, split.target):
-        assert side.member.sum() == round(len(side.member) / 2)
         members = ids(side.training_data())
         assert members == set(side.interactions.users.ids[side.member].tolist())
 
@@ -53,7 +52,16 @@ def test_split_by_interactions(small: Interactions, rng: np.random.Generator) ->
 
 def test_member_share(small: Interactions, rng: np.random.Generator) -> None:
     split = split_game(small, member_share=0.25, rng=rng)
-    assert split.target.member.mean() == pytest.approx(0.25, abs=0.01)
+    assert split.target.member.mean() == pytest.approx(0.25, abs=5 * np.sqrt(0.25 * 0.75 / 60))
+
+
+def test_each_user_has_a_coin_of_its_own() -> None:
+    """The number of members is binomial, and two users are both members with the square of the share."""
+    draws = np.stack([draw_members(40, 0.3, rng_for(seed, "coins")) for seed in range(2000)])
+    numbers = draws.sum(axis=1)
+    assert numbers.mean() == pytest.approx(12, abs=5 * np.sqrt(40 * 0.21 / 2000))
+    assert numbers.var() == pytest.approx(40 * 0.21, rel=0.2), "a fixed number of members would have no variance"
+    assert (draws[:, 0] & draws[:, 1]).mean() == pytest.approx(0.09, abs=5 * np.sqrt(0.09 * 0.91 / 2000))
 
 
 def test_the_draw_is_fair(small: Interactions) -> None:
@@ -124,7 +132,7 @@ def test_halves_come_in_complementary_pairs() -> None:
         assert member.shape == (10, n)
         np.testing.assert_array_equal(member[1::2], ~member[::2])
         assert (member.sum(axis=0) == 5).all()
-        assert set(member.sum(axis=1).tolist()) <= {n // 2, n - n // 2}
+        assert abs(member.mean(axis=1) - 0.5).max() < 5 * 0.5 / np.sqrt(n)
         assert len(np.unique(member, axis=0)) == 10
     # Different pairs know nothing of each other.
     first = shadow_members(1000, 20)[::2]

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recmia.metrics import METRICS, Estimate, MetricSpec, SeedRuns, auc, mean_over_runs, over_seeds
-from recmia.metrics.catalogue import epsilon_bound
-from recmia.metrics.epsilon import choose_epsilon_threshold, epsilon_lower_bound
+from recmia.metrics import METRICS, Estimate, MetricSpec, Runs, SeedRuns, auc, combine, mean_over_runs
+from recmia.metrics.catalogue import bound_of, guesses_of
+from recmia.metrics.epsilon import choose_guesses, guess
+from recmia.metrics.intervals import rank_bias
 from recmia.metrics.roc import balanced_accuracy, choose_threshold, tpr_at_fpr
 
 
@@ -20,9 +21,10 @@ def scored(n: int, leak: float, rng: np.random.Generator) -> tuple[Any, Any]:
 
 
 @pytest.fixture
-def runs(rng: np.random.Generator) -> list[SeedRuns]:
+def runs(rng: np.random.Generator) -> Runs:
     """Three seeds of two targets, whose members can be told."""
-    return [SeedRuns(scored(300, 2.0, rng), [scored(240, 2.0, rng) for _ in range(2)]) for _ in range(3)]
+    seeds = [SeedRuns(scored(300, 2.0, rng), [scored(240, 2.0, rng) for _ in range(2)]) for _ in range(3)]
+    return Runs(seeds, in_seed=0.5, over_seeds=0.25)
 
 
 def test_names() -> None:
@@ -30,53 +32,84 @@ def test_names() -> None:
     assert list(METRICS) == ["auc", "tpr@fpr=0.1", "tpr@fpr=0.01", "tpr@fpr=0.001", "balanced_accuracy", "epsilon"]
     assert [name for name, spec in METRICS.items() if spec.needs_thresholds] == ["balanced_accuracy", "epsilon"]
     assert [name for name, spec in METRICS.items() if spec.is_bound] == ["epsilon"]
+    assert [name for name, spec in METRICS.items() if spec.chance is not None] == ["auc", "balanced_accuracy"]
     assert METRICS["epsilon"].highest == np.inf
     for name, spec in METRICS.items():
         assert (spec.name, spec.lowest) == (name, 0)
 
 
-def test_means_over_targets_and_then_over_seeds(runs: list[SeedRuns]) -> None:
-    for name, figure in (("auc", auc), ("tpr@fpr=0.1", partial(tpr_at_fpr, fpr=0.1))):
-        expected = over_seeds([over_seeds([figure(*target) for target in seed.targets]) for seed in runs])
-        assert METRICS[name].estimate(runs) == expected
+def test_means_over_targets_and_seeds(runs: Runs) -> None:
+    for name, figure, bias in (
+        ("auc", auc, 0.0),
+        ("tpr@fpr=0.1", partial(tpr_at_fpr, fpr=0.1), rank_bias(120, 0.1)),
+    ):
+        found = [[figure(*target) for target in seed.targets] for seed in runs.seeds]
+        assert METRICS[name].estimate(runs, 0.95) == combine(found, bias=bias, in_seed=0.5, over_seeds=0.25)
 
 
-def test_thresholds_are_chosen_on_the_shadow_users_of_the_same_seed(runs: list[SeedRuns]) -> None:
-    expected = over_seeds(
-        [
-            over_seeds([balanced_accuracy(*target, choose_threshold(*seed.shadow)) for target in seed.targets])
-            for seed in runs
-        ]
-    )
-    assert METRICS["balanced_accuracy"].estimate(runs) == expected
+def test_more_runs_never_widen_and_a_higher_confidence_does(runs: Runs) -> None:
+    def width(part: Runs, confidence: float = 0.95) -> float:
+        found = METRICS["auc"].estimate(part, confidence)
+        assert found.low is not None
+        assert found.high is not None
+        return found.high - found.low
+
+    one = Runs([SeedRuns(runs.seeds[0].shadow, runs.seeds[0].targets[:1])])
+    assert width(Runs(runs.seeds[:2])) <= width(one)
+    assert width(runs) <= width(Runs(runs.seeds[:2])) + 0.02
+    assert width(runs, 0.999) > width(runs)
+
+
+def test_thresholds_are_chosen_on_the_shadow_users_of_the_same_seed(runs: Runs) -> None:
+    found = [
+        [balanced_accuracy(*target, choose_threshold(*seed.shadow)) for target in seed.targets] for seed in runs.seeds
+    ]
+    expected = combine(found, in_seed=0.5, over_seeds=0.25)
+    assert METRICS["balanced_accuracy"].estimate(runs, 0.95) == expected
     assert expected.value is not None
     assert expected.value > 0.75
 
 
-def test_a_rate_that_no_target_can_resolve_is_not_answered(runs: list[SeedRuns]) -> None:
-    found = METRICS["tpr@fpr=0.001"].estimate(runs)
+def test_a_rate_that_no_target_can_resolve_is_not_answered(runs: Runs) -> None:
+    found = METRICS["tpr@fpr=0.001"].estimate(runs, 0.95)
     assert (found.value, found.low, found.high) == (None, None, None)
     assert "not resolvable with 120 non-members" in found.note
 
 
-def test_epsilon_is_of_all_targets_at_one_threshold(runs: list[SeedRuns]) -> None:
-    shadow = [np.concatenate([seed.shadow[part] for seed in runs]) for part in (0, 1)]
-    member, score = (np.concatenate([target[part] for seed in runs for target in seed.targets]) for part in (0, 1))
-    threshold = choose_epsilon_threshold(shadow[0], shadow[1], n_members=720, n_nonmembers=720)
-    called = score >= threshold
-    expected = epsilon_lower_bound(int((called & member).sum()), 720, int((called & ~member).sum()), 720)
-    assert epsilon_bound(runs) == expected
+def test_epsilon_is_of_the_guesses_in_all_targets(runs: Runs) -> None:
+    played = [
+        guess(*target, choose_guesses(*seed.shadow, len(target[0]), runs.n_runs, 0.95))
+        for seed in runs.seeds
+        for target in seed.targets
+    ]
+    total = guesses_of(runs, 0.95)
+    assert total.right == sum(one.right for one in played)
+    expected = bound_of(runs, confidence=0.95)
     assert expected.value > 1
-    found = METRICS["epsilon"].estimate(runs)
+    found = METRICS["epsilon"].estimate(runs, 0.95)
     assert (found.value, found.low, found.high) == (expected.value, expected.value, None)
-    assert f"95% lower bound; no more than {expected.ceiling:.2f} can be shown" in found.note
+    assert "delta 0" in found.note
+    assert f"no more than {expected.ceiling:.2f} can be shown" in found.note
+    assert bound_of(runs, confidence=0.999).value < expected.value, "corrected for more attacks"
+    assert bound_of(runs, delta=1e-2).value < expected.value
 
 
-def test_a_metric_of_ones_own(runs: list[SeedRuns]) -> None:
-    def gap(member: Any, score: Any) -> Estimate:
+def test_users_are_left_out_until_coins_are_fair(rng: np.random.Generator) -> None:
+    """With nine members in ten, calling all of them members is right in 90% of the cases and shows nothing."""
+    member = rng.random(400) < 0.9
+    runs = Runs([SeedRuns((member, np.ones(400)), [(member, rng.normal(size=400))])], member_share=0.9)
+    assert guesses_of(runs).coins < 200
+    assert bound_of(runs).value < 0.5
+
+
+def test_a_metric_of_ones_own(runs: Runs) -> None:
+    def gap(member: Any, score: Any, confidence: float) -> Estimate:
         value = float(score[member].mean() - score[~member].mean())
         return Estimate(value, value - 0.1, value + 0.1)
 
     spec = MetricSpec("gap", "gap", 1, partial(mean_over_runs, estimate=gap))
-    found = spec.estimate(runs[:1])
-    assert found.value == pytest.approx(np.mean([gap(*target).value for target in runs[0].targets]), abs=1e-12)
+    first = Runs(runs.seeds[:1])
+    found = spec.estimate(first, 0.95)
+    assert found.value is not None
+    expected = np.mean([gap(*target, 0.95).value for target in first.seeds[0].targets])
+    assert found.value == pytest.approx(expected, abs=1e-12)

@@ -82,12 +82,20 @@ def test_the_noise_is_that_of_the_accountant(small: Interactions, monkeypatch: p
     def fitted() -> np.ndarray:
         return PrivateLFM(1.0, settings).fit(small, rng=np.random.default_rng(5))._theta
 
+    monkeypatch.setattr(private, "_noisy_count", lambda n, sigma, rng: float(n))
     noisy = fitted()
     monkeypatch.setattr(private, "noise_multiplier", lambda epsilon, settings: 0.0)
     noise = noisy - fitted()
     expected = settings.learning_rate * sigma * settings.clip / small.n_users
     assert noise.std() == pytest.approx(expected, rel=0.1)
     assert abs(noise.mean()) < 5 * expected / math.sqrt(noise.size)
+
+
+def test_the_number_of_users_is_released_with_the_noise_that_is_paid_for() -> None:
+    drawn = np.array([private._noisy_count(300, 5.0, np.random.default_rng(seed)) for seed in range(2000)])
+    assert drawn.std() == pytest.approx(20, rel=0.1)
+    assert drawn.mean() == pytest.approx(300, abs=3)
+    assert private._noisy_count(1, 5.0, np.random.default_rng(0)) >= 20, "never a step that grows without bounds"
 
 
 def gaussian_delta(sigma: float, epsilon: float) -> float:
@@ -100,7 +108,8 @@ def gaussian_delta(sigma: float, epsilon: float) -> float:
 @pytest.mark.parametrize("epsilon", [0.5, 1.0, 4.0, 16.0])
 def test_one_step_without_sampling_is_the_gaussian_mechanism(epsilon: float) -> None:
     settings = PrivacySettings(steps=1, sampling_rate=1.0, delta=1e-5)
-    sigma = noise_multiplier(epsilon, settings)
+    # A step and the number of users, with four times its noise, are one Gaussian mechanism together.
+    sigma = noise_multiplier(epsilon, settings) / math.sqrt(1 + 1 / 4**2)
     assert gaussian_delta(sigma, epsilon) <= 1e-5 * 1.01
     assert gaussian_delta(sigma * 0.97, epsilon) > 1e-5, "more noise than is needed"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import polars as pl
@@ -31,7 +31,7 @@ def defended(small: Interactions) -> DefendResult:
     ("high", "broken", "chip", "said"),
     [
         ({}, [], "No defence holds", "Popular lists for everyone do: they depend on no single person."),
-        ({"none": 0.55}, [], "No defence needed", ""),
+        ({"none": 0.55}, [], "Under the level", ""),
         ({"shorter-lists=2": 0.55}, [], "A defence holds", "They are: `shorter-lists=2`."),
         ({"shorter-lists=2": 0.55}, ["shorter-lists=2"], "Broken promise", "Do not rely on it"),
     ],
@@ -131,7 +131,7 @@ def grid(*cells: dict[str, tuple[float, float]]) -> SweepResult:
     """A sweep over k with the AUCs of these cells in fold-in."""
     table = pl.DataFrame(
         [
-            {"k": number, **{name: getattr(row, name) for name in Metric.__dataclass_fields__}}
+            {"k": number, **asdict(row), "joint_low": row.low, "joint_high": row.high}
             for number, cell in enumerate(cells, 1)
             for row in rows("fold-in", **cell)
         ]

@@ -36,10 +36,14 @@ def test_every_attack_in_every_regime_has_every_metric(quick: AuditResult) -> No
     names = {(row.regime, row.attack, row.metric) for row in quick.metrics}
     metrics = ("auc", "tpr@fpr=0.1", "tpr@fpr=0.01", "tpr@fpr=0.001", "balanced_accuracy", "epsilon")
     attacks = ("mlp", "list-lr", *RULES)
-    assert names == {(r, a, m) for r in ("popular", "fold-in") for a in attacks for m in metrics}
+    # A bound on epsilon is about the model only where members and non-members are served alike.
+    everywhere = {(r, a, m) for r in ("popular", "fold-in") for a in attacks for m in metrics}
+    assert names == everywhere - {("popular", attack, "epsilon") for attack in attacks}
     assert len(names) == len(quick.metrics)
     assert all((row.seeds, row.targets, row.knowledge) == (2, 1, "grey-box") for row in quick.metrics)
-    assert all(row.n_members == row.n_nonmembers == 30 for row in quick.metrics)
+    targets = quick.scores.filter(side="target", regime="fold-in", attack="mlp").partition_by("seed")
+    assert {row.n_members for row in quick.metrics} == {min(int(one["member"].sum()) for one in targets)}
+    assert {row.n_nonmembers for row in quick.metrics} == {min(int((~one["member"]).sum()) for one in targets)}
 
 
 def test_data_in_memory_keep_their_texts(small: Interactions) -> None:
@@ -55,7 +59,8 @@ def test_every_figure_has_its_interval(quick: AuditResult) -> None:
         elif row.metric == "epsilon":
             assert (row.low, row.high) == (row.value, None), "a lower bound has no upper end"
             assert 0 <= row.value < 5
-            assert row.note.startswith("95% lower bound; no more than")
+            assert row.note.startswith("95% lower bound for all attacks together")
+            assert "delta 0" in row.note
         else:
             assert row.low is not None
             assert row.high is not None
@@ -297,7 +302,7 @@ def test_black_box_shadows_never_hold_an_audited_user(small: Interactions) -> No
     for side in (one.side for one in black.pool):
         own = side.interactions.n_users - audited.n_users
         assert own == others[0].shadow.side.interactions.n_users
-        assert side.member[:own].sum() == own // 2
+        assert abs(side.member[:own].mean() - 0.5) < 5 * 0.5 / np.sqrt(own)
         assert not side.member[own:].any(), "the audited users come last, and are out of training"
         np.testing.assert_array_equal(side.interactions.csr().toarray()[own:], theirs)
     # Nor are the drawn users anybody's copies.
@@ -474,7 +479,7 @@ def test_a_planted_leak_is_found_and_its_users_are_named(small: Interactions) ->
         for metric in ("auc", "epsilon")
     )
     assert area.low is not None
-    assert area.low > 0.95
+    assert area.low > 0.85
     assert epsilon.value is not None
     assert epsilon.value > 3
     assert result.per_user_auc["identifiable"].mean() > 0.9  # type: ignore[operator]
@@ -499,7 +504,7 @@ def test_the_papers_case_on_its_data(movielens_folder: Path, feedback: str) -> N
     assert value("fold-in", "shared-list") == 0.5
     for control in ("history-length", "history-popularity", "recency"):
         assert abs(value("fold-in", control) - 0.5) < 0.05
-    _, popular, fold_in = result.verdict.splitlines()
+    _, popular, fold_in, _ = result.verdict.splitlines()
     assert "needs no model at all (shared-list) reaches 1.000" in popular
     assert "not what the model memorised" in popular
     bound = max(row.value or 0.0 for row in result.metrics if (row.regime, row.metric) == ("fold-in", "epsilon"))

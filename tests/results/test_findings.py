@@ -264,13 +264,15 @@ def with_figures(real: AuditResult, case: Case) -> AuditResult:
     result = AuditResult(settings, scores, real.users, real.provenance | case.provenance)
     rocs = {("grey-box", case.regime, new): real.rocs["grey-box", "fold-in", old] for new, old in sources.items()}
     # Both are computed from the scores, unless they are there.
-    vars(result).update(metrics=tuple(case.metrics), rocs=rocs)
+    figures = tuple(case.metrics)
+    vars(result).update(metrics=figures, rocs=rocs, joint=lambda *_, **__: figures)
     return result
 
 
 def as_sweep(case: Case, key: str, value: str) -> SweepResult:
     """A grid of one cell with the figures of a case."""
-    table = pl.DataFrame([{key: value, **asdict(one)} for one in case.metrics], infer_schema_length=None)
+    rows = [{key: value, **asdict(one), "joint_low": one.low, "joint_high": one.high} for one in case.metrics]
+    table = pl.DataFrame(rows, infer_schema_length=None)
     settings = recmia.AuditSettings()
     return SweepResult(settings, {key: [value]}, table, [], case.provenance)
 
@@ -435,6 +437,27 @@ def test_an_interval_that_is_wide_to_either_side_is_no_finding() -> None:
     assert grade_auc(row("mlp", "auc", 0.53, 0.25, 0.6)) == "unclear"
     assert grade_auc(row("mlp", "auc", 0.53, 0.45, 0.9)) == "unclear"
     assert grade_auc(row("mlp", "auc", 0.53, 0.45, 0.6)) == "none"
+
+
+def test_a_weak_figure_whose_interval_reaches_a_leak_is_unclear() -> None:
+    one = row("list-lr", "auc", 0.62, 0.51, 0.78)
+    found = find([one])
+    assert found.grade == "unclear"
+    assert "how well, the interval is too wide to say" in found.sections[0].claim
+    assert grade_auc(replace(one, low=0.59, high=0.65)) == "slight"
+    assert grade_auc(replace(one, value=0.38, low=0.22, high=0.49)) == "unclear"
+
+
+def test_that_another_solver_serves_members_is_said() -> None:
+    (section,) = find([row("list-lr", "auc", 0.8, 0.78, 0.82, regime="trained")]).sections
+    assert any("another solver" in one for one in section.caveats)
+    both = [row("list-lr", "auc", *one, regime=regime) for regime, one in (
+        ("trained", (0.8, 0.78, 0.82)), ("fold-in", (0.52, 0.48, 0.56)),
+    )]  # fmt: skip
+    assert find(both).caveats == (
+        "This is due to whom the system serves differently. Where everyone is served by the same path, these attacks "
+        "find nothing.",
+    )
 
 
 def test_a_figure_that_is_missing_is_no_finding() -> None:

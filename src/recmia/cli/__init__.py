@@ -1,6 +1,6 @@
 """The command line.
 
-Exit codes: 0 done, 1 a limit of the gate is breached or a promise is broken, 2 usage or data error, 3 a bug,
+Exit codes: 0 done, 1 a limit of the gate failed or a promise is broken, 2 usage or data error, 3 a bug,
 130 interrupted.
 """
 

@@ -309,7 +309,7 @@ def _run_audit(
     from recmia.render.progress import shown_progress
     from recmia.results.folder import write_result
 
-    asked = {name: given.pop(name) for name in ("fail_above", "junit", "json")}
+    asked = {name: given.pop(name) for name in ("fail_above", "require_below", "junit", "json")}
     run = _prepared(given, model)
     limits = _limits(asked, run.setup)
     with run.store as kept, run.workers as at_once, shown_progress() as progress:
@@ -359,11 +359,13 @@ def _limits(asked: Mapping[str, Any], setup: Setup) -> list[Limit]:
     settings: AnyAuditSettings = setup.settings
     if isinstance(settings, FilesSettings):
         settings = settings.changed(thresholds=settings.attacker.thresholds and has_shadow(setup))
-    limits = [parse_limit(text, metric_names(settings)) for text in asked["fail_above"] or ()]
+    names = metric_names(settings)
+    limits = [parse_limit(text, names) for text in asked["fail_above"] or ()]
+    limits += [parse_limit(text, names, "require-below") for text in asked["require_below"] or ()]
     for name in ("junit", "json"):
         file = asked[name]
         if file is not None and not limits:
-            raise ConfigError(f"--{name} tells what --fail-above found; name a limit, such as --fail-above auc=0.6")
+            raise ConfigError(f"--{name} tells what the gate found; name a limit, such as --fail-above auc=0.6")
         if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
             raise ConfigError(f"cannot write {file}: it must be a file in a folder that exists")
     return limits
@@ -376,7 +378,7 @@ def _pass_gate(result: AuditResult, limits: Sequence[Limit], asked: Mapping[str,
 
     if not limits:
         return
-    gate = Gate.test(result.metrics, limits, result.findings)
+    gate = Gate.test(result, limits)
     kinds: tuple[tuple[Literal["junit", "json"], str], ...] = (("junit", gate.as_junit()), ("json", gate.as_json()))
     for name, content in kinds:
         if asked[name] is not None:

@@ -78,6 +78,7 @@ RECOMMENDER = extra(
 # The options of the gate, for any command that ends with metrics.
 GATE = (
     extra("fail_above", list[str], "METRIC=VALUE, as auc=0.6 or tpr@fpr=0.01=0.1: exit 1 if surely above.", _GATE),
+    extra("require_below", list[str], "METRIC=VALUE: exit 1 unless every figure is surely below; for releases.", _GATE),
     extra("junit", Path, "File for what the gate found, as JUnit XML.", _GATE),
     extra("json", Path, "File for what the gate found, as JSON.", _GATE),
 )

@@ -1,7 +1,7 @@
 """Defences: what a system can do so that its lists reveal less, and what they promise.
 
 >>> [str(defence) for defence in parse_defences("shorter-lists=20+gumbel=30")]
-['gumbel=30', 'shorter-lists=20']
+['shorter-lists=20', 'gumbel=30']
 """
 
 from recmia.defences.base import Defence, Promise, System, WrappingDefence

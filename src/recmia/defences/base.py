@@ -4,35 +4,45 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from recmia.game.tasks import Task
 from recmia.recommenders.base import Recommender
 from recmia.recommenders.spec import RecommenderSpec
 from recmia.recommenders.user.objects import code_digest
 from recmia.settings import RecommenderSettings, Settings
+from recmia.settings.attacker import Knowledge
+
+LEVELS: tuple[str, ...] = get_args(Knowledge)
 
 
 @dataclass(frozen=True)
 class Promise:
-    """A promise of (epsilon, delta)-differential privacy for the list of each user.
+    """A promise of (epsilon, delta)-differential privacy for the users in training, each with all interactions.
 
     Parameters
     ----------
     epsilon, delta : float
+        Of what `unit` says; each further one costs them again.
     regimes : tuple of str
         Where it holds. It cannot hold where non-members get popular lists, which reveal that they are no members.
+    unit : str
+        What an attacker may see for this epsilon.
+    levels : tuple of str
+        The attackers' levels of knowledge at which it holds: without ``white-box`` where item vectors are not covered.
 
     Examples
     --------
     >>> from recmia.defences import parse_defences
-    >>> parse_defences("gumbel=30")[0].promise()
-    Promise(epsilon=30.0, delta=0.0, regimes=('fold-in', 'trained'))
+    >>> parse_defences("gumbel=30")[0].promise().unit
+    'the list of one history; each further history that is asked costs epsilon again'
     """
 
     epsilon: float
     delta: float
     regimes: tuple[str, ...]
+    unit: str = "the list of one user"
+    levels: tuple[str, ...] = LEVELS
 
 
 @dataclass(frozen=True)

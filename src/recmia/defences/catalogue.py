@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import cloudpickle
 from pydantic import Field, ValidationError
 
-from recmia.defences.base import Defence, Promise, System, WrappingDefence, having, with_setting
+from recmia.defences.base import LEVELS, Defence, Promise, System, WrappingDefence, having, with_setting
 from recmia.defences.mechanisms import FoldInOnly, GumbelTopK, RandomisedHistories
 from recmia.errors import ConfigError, nearest
 from recmia.game.tasks import Task
@@ -24,7 +24,7 @@ from recmia.recommenders.base import Recommender
 from recmia.recommenders.lfm import LFM
 from recmia.recommenders.private import PrivateLFM
 from recmia.recommenders.spec import RECOMMENDERS
-from recmia.settings import SHARED_PATH, PrivacySettings, Regime
+from recmia.settings import FOLDING, PrivacySettings, Regime
 
 # What can be passed where defences are wanted.
 AnyDefences = str | Defence | Sequence[str | Defence]
@@ -106,8 +106,9 @@ class DPTraining(WrappingDefence):
         return f"the private LFM is fitted to what was seen, not to ratings; {allowed}" if rated else ""
 
     def promise(self) -> Promise:
-        """Return the promise of the item parameters, which holds for every list that is computed from them."""
-        return Promise(self.epsilon, self.settings.delta, SHARED_PATH)
+        """Return the promise of the item parameters, which holds for all that is computed from them."""
+        unit = "the trained item parameters, with any number of lists that are computed from them"
+        return Promise(self.epsilon, self.settings.delta, FOLDING, unit)
 
 
 class FoldInMembers(WrappingDefence):
@@ -134,7 +135,10 @@ class FoldInMembers(WrappingDefence):
 
 
 class RandomisedResponse(WrappingDefence):
-    """Each interaction that the system sees may be false: local differential privacy for single interactions."""
+    """Each interaction that the system sees may be false: local differential privacy for single interactions.
+
+    It promises nothing of membership, which is about all interactions of a user together.
+    """
 
     name, strength = "randomised-response", "epsilon"
     epsilon: float = Field(gt=0)
@@ -151,18 +155,34 @@ class RandomisedResponse(WrappingDefence):
 
 
 class Gumbel(WrappingDefence):
-    """Lists are drawn by the exponential mechanism."""
+    """Lists are drawn by the exponential mechanism; members are served from their history, as non-members are.
+
+    Parameters
+    ----------
+    epsilon : float
+        Of a list of the length that the system serves.
+    k : int, optional
+        That length. `change` takes it from the task, after all defences that make lists shorter.
+    """
 
     name, strength = "gumbel", "epsilon"
     epsilon: float = Field(gt=0)
+    k: int | None = Field(None, ge=1)
+
+    def change(self, task: Task) -> Task:
+        """Return the task with the recommender wrapped, with noise for lists of the task's length."""
+        return replace(task, wrappers=(*task.wrappers, self.model_copy(update={"k": task.k})))
 
     def wrap(self, model: Recommender) -> Recommender:
         """See `GumbelTopK`."""
-        return GumbelTopK(model, self.epsilon)
+        if self.k is None:
+            raise ConfigError("the noise of gumbel depends on the length of the lists: give k, or use Gumbel.change")
+        return GumbelTopK(model, self.epsilon, k=self.k)
 
     def promise(self) -> Promise:
-        """Return the promise for the list that a user gets."""
-        return Promise(self.epsilon, 0.0, SHARED_PATH)
+        """Return the promise for the list that a user gets, or its beginning."""
+        unit = "the list of one history; each further history that is asked costs epsilon again"
+        return Promise(self.epsilon, 0.0, FOLDING, unit, tuple(level for level in LEVELS if level != "white-box"))
 
 
 class PopularRandom(Defence):
@@ -197,13 +217,14 @@ class ShorterLists(Defence):
         return "" if self.k < system.k else f"the lists have {system.k} items, and shorter ones have fewer"
 
 
-# In the order in which they act, which does not depend on the order in which they are named.
+# In the order in which they act, which does not depend on the order in which they are named. Lists are cut before
+# noise is drawn for their length.
 DEFENCES: Mapping[str, type[Defence]] = MappingProxyType(
     {
         kind.name: kind
         for kind in (
-            PopularityOnly, Regularisation, EarlyStopping, DPTraining, FoldInMembers, RandomisedResponse, Gumbel,
-            PopularRandom, ShorterLists,
+            PopularityOnly, Regularisation, EarlyStopping, DPTraining, FoldInMembers, RandomisedResponse, ShorterLists,
+            Gumbel, PopularRandom,
         )
     }
 )  # fmt: skip
@@ -232,7 +253,7 @@ def parse_defences(
     Examples
     --------
     >>> [str(one) for one in parse_defences("shorter-lists=20 + gumbel=300")]
-    ['gumbel=300', 'shorter-lists=20']
+    ['shorter-lists=20', 'gumbel=300']
     """
     found: dict[str, Defence] = {}
     for part in (part.strip() for part in text.split("+") if part.strip()):
@@ -356,3 +377,10 @@ def check_defences(defences: tuple[Defence, ...], system: System) -> None:
         raise ConfigError(f"{alone.name} trains nothing that {trained[0]} could defend; name one of them")
     if any(isinstance(one, DPTraining) for one in defences) and len(trained) > 1:
         raise ConfigError(f"dp-training has settings of its own (table dp), which {trained[0]} does not reach")
+    if {DPTraining, RandomisedResponse} <= {type(one) for one in defences}:
+        # Reports that are kept from training to serving are not computed from the private parameters alone: two
+        # histories that a member has grown to are served from one report, and those of a newcomer from two.
+        raise ConfigError(
+            "dp-training and randomised-response do not go together: the reports that are kept for members would break "
+            "the promise of dp-training for several lists; name one of them"
+        )

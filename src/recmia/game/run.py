@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from scipy import special
 from threadpoolctl import threadpool_limits
 
 from recmia.attacks import Attack, PoolAttack, run_attack, run_pool_attack
@@ -25,6 +26,7 @@ from recmia.game.observe import observe
 from recmia.game.plan import Plan, Section, Served, Setup, System, needed, servings, work_units
 from recmia.game.split import Side
 from recmia.game.tasks import Store, run_tasks
+from recmia.metrics.intervals import CONFIDENCE, share_ends
 from recmia.metrics.utility import average_precision, coverage, ndcg, novelty, recall
 from recmia.observation import Items, ShadowPool, held_out_hits
 from recmia.provenance import peak_memory
@@ -317,8 +319,12 @@ def _utility(plan: Plan, regime: str, number: int, target: Served) -> pl.DataFra
 
 
 def _mean_interval(values: Float64) -> tuple[float, float, float]:
-    """Return the mean over users with its 95% interval, by the normal approximation."""
-    mean, half = float(values.mean()), 1.96 * float(values.std() / np.sqrt(len(values)))
+    """Return the mean over users with its 95% interval: of shares see `share_ends`, else Student's t."""
+    mean, n = float(values.mean()), len(values)
+    if values.min() >= 0 and values.max() <= 1:
+        low, high = share_ends(values)
+        return mean, float(low), float(high)
+    half = float(special.stdtrit(n - 1, (1 + CONFIDENCE) / 2) * values.std(ddof=1) / np.sqrt(n))
     return mean, mean - half, mean + half
 
 

@@ -12,7 +12,7 @@ from recmia.errors import ConfigError, ProtocolError, RecmiaError, nearest
 from recmia.game.split import Side
 from recmia.observation import describe, rank_by_popularity
 from recmia.recommenders.base import Recommender, check_recommendations
-from recmia.settings import SHARED_PATH, Regime
+from recmia.settings import FOLDING, Regime
 
 
 def serve(
@@ -131,7 +131,7 @@ def check_servable(name: str, folds_in: bool, regimes: Iterable[str]) -> None:
     >>> check_servable("als", True, ["fold-in"])
     """
     for regime in regimes:
-        if regime in SHARED_PATH and not folds_in:
+        if regime in FOLDING and not folds_in:
             raise ConfigError(
                 f"{name} cannot serve a user that it was not trained on, which the regime {regime} asks for; it can be "
                 "audited in: popular, popular-random"

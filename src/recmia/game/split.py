@@ -1,8 +1,9 @@
 """The split of the data into two sides, and the random draw of the members of each.
 
-The shadow side is the attacker's own data, the target side is that of the audited system. On each, a random half of the
-users become members; a recommender is trained only on the members' interactions. Membership is drawn before anything
-else, so members and non-members are exchangeable, and any later difference is the system's.
+The shadow side is the attacker's own data, the target side is that of the audited system. On each, every user becomes a
+member by a coin of its own; a recommender is trained only on the members' interactions. Membership is drawn before
+anything else, so members and non-members are exchangeable, and any later difference is the system's. Since coins are
+independent, what an attack guesses right bounds the epsilon of a single training; see `recmia.metrics.epsilon`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from recmia.data.interactions import Bool, IdMap, Interactions
 from recmia.errors import ConfigError, ProtocolError, TooFewUsersError
 from recmia.settings import SplitUnit
 
-# With fewer members or non-members on a side than this, no metric would be meaningful.
+# With fewer members or non-members on a side to be expected than this, no metric would be meaningful.
 MIN_PER_CLASS = 10
 
 
@@ -122,7 +123,7 @@ def split_game(
         ``"shared"`` gives all users with all their interactions to both sides, and draws the members of each
         independently: the attacker knows all histories, as in Carlini et al. (2022).
     member_share : float
-        Share of a side's users that become members, in (0, 1).
+        Probability with which each user becomes a member, in (0, 1).
     public : bool
         Set a third part of the users aside (always so for ``unit="interactions"``, never for ``"shared"``).
     rng : numpy.random.Generator
@@ -134,7 +135,7 @@ def split_game(
     Raises
     ------
     TooFewUsersError
-        If a side would have fewer than `MIN_PER_CLASS` members or non-members.
+        If fewer than `MIN_PER_CLASS` members or non-members are to be expected on a side.
     ConfigError
         If a public part is wanted with ``unit="shared"``, or a user has fewer than three interactions to be split.
 
@@ -143,7 +144,7 @@ def split_game(
     >>> data = Interactions.from_arrays(np.repeat(np.arange(40), 2), np.tile([1, 2], 40))
     >>> split = split_game(data, rng=np.random.default_rng(0))
     >>> split.shadow.interactions.n_users, int(split.target.member.sum())
-    (20, 10)
+    (20, 14)
     """
     n_users = interactions.n_users
     n_parts = 3 if (public and unit == "users") or unit == "interactions" else 2
@@ -207,20 +208,19 @@ def hold_out(interactions: Interactions, share: float, rng: np.random.Generator)
 
 
 def draw_members(n: int, share: float, rng: np.random.Generator) -> Bool:
-    """Return which of n users are members, a fixed share drawn at random: bool, shape (n,).
+    """Return which of n users are members, each by a coin of its own: bool, shape (n,).
 
-    >>> int(draw_members(10, 0.3, np.random.default_rng(0)).sum())
-    3
+    >>> draw_members(5, 0.3, np.random.default_rng(0)).tolist()
+    [False, True, True, True, False]
     """
-    member = np.zeros(n, np.bool_)
-    member[rng.permutation(n)[: round(share * n)]] = True
-    return member
+    drawn: Bool = rng.random(n) < share
+    return drawn
 
 
 def draw_shadow_members(n: int, rngs: Sequence[np.random.Generator]) -> Bool:
     """Return random members for S shadow models: bool, shape (S, n).
 
-    Models 2s and 2s + 1 get complementary halves, so that every user is a member in half of the models.
+    Models 2s and 2s + 1 get complementary members, so that every user is a member in half of the models.
 
     Parameters
     ----------

@@ -5,8 +5,8 @@
 0.875
 """
 
-from recmia.metrics.catalogue import FALSE_POSITIVE_RATES, METRICS, Metric, MetricSpec, SeedRuns, mean_over_runs
-from recmia.metrics.intervals import CONFIDENCE, Estimate, over_seeds
+from recmia.metrics.catalogue import FALSE_POSITIVE_RATES, METRICS, Metric, MetricSpec, Runs, SeedRuns, mean_over_runs
+from recmia.metrics.intervals import CONFIDENCE, Estimate, combine, folded, simultaneous
 from recmia.metrics.roc import Roc, auc, balanced_accuracy, roc, tpr_at_fpr
 
 __all__ = [
@@ -17,11 +17,14 @@ __all__ = [
     "Metric",
     "MetricSpec",
     "Roc",
+    "Runs",
     "SeedRuns",
     "auc",
     "balanced_accuracy",
+    "combine",
+    "folded",
     "mean_over_runs",
-    "over_seeds",
     "roc",
+    "simultaneous",
     "tpr_at_fpr",
 ]

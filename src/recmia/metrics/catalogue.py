@@ -14,9 +14,10 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from recmia.metrics.epsilon import EpsilonBound, choose_epsilon_threshold, epsilon_lower_bound
-from recmia.metrics.intervals import CONFIDENCE, Estimate, over_seeds
+from recmia.metrics.epsilon import EpsilonBound, Guessed, choose_guesses, epsilon_bound, fair_coins, guess
+from recmia.metrics.intervals import CONFIDENCE, Estimate, combine, rank_bias
 from recmia.metrics.roc import auc, balanced_accuracy, choose_threshold, tpr_at_fpr
+from recmia.seeding import rng_for
 
 FALSE_POSITIVE_RATES = (0.1, 0.01, 0.001)
 
@@ -46,9 +47,43 @@ class SeedRuns:
     targets: Sequence[Labelled]
 
 
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """The scores of one attack in all seeds, and how the runs overlap.
+
+    Parameters
+    ----------
+    seeds : sequence of SeedRuns
+    in_seed, over_seeds : float
+        The largest share of a run's members who are members in another run of the same seed, and of another seed; see
+        `recmia.metrics.intervals.shrinkage`.
+    member_share : float
+        The probability with which each user was drawn as a member, independently of the others.
+
+    Examples
+    --------
+    >>> member, score = np.array([True, False] * 20), np.arange(40.0)
+    >>> Runs([SeedRuns(shadow=(member, score), targets=[(member, score)])]).n_runs
+    1
+    """
+
+    seeds: Sequence[SeedRuns]
+    in_seed: float = 0.5
+    over_seeds: float = 0.25
+    member_share: float = 0.5
+
+    @property
+    def n_runs(self) -> int:
+        """How many systems were attacked."""
+        return sum(len(seed.targets) for seed in self.seeds)
+
+
 @dataclass(frozen=True)
 class Metric:
-    """The value of one metric with its interval, over all targets and seeds of an audit; None where not resolvable."""
+    """The value of one metric with its interval, over all targets and seeds of an audit; None where not resolvable.
+
+    The numbers of members and of non-members are the smallest of any run.
+    """
 
     knowledge: str
     regime: str
@@ -79,48 +114,58 @@ class MetricSpec:
     digits : int
         Number of decimals that are shown.
     estimate : callable
-        ``estimate(runs)`` returns an `Estimate` from one `SeedRuns` for each seed; see `mean_over_runs`.
+        ``estimate(runs, confidence)`` returns an `Estimate` from `Runs`; see `mean_over_runs`.
     lowest, highest : float
         Range of its values.
+    chance : float, optional
+        Its value for random scores, where a value as far below is as good an attack, read backwards.
     is_bound : bool
-        Whether the value is a lower bound, without an upper end of the interval.
+        Whether the value is a lower bound, without an upper end of the interval. Bounds hold together for all attacks.
     needs_thresholds : bool
         Whether it needs scores of shadow users, on which a threshold is chosen.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from recmia.metrics.catalogue import SeedRuns
+    >>> from recmia.metrics.catalogue import Runs, SeedRuns
     >>> member, score = np.array([True, False] * 20), np.arange(40.0)
-    >>> runs = [SeedRuns(shadow=(member, score), targets=[(member, score)])]
-    >>> round(METRICS["auc"].estimate(runs).value, 3)
+    >>> runs = Runs([SeedRuns(shadow=(member, score), targets=[(member, score)])])
+    >>> round(METRICS["auc"].estimate(runs, 0.95).value, 3)
     0.475
     """
 
     name: str
     heading: str
     digits: int
-    estimate: Callable[[Sequence[SeedRuns]], Estimate]
+    estimate: Callable[[Runs, float], Estimate]
     lowest: float = 0.0
     highest: float = 1.0
+    chance: float | None = None
     is_bound: bool = False
     needs_thresholds: bool = False
 
 
 def mean_over_runs(
-    runs: Sequence[SeedRuns],
+    runs: Runs,
+    confidence: float,
+    *,
     estimate: Callable[..., Estimate],
     choose: Callable[[npt.NDArray[np.bool_], npt.NDArray[np.float64]], float] | None = None,
+    bias: Callable[[int], float] = lambda n_nonmembers: 0.0,
 ) -> Estimate:
-    """Return the mean of an estimate over the targets of each seed, and then over seeds.
+    """Return the mean of an estimate over all targets of all seeds; see `recmia.metrics.intervals.combine`.
 
     Parameters
     ----------
-    runs : sequence of SeedRuns
+    runs : Runs
+    confidence : float
     estimate : callable
-        ``estimate(member, score)``, or ``estimate(member, score, threshold)`` with `choose`.
+        ``estimate(member, score, confidence=...)``, or ``estimate(member, score, threshold, confidence=...)`` with
+        `choose`.
     choose : callable, optional
         ``choose(member, score)`` returns a threshold, which is chosen on the shadow users of each seed.
+    bias : callable
+        From the number of non-members of a run, the share of the value that may be bias upwards.
 
     Returns
     -------
@@ -129,63 +174,82 @@ def mean_over_runs(
     Examples
     --------
     >>> member, score = np.array([True, False] * 20), np.arange(40.0)
-    >>> runs = [SeedRuns(shadow=(member, score), targets=[(member, score)])]
-    >>> round(mean_over_runs(runs, auc).value, 3)
+    >>> runs = Runs([SeedRuns(shadow=(member, score), targets=[(member, score)])])
+    >>> round(mean_over_runs(runs, 0.95, estimate=auc).value, 3)
     0.475
     """
-    by_seed = []
-    for seed in runs:
+    found = []
+    for seed in runs.seeds:
         chosen = () if choose is None else (choose(*seed.shadow),)
-        by_seed.append(over_seeds([estimate(*target, *chosen) for target in seed.targets]))
-    return over_seeds(by_seed)
+        found.append([estimate(*target, *chosen, confidence=confidence) for target in seed.targets])
+    n_nonmembers = min(int((~member).sum()) for seed in runs.seeds for member, _ in seed.targets)
+    return combine(found, bias=bias(n_nonmembers), in_seed=runs.in_seed, over_seeds=runs.over_seeds)
 
 
-def epsilon_bound(runs: Sequence[SeedRuns], delta: float = 0.0, confidence: float = CONFIDENCE) -> EpsilonBound:
-    """Return the bound from the counts over all targets, at one threshold that is chosen on all shadow users.
+def guesses_of(runs: Runs, confidence: float = CONFIDENCE) -> Guessed:
+    """Return all guesses of an attack: their numbers are chosen on shadow users, and those of all targets are added up.
 
-    Parameters are those of `epsilon_lower_bound` and `mean_over_runs`.
+    Where the probability of membership is not 1/2, some users are left out by a draw of their own, so that the coins of
+    the rest are fair; see `recmia.metrics.epsilon.fair_coins`.
 
-    >>> member = np.arange(200) < 100
-    >>> runs = [SeedRuns(shadow=(member, member * 1.0), targets=[(member, member * 1.0)])]
-    >>> round(epsilon_bound(runs).value, 3)
-    3.281
+    >>> member = np.arange(200) % 2 == 0
+    >>> runs = Runs([SeedRuns(shadow=(member, member * 1.0), targets=[(member, member * 1.0)])])
+    >>> guesses_of(runs).right >= 190
+    True
     """
-    shadow_member, shadow_score = (np.concatenate(part) for part in zip(*(seed.shadow for seed in runs), strict=True))
-    member, score = (np.concatenate(part) for part in zip(*(one for seed in runs for one in seed.targets), strict=True))
-    n_members, n_nonmembers = int(member.sum()), int((~member).sum())
-    sizes = {"n_members": n_members, "n_nonmembers": n_nonmembers}
-    threshold = choose_epsilon_threshold(shadow_member, shadow_score, **sizes, delta=delta, confidence=confidence)
-    called = score >= threshold
-    found = int((called & member).sum()), n_members, int((called & ~member).sum()), n_nonmembers
-    return epsilon_lower_bound(*found, delta=delta, confidence=confidence)
+    played = []
+    for number, seed in enumerate(runs.seeds):
+        for target, (member, score) in enumerate(seed.targets):
+            fair = runs.member_share == 0.5
+            rng = rng_for(0, "fair coins", number, target)
+            in_play = None if fair else fair_coins(member, runs.member_share, rng)
+            coins = len(member) if in_play is None else int(in_play.sum())
+            allowed = choose_guesses(*seed.shadow, coins, runs.n_runs, confidence)
+            played.append(guess(member, score, allowed, in_play))
+    total = played[0]
+    for one in played[1:]:
+        total = total + one
+    return total
 
 
-def _epsilon(runs: Sequence[SeedRuns]) -> Estimate:
-    bound = epsilon_bound(runs)
-    note = f"{bound.confidence:.0%} lower bound; no more than {bound.ceiling:.2f} can be shown with so many users"
+def bound_of(runs: Runs, delta: float = 0.0, confidence: float = CONFIDENCE) -> EpsilonBound:
+    """Return the lower bound on epsilon that the guesses of an attack show.
+
+    >>> member = np.arange(200) % 2 == 0
+    >>> runs = Runs([SeedRuns(shadow=(member, member * 1.0), targets=[(member, member * 1.0)])])
+    >>> round(bound_of(runs).value, 1)
+    4.2
+    """
+    return epsilon_bound(guesses_of(runs, confidence), delta=delta, confidence=confidence)
+
+
+def _epsilon(runs: Runs, confidence: float) -> Estimate:
+    bound = bound_of(runs, confidence=confidence)
+    note = (
+        "95% lower bound for all attacks together, valid for one training if members were drawn by independent coins; "
+        f"delta 0; no more than {bound.ceiling:.2f} can be shown with so many users"
+    )
     return Estimate(bound.value, bound.value, None, note)
 
 
 def _tpr(rate: float) -> MetricSpec:
-    return MetricSpec(
-        f"tpr@fpr={rate:g}",
-        f"TPR at FPR {rate:.3g}",
-        2,
-        partial(mean_over_runs, estimate=partial(tpr_at_fpr, fpr=rate)),
-    )
+    estimate = partial(tpr_at_fpr, fpr=rate)
+    mean = partial(mean_over_runs, estimate=estimate, bias=partial(rank_bias, fpr=rate))
+    return MetricSpec(f"tpr@fpr={rate:g}", f"TPR at FPR {rate:.3g}", 2, mean)
 
 
 METRICS: Mapping[str, MetricSpec] = MappingProxyType(
     {
         spec.name: spec
         for spec in (
-            MetricSpec("auc", "AUC", 3, partial(mean_over_runs, estimate=auc)),
+            MetricSpec("auc", "AUC", 3, partial(mean_over_runs, estimate=auc), chance=0.5),
             *map(_tpr, FALSE_POSITIVE_RATES),
             MetricSpec(
                 "balanced_accuracy",
                 "balanced accuracy",
                 2,
                 partial(mean_over_runs, estimate=balanced_accuracy, choose=choose_threshold),
+                chance=0.5,
                 needs_thresholds=True,
             ),
             MetricSpec("epsilon", "epsilon", 2, _epsilon, highest=math.inf, is_bound=True, needs_thresholds=True),

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recmia.errors import ProtocolError
-from recmia.metrics.intervals import midranks, newcombe
+from recmia.metrics.intervals import auc_ends, midranks
 from recmia.metrics.roc import Bool, Float64, check_scores
 
 
@@ -54,11 +54,11 @@ def per_user_auc(member: Bool, score: Float64) -> PerUserAUC:
     outscores all others both in and out of training has the same place in both, and is not found.
 
     With `n_in` and `n_out` runs, the AUC is the Mann-Whitney statistic U / (n_in n_out) of the places. Its interval is
-    Newcombe's (2006, method 5), which is made for small samples. The p-value is that of the exact Mann-Whitney test,
-    with ties resolved to make it larger, so that it is valid with any ties. It is valid if the user's membership was
-    drawn for each run independently with the same probability, or is a random half of the runs; and if one attack
-    scored all runs and was fitted on none of them. Runs that are scored out of fold share labels: without a leak, one
-    user in six had a p-value below 0.05 then (list-lr, 16 shadow models).
+    that of `recmia.metrics.intervals.auc_ends`, which covers with few runs and many ties. The p-value is that of the
+    exact Mann-Whitney test, with ties resolved to make it larger, so that it is valid with any ties. It is valid if the
+    user's membership was drawn for each run independently with the same probability, or is a random half of the runs;
+    and if one attack scored all runs and was fitted on none of them. Runs that are scored out of fold share labels:
+    without a leak, one user in six had a p-value below 0.05 then (list-lr, 16 shadow models).
 
     Parameters
     ----------
@@ -105,9 +105,8 @@ def per_user_auc(member: Bool, score: Float64) -> PerUserAUC:
         outside = n_runs - inside
         in_first = np.argsort(~member[:, users], axis=0, kind="stable")
         places = np.take_along_axis(place[:, users], in_first, axis=0)
-        rank_sum = stats.rankdata(places, axis=0)[:inside].sum(axis=0)
-        area[users] = (rank_sum - inside * (inside + 1) / 2) / (inside * outside)
-        low[users], high[users] = newcombe(area[users], inside, outside)
+        area[users], variance, tied = _area_parts(places, inside)
+        low[users], high[users] = auc_ends(area[users], variance, tied, inside, outside)
         # Ordinal ranks resolve ties by row, so the runs with the user, which come first, get the lower ranks.
         untied = stats.rankdata(places, method="ordinal", axis=0)
         test = stats.mannwhitneyu(untied[:inside], untied[inside:], alternative="greater", method="exact", axis=0)
@@ -136,6 +135,23 @@ def identifiable(exposed: PerUserAUC, fdr: float = 0.05) -> Bool:
     from scipy import stats
 
     return stats.false_discovery_control(exposed.p_value, method="bh") <= fdr
+
+
+def _area_parts(places: Float64, inside: int) -> tuple[Float64, Float64, Float64]:
+    """Return what `recmia.metrics.intervals.auc_parts` does, for each column; the first rows are the members."""
+    from scipy import stats
+
+    ranks = stats.rankdata(places, axis=0)
+    outside = len(places) - inside
+    # The rank among all, less that among one's own, is how many of the other kind score lower.
+    of_in = (ranks[:inside] - stats.rankdata(places[:inside], axis=0)) / outside
+    of_out = (ranks[inside:] - stats.rankdata(places[inside:], axis=0)) / inside
+    variance = np.zeros(places.shape[1])
+    for part in (of_in, of_out):
+        variance += part.var(axis=0, ddof=1) / len(part) if len(part) > 1 else 0.25
+    block = stats.rankdata(places, "max", axis=0) - stats.rankdata(places, "min", axis=0) + 1
+    area = (ranks[:inside].sum(axis=0) - inside * (inside + 1) / 2) / (inside * outside)
+    return area, variance, (block**2).sum(axis=0)
 
 
 def _place(member: Bool, score: Float64) -> Float64:

@@ -5,14 +5,23 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
 from recmia.errors import ProtocolError
-from recmia.metrics.intervals import CONFIDENCE, Estimate, clopper_pearson, midranks, newcombe
+from recmia.metrics.intervals import (
+    CONFIDENCE,
+    Estimate,
+    auc_ends,
+    auc_parts,
+    balanced_ends,
+    members_above,
+    threshold_region,
+    tpr_ends,
+)
 
 Bool = npt.NDArray[np.bool_]
 Float64 = npt.NDArray[np.float64]
@@ -54,6 +63,11 @@ def check_scores(member: Bool, score: Float64) -> tuple[int, int]:
     ------
     ProtocolError
         For unequal shapes, a label that is not bool, a score that is not finite, or one kind of user only.
+
+    Examples
+    --------
+    >>> check_scores(np.array([True, False, False]), np.zeros(3))
+    (1, 2)
     """
     if member.dtype != np.bool_ or member.ndim != 1 or member.shape != score.shape:
         raise ProtocolError(
@@ -69,7 +83,13 @@ def check_scores(member: Bool, score: Float64) -> tuple[int, int]:
 
 
 def roc(member: Bool, score: Float64) -> Roc:
-    """Return the ROC over all thresholds; users with equal scores make one step."""
+    """Return the ROC over all thresholds; users with equal scores make one step.
+
+    Examples
+    --------
+    >>> roc(np.array([True, False]), np.array([1.0, 0.0])).tpr.tolist()
+    [0.0, 1.0, 1.0]
+    """
     n_members, n_nonmembers = check_scores(member, score)
     order = np.argsort(-score, kind="stable")
     last_of_tie = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)
@@ -81,12 +101,10 @@ def roc(member: Bool, score: Float64) -> Roc:
     )
 
 
-def auc(member: Bool, score: Float64) -> Estimate:
-    r"""Return the area under the ROC: the probability that a member outscores a non-member, ties counting one half.
+def auc(member: Bool, score: Float64, confidence: float = CONFIDENCE) -> Estimate:
+    """Return the area under the ROC: the probability that a member outscores a non-member, ties counting one half.
 
-    The interval is DeLong's (DeLong, DeLong and Clarke-Pearson 1988): with the placements of each user among the other
-    class, the variance of the area is :math:`S_{10} / n_1 + S_{01} / n_0`. That variance is 0 when the classes are
-    perfectly separated; there the interval is Newcombe's (2006, method 5), which is not degenerate.
+    See `recmia.metrics.intervals.auc_ends` for the interval.
 
     Examples
     --------
@@ -94,38 +112,62 @@ def auc(member: Bool, score: Float64) -> Estimate:
     0.875
     """
     n_members, n_nonmembers = check_scores(member, score)
-    overall = midranks(score)
-    of_members = (overall[member] - midranks(score[member])) / n_nonmembers
-    of_nonmembers = 1 - (overall[~member] - midranks(score[~member])) / n_members
-    area = float(of_members.mean())
-    if area in (0.0, 1.0):
-        low, high = newcombe(np.array(area), n_members, n_nonmembers)
-        return Estimate(area, float(low), float(high))
-    # A class of one user has no variance to estimate; its placements count as they stand.
-    variance = sum(part.var(ddof=min(1, len(part) - 1)) / len(part) for part in (of_members, of_nonmembers))
-    half = float(special.ndtri((1 + CONFIDENCE) / 2) * np.sqrt(variance))
-    return Estimate(area, max(0.0, area - half), min(1.0, area + half))
+    area, variance, tied = auc_parts(score[member], score[~member])
+    sums = np.array(area), np.array(variance), np.array(tied)
+    low, high = auc_ends(*sums, n_members, n_nonmembers, confidence)
+    return Estimate(area, float(low), float(high))
 
 
-def tpr_at_fpr(member: Bool, score: Float64, fpr: float) -> Estimate:
-    """Return the largest TPR with an FPR of at most `fpr`, and its Clopper-Pearson interval.
+def tpr_at_fpr(member: Bool, score: Float64, fpr: float, confidence: float = CONFIDENCE) -> Estimate:
+    r"""Return the share of members that are found while at most a share `fpr` of the non-members is called members.
 
-    With fewer than ``1 / fpr`` non-members, the rate cannot be resolved: the value is then None, and the note says why.
+    The value is the largest TPR at a vertex of the ROC with an FPR of at most `fpr`: that of the threshold at the
+    (k + 1)-th highest non-member, k = floor(fpr n0). It estimates the same of the population: the largest TPR of a rule
+    on this score whose FPR is at most `fpr` among all such non-members.
+
+    The threshold is fitted on the same non-members. Clopper and Pearson's interval takes it as given, and covers 0.2 to
+    0.7 at an FPR of 1%. Here the threshold may have any rank that `threshold_region` allows, and the share of members
+    above it is bounded at each.
+
+    The lower end holds for rules that may choose between two thresholds at random, the upper end for one threshold.
+    Where the ROC is concave, as it is if a higher score is never weaker evidence, both rules have the same TPR.
+
+    With fewer than log(e) / log(1 - fpr) non-members, where e is the error of one end, no data could show that a rule
+    keeps the FPR: 368 non-members are needed at 1%, 36 at 10%, 3,688 at 0.1% (e = 0.025). With fewer, the lower end is
+    that of a chord of the ROC: a rule that finds a share t at a higher rate f, and that is applied with probability
+    fpr / f, finds t fpr / f. The note says so.
+
+    With fewer than 1 / fpr non-members the rate is not resolvable; the value is then None.
+
+    Parameters
+    ----------
+    member : bool, shape (n,)
+    score : float64, shape (n,)
+    fpr : float
+        In (0, 1).
+    confidence : float
 
     Examples
     --------
     >>> member = np.arange(200) < 100
-    >>> tpr_at_fpr(member, member.astype(float), 0.01).value
+    >>> tpr_at_fpr(member, member.astype(float), 0.1).value
     1.0
     >>> tpr_at_fpr(member, member.astype(float), 0.001).note
     'not resolvable with 100 non-members: the finest rate is 0.01'
     """
     n_members, n_nonmembers = check_scores(member, score)
-    if fpr * n_nonmembers < 1:
+    if fpr * n_nonmembers < 1 - 1e-9:
         finest = f"not resolvable with {n_nonmembers} non-members: the finest rate is {1 / n_nonmembers:.2g}"
         return Estimate(None, None, None, finest)
-    rate = float(roc(member, score).tpr_at(fpr))
-    return Estimate(rate, *clopper_pearson(round(rate * n_members), n_members))
+    above = members_above(score[member], score[~member])
+    region = threshold_region(n_nonmembers, fpr, (1 - confidence) / 2)
+    low, high = tpr_ends(above, n_members, region)
+    value = float(above[math.floor(fpr * n_nonmembers + 1e-9) + 1] / n_members)
+    note = ""
+    if region.slope < 1:
+        need = math.ceil(math.log((1 - confidence) / 2) / math.log1p(-fpr))
+        note = f"lower end by a rule that tosses a coin: {n_nonmembers} non-members, {need} are needed without"
+    return Estimate(value, min(float(low), value), max(float(high), value), note)
 
 
 def choose_threshold(member: Bool, score: Float64) -> float:
@@ -133,6 +175,8 @@ def choose_threshold(member: Bool, score: Float64) -> float:
 
     It is +inf if no threshold is better than chance.
 
+    Examples
+    --------
     >>> choose_threshold(np.array([True, True, False, False]), np.array([3.0, 2.0, 1.0, 0.0]))
     1.5
     """
@@ -145,22 +189,19 @@ def choose_threshold(member: Bool, score: Float64) -> float:
     return float((curve.threshold[best] + curve.threshold[best + 1]) / 2)
 
 
-def balanced_accuracy(member: Bool, score: Float64, threshold: float) -> Estimate:
-    """Return the mean of TPR and TNR where users with scores of at least `threshold` are called members.
+def balanced_accuracy(member: Bool, score: Float64, threshold: float, confidence: float = CONFIDENCE) -> Estimate:
+    """Return the mean of TPR and TNR if users at or above `threshold` are called members.
 
-    The interval combines the Clopper-Pearson intervals of both rates (MOVER; Zou and Donner 2008).
+    The threshold must be chosen on other users. For the interval see `recmia.metrics.intervals.balanced_ends`.
 
     Examples
     --------
-    >>> balanced_accuracy(np.array([True, True, False, False]), np.array([3.0, 1.0, 1.0, 0.0]), 2.0).value
-    0.75
+    >>> member = np.arange(200) < 100
+    >>> balanced_accuracy(member, member.astype(float), 0.5).value
+    1.0
     """
     n_members, n_nonmembers = check_scores(member, score)
     called = score >= threshold
-    true_positives, true_negatives = int(called[member].sum()), int((~called[~member]).sum())
-    tpr, tnr = true_positives / n_members, true_negatives / n_nonmembers
-    tpr_low, tpr_high = clopper_pearson(true_positives, n_members)
-    tnr_low, tnr_high = clopper_pearson(true_negatives, n_nonmembers)
-    value = (tpr + tnr) / 2
-    below, above = np.hypot(tpr - tpr_low, tnr - tnr_low) / 2, np.hypot(tpr_high - tpr, tnr_high - tnr) / 2
-    return Estimate(value, max(0.0, value - float(below)), min(1.0, value + float(above)))
+    right, kept = np.array(int(called[member].sum())), np.array(int((~called[~member]).sum()))
+    low, high = balanced_ends(right, n_members, kept, n_nonmembers, confidence)
+    return Estimate(float((right / n_members + kept / n_nonmembers) / 2), float(low), float(high))

@@ -9,13 +9,19 @@ and kept; a user's vector is solved from the history whenever it is needed, for 
 which gives all unseen items of a user together the weight of all seen ones. One step of training is (Abadi et al. 2016,
 algorithm 1, with a user in place of an example, as in McMahan et al. 2018)
 
-.. math:: \theta \leftarrow \theta + \frac{\eta}{q\,n} \Big( \sum_{u \in B}
+.. math:: \theta \leftarrow \theta + \frac{\eta}{q\,\tilde n} \Big( \sum_{u \in B}
           G_u \min(1, C / |G_u|_F) + \mathcal N(0, \sigma^2 C^2) \Big), \qquad G_u = e_u [1\ p_u]^\top,
 
 where B contains each of the n users with probability q, and e_u is :math:`1 - \hat r_{ui}` for the items of the history
-and :math:`-w_u \hat r_{ui}` for the others. Google's dp-accounting gives the noise multiplier sigma that keeps all
-steps within (epsilon, delta). The guarantee is for adding or removing one user with all interactions; n and the
-catalogue of items are taken as public.
+and :math:`-w_u \hat r_{ui}` for the others. The number of users is private as well, since the scale of the noise in
+theta would reveal it, and with it whether one user more took part. So it is released once, with noise of its own,
+
+.. math:: \tilde n = \max(n + \mathcal N(0, \tau^2),\ \tau), \qquad \tau = 4 \sigma.
+
+Google's dp-accounting gives the noise multiplier sigma that keeps all steps and this release within (epsilon, delta).
+The guarantee is for adding or removing one user with all interactions. It covers theta, and so any number of lists for
+histories that are asked. It does not cover the catalogue of items, which is taken as public, an error of `fit` for a
+delta that is too large for n, and the rounding of floating-point numbers (Mironov 2012).
 """
 
 from __future__ import annotations
@@ -37,6 +43,8 @@ Float64 = npt.NDArray[np.float64]
 
 # Users whose dense gradients are held at once.
 _USERS_AT_ONCE = 256
+# Tau over sigma: with 4, the release of the number of users takes at most 3% more noise in the steps.
+_COUNT_NOISE = 4
 
 
 class PrivateLFM(Recommender):
@@ -76,7 +84,8 @@ class PrivateLFM(Recommender):
         settings, n = self.settings, interactions.n_users
         if settings.delta >= 1 / n:
             raise ConfigError(f"delta must lie below 1 / {n}, one over the number of members; got {settings.delta:g}")
-        spread = noise_multiplier(self.epsilon, settings) * settings.clip
+        sigma = noise_multiplier(self.epsilon, settings)
+        spread, counted = sigma * settings.clip, _noisy_count(n, sigma, rng)
         histories = binary(interactions.csr())
         n_items = interactions.n_items
         theta = np.hstack([np.zeros((n_items, 1)), 0.1 * rng.standard_normal((n_items, settings.factors))])
@@ -85,7 +94,7 @@ class PrivateLFM(Recommender):
             total = rng.normal(0, spread, theta.shape) if spread else np.zeros_like(theta)
             for start in range(0, len(sampled), _USERS_AT_ONCE):
                 total += _clipped_gradients(theta, histories[sampled[start : start + _USERS_AT_ONCE]], settings)
-            theta += settings.learning_rate / (settings.sampling_rate * n) * total
+            theta += settings.learning_rate / (settings.sampling_rate * counted) * total
         if not np.isfinite(theta).all():
             raise DivergedError(f"the private training diverged; lower dp.learning_rate ({settings.learning_rate:g})")
         self._theta, self.trained_items = theta, np.ones(n_items, np.bool_)
@@ -114,7 +123,7 @@ def noise_multiplier(epsilon: float, settings: PrivacySettings) -> float:
     """Return sigma, the standard deviation of the noise over `clip`, that keeps the training within (epsilon, delta).
 
     It is computed by dp-accounting, from the privacy loss distribution of the sampled Gaussian mechanism, composed over
-    the steps.
+    the steps, and of the release of the number of users.
 
     Raises
     ------
@@ -128,13 +137,20 @@ def noise_multiplier(epsilon: float, settings: PrivacySettings) -> float:
         step = accounting.GaussianDpEvent(sigma)
         if settings.sampling_rate < 1:
             step = accounting.PoissonSampledDpEvent(settings.sampling_rate, step)
-        return accounting.SelfComposedDpEvent(step, settings.steps)
+        steps = accounting.SelfComposedDpEvent(step, settings.steps)
+        return accounting.ComposedDpEvent([steps, accounting.GaussianDpEvent(_COUNT_NOISE * sigma)])
 
     def accountant() -> Any:
         # For a large epsilon, the grid that suits epsilon = 1 takes minutes; a coarser one errs towards more noise.
         return pld.PLDAccountant(value_discretization_interval=max(1e-4, epsilon / 1000))
 
     return float(accounting.calibrate_dp_mechanism(accountant, training, epsilon, settings.delta))
+
+
+def _noisy_count(n: int, sigma: float, rng: np.random.Generator) -> float:
+    """Return the number of users with noise, at least the standard deviation of that."""
+    spread = _COUNT_NOISE * sigma
+    return max(rng.normal(n, spread), spread)
 
 
 def _clipped_gradients(theta: Float64, histories: sparse.csr_array, settings: PrivacySettings) -> Float64:

@@ -31,7 +31,7 @@ from recmia.results.defend import DefendResult
 from recmia.results.findings import REGIME_WORDS, figure, find, most_identified, section_name, unusual
 from recmia.results.folder import Result
 from recmia.results.sweep import SweepResult
-from recmia.settings import SHARED_PATH
+from recmia.settings import SERVED_ALIKE
 
 # How users are called in a report: names in place of ids.
 Names = Callable[[pl.Series], pl.Series]
@@ -92,10 +92,10 @@ def _regimes(result: AuditResult, users: pl.DataFrame) -> Part:
     for name, level, regime in _sections(result):
         rows.append(Row([f"{name}: {REGIME_WORDS.get(regime, '')}".rstrip(": ")], "group"))
         for attack in _series(result):
-            cells = [_cell(by_key[level, regime, attack, metric]) for metric in present]
+            cells = [_cell(by_key.get((level, regime, attack, metric))) for metric in present]
             rows.append(Row([attack, *cells], row_kind(attack)))
     # With the names that this page has for users.
-    told = find(metrics, users, result.promises, result.provenance)
+    told = find(result.joint(), users, result.promises, result.provenance)
     first = metrics[0]
     caption = f"{first.n_members:,} members against {first.n_nonmembers:,} non-members; 95% intervals"
     return Part(
@@ -177,7 +177,7 @@ def _rocs(result: AuditResult, points: int) -> Part:
             "Each curve shows, for one attack, the share of members found against the share of non-members that are "
             "wrongly called members. On the dotted line an attack is no better than chance. The logarithmic scale "
             "enlarges the left edge, where few non-members are wrongly called members."
-            + (f" Curves are means over {several}; bands are 95% intervals." if several > 2 else ""),
+            + (f" Curves are means over {several}; bands reach from the lowest to the highest." if several > 2 else ""),
         ],
         controls=[
             Control("view", "Scale", [("linear", "Linear", "", ""), ("log", "Logarithmic", "", "")], "linear"),
@@ -217,7 +217,7 @@ def _distributions(result: AuditResult) -> Part:
                 picks=picks,
             )
         )
-    shared = [key for key in values if key[1] in SHARED_PATH] or list(values)
+    shared = [key for key in values if key[1] in SERVED_ALIKE] or list(values)
     best = max((key for key in shared if key[2] not in RULES), key=values.__getitem__, default=shared[0])[2]
     return Part(
         "Scores of members and non-members",
@@ -348,7 +348,9 @@ def _values(result: AuditResult) -> dict[tuple[str, str, str], float]:
     return {(row.knowledge, row.regime, row.attack): row.value or 0.0 for row in result.metrics if row.metric == "auc"}
 
 
-def _cell(row: Metric) -> str:
+def _cell(row: Metric | None) -> str:
+    if row is None:
+        return "–"
     spec = METRICS[row.metric]
     if row.value is None:
         return "not resolvable"

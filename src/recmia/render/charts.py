@@ -18,9 +18,8 @@ import altair as alt
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from scipy import special
 
-from recmia.metrics.intervals import CONFIDENCE
+from recmia.metrics.intervals import share_ends
 from recmia.metrics.roc import Roc
 from recmia.render.style import POPULAR, UNDEFENDED, defence_family, fits, is_rule, styles, text_width
 
@@ -67,17 +66,9 @@ def digits(value: float | None) -> Any:
 
 
 def roc_band(curves: Sequence[Roc], fpr: Float64) -> tuple[Float64, Float64, Float64]:
-    """Return the mean TPR of curves at each FPR, and its 95% t interval; float64, shape (len(fpr),) each.
-
-    One curve has no spread: its interval is then the curve itself.
-    """
+    """Return the mean, the smallest and the largest TPR of curves at each FPR; float64, shape (len(fpr),) each."""
     tpr = np.array([curve.tpr_at(fpr) for curve in curves])
-    mean = tpr.mean(axis=0)
-    if len(curves) == 1:
-        return mean, mean, mean
-    quantile = float(special.stdtrit(len(curves) - 1, (1 + CONFIDENCE) / 2))
-    half = quantile * tpr.std(axis=0, ddof=1) / np.sqrt(len(curves))
-    return mean, np.clip(mean - half, 0, 1), np.clip(mean + half, 0, 1)
+    return tpr.mean(axis=0), tpr.min(axis=0), tpr.max(axis=0)
 
 
 def rocs(
@@ -89,8 +80,8 @@ def rocs(
 ) -> dict[str, dict[str, Chart]]:
     """Return two ROC charts of each section: ``"linear"``, and ``"log"`` with logarithmic axes.
 
-    A curve is the mean TPR at each FPR; with three curves or more it has a band, the 95% t interval. Both views of a
-    section have the same data, and an attack has the same colour in every section.
+    A curve is the mean TPR at each FPR; with three curves or more it has a band, from the smallest to the largest. Both
+    views of a section have the same data, and an attack has the same colour in every section.
 
     Parameters
     ----------
@@ -366,15 +357,14 @@ def per_user_auc(users: pl.DataFrame, column: str, title: str, *, logarithmic: b
 
 
 def _equal_groups(users: pl.DataFrame, column: str) -> Rows:
-    """Mean AUC of users in groups of equal size by `column`, with its 95% interval (normal)."""
+    """Mean AUC of users in groups of equal size by `column`, with its 95% interval; see `share_ends`."""
     ordered = users.sort(column, maintain_order=True)
     groups = []
     for part in np.array_split(np.arange(len(ordered)), min(_GROUPS, len(ordered))):
         values, auc = ordered[column].to_numpy()[part], ordered["auc"].to_numpy()[part]
-        half = 1.96 * float(auc.std(ddof=1)) / math.sqrt(len(auc)) if len(auc) > 1 else 0.0
-        mean = float(auc.mean())
-        groups.append({"x": digits(float(np.median(values))), "mean": digits(mean),
-                       "low": digits(max(0.0, mean - half)), "high": digits(min(1.0, mean + half)),
+        low, high = share_ends(auc)
+        groups.append({"x": digits(float(np.median(values))), "mean": digits(float(auc.mean())),
+                       "low": digits(float(low)), "high": digits(float(high)),
                        "from": digits(float(values[0])), "to": digits(float(values[-1])),
                        "users": len(auc)})  # fmt: skip
     return groups

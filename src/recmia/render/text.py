@@ -14,7 +14,7 @@ from recmia.attacks import RULES
 from recmia.metrics import METRICS, Metric
 from recmia.render.tables import FigureTable, Row
 from recmia.results.audit import AuditResult
-from recmia.results.findings import REGIME_WORDS, Findings, figure, section_name
+from recmia.results.findings import REGIME_WORDS, TOGETHER, Findings, figure, section_name
 from recmia.results.folder import Result
 from recmia.results.sweep import SweepResult
 
@@ -28,11 +28,11 @@ def plain(words: str) -> str:
 
 
 def verdict(findings: Findings) -> str:
-    """Return what was found: a line in all, a paragraph for each section, and lines on users and promises."""
+    """Return what was found: a line in all, a paragraph for each section, lines on users, promises and intervals."""
     lines = [" ".join((f"{findings.label}.", findings.claim, *findings.caveats))]
     lines += [f"{one.name} ({one.about}): {one.text}" for one in findings.sections]
     lines += [findings.users] if findings.users else []
-    return plain("\n".join([*lines, *map(str, findings.promises)]))
+    return plain("\n".join([*lines, *map(str, findings.promises), TOGETHER]))
 
 
 def metrics_table(metrics: Sequence[Metric]) -> FigureTable:
@@ -53,7 +53,7 @@ def metrics_table(metrics: Sequence[Metric]) -> FigureTable:
             shown.append(Row([section_name(level, regime, len(levels))], style="bold"))
             rows = [row for row in metrics if (row.knowledge, row.regime) == (level, regime)]
             for attack in dict.fromkeys(row.attack for row in rows):
-                cells = [_cell(by_key[level, regime, attack, name]) for name in names]
+                cells = [_cell(by_key.get((level, regime, attack, name))) for name in names]
                 shown.append(Row([f"  {attack}"], cells, "dim" if attack in RULES else ""))
     return FigureTable(
         title=f"Can members be distinguished from non-members? {first.n_members} against {first.n_nonmembers} users, "
@@ -198,7 +198,9 @@ def transfer(rows: pl.DataFrame) -> str:
     return "\n".join(sentences)
 
 
-def _cell(row: Metric) -> str:
+def _cell(row: Metric | None) -> str:
+    if row is None:
+        return "–"
     spec = METRICS[row.metric]
     if spec.is_bound and row.value is not None:
         return f"≥ {row.value:.{spec.digits}f}"

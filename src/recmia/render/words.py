@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from recmia.attacks import ATTACKS, RULES
+from recmia.metrics.epsilon import most_found
 from recmia.results.audit import AuditResult
 from recmia.results.defend import NONE, POPULARITY, DefendResult
 from recmia.results.findings import (
@@ -28,7 +29,7 @@ from recmia.results.findings import (
     worst_of,
 )
 from recmia.results.sweep import SweepResult
-from recmia.settings import AS_SERVED, IN_MEMORY, SHARED_PATH, AuditSettings, FilesSettings
+from recmia.settings import AS_SERVED, IN_MEMORY, SERVED_ALIKE, AuditSettings, FilesSettings
 
 _REGIMES: Mapping[str, str] = {
     "popular": "people who were not in the training data are all shown one list of popular items",
@@ -120,16 +121,26 @@ def certainty(result: AuditResult, found: Findings) -> list[str]:
         for one in found.sections
     )
     words = [
-        f"Every figure has a 95% interval, over {repeats}: {each}. With {first.n_nonmembers:,} people who were not in "
+        f"Every figure has a 95% interval, over {repeats}. Those of the findings are wider, so that all hold together: "
+        f"{each}. With {first.n_nonmembers:,} people who were not in "
         f"training, error rates below {1 / first.n_nonmembers:.2g} cannot be measured, and none are reported."
     ]
     bounds = [row for row in result.metrics if row.metric == "epsilon" and row.value is not None]
     if bounds:
         bound = max(bounds, key=lambda row: row.value or 0.0)
+        most = most_found(bound.value or 0.0, 0.0, 0.01)
         words.append(
             f"In the terms of differential privacy, the attacks refute every epsilon below {bound.value:.2f} "
-            f"(`{bound.attack}` in `{bound.regime}`; {bound.note})."
+            f"(`{bound.attack}` in `{bound.regime}`; {bound.note}). With any smaller epsilon, at an FPR of 1% at most "
+            f"{of_100(most)} of 100 members could be found."
         )
+        gaussian = result.gaussian(bound)
+        if gaussian.mu > 0:
+            words.append(
+                f"Read as Gaussian differential privacy, the same guesses refute every mu below {gaussian.mu:.2f}. For "
+                "a system whose trade-off curve is Gaussian, as that of training with noise nearly is, that is an "
+                f"epsilon of {gaussian.epsilon:.2f} at a delta of {gaussian.delta:g}."
+            )
     return [*words, NO_PROOF]
 
 
@@ -181,7 +192,7 @@ def advice(result: AuditResult, config: str) -> list[str]:
 
 def _advice(own: AuditSettings, found: Sequence[Finding], config: str) -> list[str]:
     leaks = [finding for finding in found if finding.grade in LEAK]
-    shared = [finding for finding in found if finding.regime in SHARED_PATH]
+    shared = [finding for finding in found if finding.regime in SERVED_ALIKE]
     words = []
     fallback = [finding.regime for finding in leaks if finding.of_the_fallback]
     if fallback:
@@ -220,7 +231,9 @@ def _advice_on_files(own: FilesSettings, found: Sequence[Finding]) -> list[str]:
             "system serve both from their histories alone, by the same path, and audit those lists."
         )
     if any("differ in their histories alone" in caveat for finding in found for caveat in finding.caveats):
-        words.append("Draw members at random: leave a random half of some users out of one training.")
+        words.append(
+            "Draw members at random: toss a coin for each of some users, and leave out of one training those for whom it falls tails."
+        )
     pooled = any(name in ATTACKS and ATTACKS[name].needs == "pool" for name in own.attacker.attacks)
     if not (own.files.pool_lists and pooled):
         words.append(
@@ -300,7 +313,12 @@ def defend_headline(result: DefendResult) -> tuple[Grade, str, str, str]:
         more = f"The audit refutes the epsilon that {names} promises. Do not rely on it."
         return "strong", "Broken promise", "A defence does not provide the privacy that it promises.", more
     if NONE in holding:
-        return "none", "No defence needed", f"The system keeps {goal} without a defence.", ""
+        leaking = [one for one in result.findings if one.grade in LEAK]
+        if leaking:
+            # An AUC shows neither that few members are found surely, nor a bound on epsilon.
+            words = f"The system keeps {goal} without a defence, but it leaks all the same."
+            return worst_of(leaking).grade, "Leaks", words, leaking[0].claim
+        return "none", "Under the level", f"The system keeps {goal} without a defence.", ""
     if defences:
         words = f"{len(defences)} of the defences tried {'keep' if len(defences) > 1 else 'keeps'} {goal}."
         return "none", "A defence holds", words, "They are: " + ", ".join(f"`{name}`" for name in defences) + "."
@@ -308,7 +326,7 @@ def defend_headline(result: DefendResult) -> tuple[Grade, str, str, str]:
     partly = under.filter(~pl.col("defence").is_in([NONE, POPULARITY]))["defence"].to_list() if regimes > 1 else []
     if partly:
         more = f"In some regimes, these do: {', '.join(f'`{name}`' for name in partly)}. {more}".strip()
-    return "marked", "No defence holds", f"None of the defences tried keeps {goal}.", more
+    return "marked", "No defence holds", f"None of the defences tried is shown to keep {goal}.", more
 
 
 def defend_advice(result: DefendResult, config: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -21,13 +21,25 @@ from recmia.errors import ConfigError, RecmiaError
 from recmia.game.plan import Setup, plan_from_data, work_units
 from recmia.game.run import Play, run_plans
 from recmia.game.tasks import Store
-from recmia.metrics import CONFIDENCE, METRICS, Estimate, Metric, MetricSpec, Roc, SeedRuns, over_seeds, roc
-from recmia.metrics.catalogue import epsilon_bound
-from recmia.metrics.epsilon import PromiseCheck
+from recmia.metrics import (
+    CONFIDENCE,
+    METRICS,
+    Estimate,
+    Metric,
+    MetricSpec,
+    Roc,
+    Runs,
+    SeedRuns,
+    combine,
+    roc,
+    simultaneous,
+)
+from recmia.metrics.catalogue import bound_of, guesses_of
+from recmia.metrics.epsilon import GaussianBound, PromiseCheck, gaussian_bound
 from recmia.metrics.individual import identifiable, per_user_auc
 from recmia.provenance import peak_memory, versions
-from recmia.results.findings import Findings, find
-from recmia.settings import IN_MEMORY, AnyAuditSettings, AuditSettings
+from recmia.results.findings import JUDGED, Findings, find
+from recmia.settings import AS_SERVED, IN_MEMORY, SERVED_ALIKE, AnyAuditSettings, AuditSettings
 
 # Called with what is being done, and how many of how many units of work are done.
 Progress = Callable[[str, int, int], None]
@@ -64,9 +76,24 @@ class AuditResult:
     def metrics(self) -> tuple[Metric, ...]:
         """All metrics of each attack at each level in each regime, in the order of `recmia.metrics.METRICS`.
 
-        Those that need thresholds are left out without them.
+        Those that need thresholds are left out without them. A bound is only measured where members and non-members
+        are served alike: elsewhere it would be about how they are served, not about what the model memorised.
         """
-        return self._measured(METRICS.values())
+        return self._measured(METRICS.values(), CONFIDENCE)
+
+    def joint(self, names: Sequence[str] = JUDGED, *, cells: int = 1) -> tuple[Metric, ...]:
+        """Return these metrics with intervals that hold for all of them together (Bonferroni), at 95%.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Of `recmia.metrics.METRICS`; those that need thresholds are left out without them.
+        cells : int
+            How many audits a statement is made of.
+        """
+        specs = [METRICS[name] for name in names]
+        figures = max(1, cells * len(self._keys) * len(specs))
+        return self._measured(specs, simultaneous(figures))
 
     def measure(self, spec: MetricSpec) -> tuple[Metric, ...]:
         """Return a further metric of each attack at each level in each regime.
@@ -78,12 +105,25 @@ class AuditResult:
         """
         if spec.needs_thresholds and not self.settings.attacker.thresholds:
             raise ConfigError(f"the metric {spec.name} needs thresholds; audit with thresholds = true")
-        return self._measured([spec])
+        return self._measured([spec], CONFIDENCE)
+
+    def gaussian(self, row: Metric) -> GaussianBound:
+        """Return the bound on Gaussian differential privacy from the guesses behind a bound on epsilon.
+
+        Parameters
+        ----------
+        row : Metric
+            Of `metrics`, one of epsilon.
+        """
+        key = (row.knowledge, row.regime, row.attack)
+        (runs,) = (runs for at, runs in self._runs() if at == key)
+        confidence = simultaneous(len(self._keys))
+        return gaussian_bound(guesses_of(runs, confidence), confidence=confidence)
 
     @cached_property
     def rocs(self) -> dict[Key, list[Roc]]:
         """The ROC of each target of each seed, by knowledge, regime and attack."""
-        return {key: [roc(*target) for one in seeds for target in one.targets] for key, seeds in self._runs()}
+        return {key: [roc(*target) for seed in runs.seeds for target in seed.targets] for key, runs in self._runs()}
 
     @cached_property
     def per_user_auc(self) -> pl.DataFrame:
@@ -128,11 +168,12 @@ class AuditResult:
         if not self.utility.is_empty():
             keys = ("regime", "users", "metric")
             for key, part in self.utility.partition_by(*keys, as_dict=True, maintain_order=True).items():
-                by_seed = [
-                    over_seeds([Estimate(*one) for one in runs.select("value", "low", "high").rows()], most=math.inf)
-                    for runs in part.partition_by("seed", maintain_order=True)
+                runs = [
+                    [Estimate(*one) for one in run.select("value", "low", "high").rows()]
+                    for run in part.partition_by("seed", maintain_order=True)
                 ]
-                mean = over_seeds(by_seed, most=math.inf)
+                # The same users judge the lists of all runs: their chance does not average out.
+                mean = combine(runs, in_seed=1, over_seeds=1, most=math.inf)
                 rows.append((*key, mean.value, mean.low, mean.high))
         return pl.DataFrame(rows, ["regime", "users", "metric", "value", "low", "high"], orient="row")
 
@@ -153,10 +194,10 @@ class AuditResult:
                 if regime not in promise["regimes"]:
                     continue
                 for level in settings.levels:
-                    runs = [(attack, seeds) for (at, where, attack), seeds in parts if (at, where) == (level, regime)]
-                    confidence = 1 - (1 - CONFIDENCE) / max(1, len(runs))
+                    found = [(attack, runs) for (at, where, attack), runs in parts if (at, where) == (level, regime)]
+                    confidence = simultaneous(max(1, len(found)))
                     stated, delta = promise["epsilon"], promise["delta"]
-                    bounds = [(epsilon_bound(seeds, delta, confidence).value, attack) for attack, seeds in runs]
+                    bounds = [(bound_of(runs, delta, confidence).value, attack) for attack, runs in found]
                     if bounds:
                         bound, attack = max(bounds, key=lambda one: one[0])
                         checks.append(PromiseCheck(promise["defence"], level, regime, stated, delta, bound, attack))
@@ -165,15 +206,19 @@ class AuditResult:
     @cached_property
     def findings(self) -> Findings:
         """What the figures mean; every page, table and gate says it in these words."""
-        return find(self.metrics, self.per_user_auc, self.promises, self.provenance)
+        return find(self.joint(), self.per_user_auc, self.promises, self.provenance)
 
-    def _measured(self, specs: Sequence[MetricSpec] | Any) -> tuple[Metric, ...]:
+    def _measured(self, specs: Iterable[MetricSpec], confidence: float) -> tuple[Metric, ...]:
         rows: list[Metric] = []
+        # Of bounds, the largest is told: each holds together with the others.
+        together = max(confidence, simultaneous(len(self._keys)))
         chosen = [spec for spec in specs if self.settings.attacker.thresholds or not spec.needs_thresholds]
-        for (level, regime, attack), seeds in self._runs():
-            member = seeds[0].targets[0][0]
+        for (level, regime, attack), runs in self._runs():
+            members = [(int(member.sum()), len(member)) for seed in runs.seeds for member, _ in seed.targets]
             for spec in chosen:
-                estimate = spec.estimate(seeds)
+                if spec.is_bound and regime not in (*SERVED_ALIKE, AS_SERVED):
+                    continue
+                estimate = spec.estimate(runs, together if spec.is_bound else confidence)
                 rows.append(
                     Metric(
                         knowledge=level,
@@ -185,16 +230,24 @@ class AuditResult:
                         value=estimate.value,
                         low=estimate.low,
                         high=estimate.high,
-                        seeds=len(seeds),
+                        seeds=len(runs.seeds),
                         targets=self.settings.n_targets,
-                        n_members=int(member.sum()),
-                        n_nonmembers=int((~member).sum()),
+                        # The fewest of any run: what rates can be resolved depends on them.
+                        n_members=min(count for count, _ in members),
+                        n_nonmembers=min(users - count for count, users in members),
                         note=estimate.note,
                     )
                 )
         return tuple(rows)
 
-    def _runs(self) -> Iterator[tuple[Key, list[SeedRuns]]]:
+    @property
+    def _keys(self) -> list[Key]:
+        """Knowledge, regime and attack of all that was scored."""
+        settings = self.settings
+        attacks = (*settings.attacker.attacks, *RULES)
+        return [(level, regime, one) for level in settings.levels for regime in settings.regimes for one in attacks]
+
+    def _runs(self) -> Iterator[tuple[Key, Runs]]:
         """The scores of each seed, by knowledge, regime and attack; KeyError where some are missing."""
         keys = ("knowledge", "regime", "attack", "seed", "side", "run")
         parts: dict[tuple[Any, ...], tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]] = {
@@ -205,18 +258,26 @@ class AuditResult:
         for *of, side, run in parts:
             if side == "shadow":
                 shadows.setdefault(tuple(of), []).append(run)
-        settings = self.settings
-        for level in settings.levels:
-            for regime in settings.regimes:
-                for attack in (*settings.attacker.attacks, *RULES):
-                    seeds = []
-                    for seed in settings.seeds:
-                        which = (level, regime, attack, seed)
-                        own = [parts[*which, "shadow", run] for run in shadows.get(which, [])]
-                        members, scores = zip(*own, strict=True) if own else ([_NOBODY[0]], [_NOBODY[1]])
-                        targets = [parts[*which, "target", run] for run in range(settings.n_targets)]
-                        seeds.append(SeedRuns((np.concatenate(members), np.concatenate(scores)), targets))
-                    yield (level, regime, attack), seeds
+        settings, share = self.settings, self.settings.serving.member_share
+        in_seed, over_seeds = _overlap(settings)
+        for key in self._keys:
+            seeds = []
+            for seed in settings.seeds:
+                which = (*key, seed)
+                own = [parts[*which, "shadow", run] for run in shadows.get(which, [])]
+                members, scores = zip(*own, strict=True) if own else ([_NOBODY[0]], [_NOBODY[1]])
+                targets = [parts[*which, "target", run] for run in range(settings.n_targets)]
+                seeds.append(SeedRuns((np.concatenate(members), np.concatenate(scores)), targets))
+            yield key, Runs(seeds, in_seed, over_seeds, share)
+
+
+def _overlap(settings: AnyAuditSettings) -> tuple[float, float]:
+    """Return the largest share of a run's members who are members in another run, of the same seed and of another."""
+    share = settings.serving.member_share
+    in_seed = max(share, 1 - share)
+    # Where the users are split, half of them at most are on the target side in both seeds.
+    parted = isinstance(settings, AuditSettings) and settings.game.split == "users"
+    return in_seed, in_seed / 2 if parted else in_seed
 
 
 def run_audit(
@@ -346,5 +407,10 @@ class Reporter:
 
 
 def metric_names(settings: AnyAuditSettings) -> list[str]:
-    """Return the names of the metrics of an audit with these settings."""
-    return [name for name, spec in METRICS.items() if settings.attacker.thresholds or not spec.needs_thresholds]
+    """Return the names of the metrics of an audit with these settings; see `AuditResult.metrics`."""
+    bounds = any(regime in (*SERVED_ALIKE, AS_SERVED) for regime in settings.regimes)
+    return [
+        name
+        for name, spec in METRICS.items()
+        if (settings.attacker.thresholds or not spec.needs_thresholds) and (bounds or not spec.is_bound)
+    ]

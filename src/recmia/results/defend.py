@@ -17,7 +17,9 @@ from recmia.data.interactions import Interactions
 from recmia.defences import AnyDefences, DPTraining, name_defences, parse_defences
 from recmia.errors import ConfigError
 from recmia.game.tasks import Store
+from recmia.metrics import METRICS, Estimate
 from recmia.metrics.epsilon import PromiseCheck
+from recmia.metrics.intervals import folded
 from recmia.recommenders.private import noise_multiplier
 from recmia.results.audit import Progress
 from recmia.results.findings import LEAK, Finding, worst_of
@@ -31,6 +33,8 @@ NONE, POPULARITY = "none", "popularity-only"
 _NONE: Mapping[str, Any] = MappingProxyType({})
 UTILITY = "ndcg@10"
 PRIVACY = ("auc", "tpr@fpr=0.01")
+# The best of several may owe it to chance: each interval holds by itself.
+_CONFIRM = "Since it is the best of several, confirm it in an audit of its own, with another seed."
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +47,8 @@ class DefendResult:
         The AUC that every attack is to stay under.
     table : polars.DataFrame
         One row for each defence and regime. ``defence`` ("none" for the undefended system), ``regime``; ``auc`` and
-        ``tpr`` (at an FPR of 1%) of the attack that is strongest by each, with ``_low``, ``_high`` and ``_attack``; the
+        ``tpr`` (at an FPR of 1%) of the attack that is strongest by each, with ``_low``, ``_high`` and ``_attack``, an
+        AUC below 0.5 as 1 minus it, since the attack can be read backwards; the
         measures of utility over all users with their intervals, and over members and non-members
         (``ndcg@10_members``); the epsilon that is ``promised`` there, if one is, the ``bound`` on it from the audit,
         and whether it is ``broken``.
@@ -195,10 +200,13 @@ def _table(found: SweepResult) -> pl.DataFrame:
     for key, metrics in found.table.partition_by(*keys, as_dict=True, maintain_order=True).items():
         row: dict[str, Any] = {"defence": key[0] or NONE, "regime": key[1]}
         for name, metric in zip(("auc", "tpr"), PRIVACY, strict=True):
+            chance = METRICS[metric].chance
+            found_here = metrics.filter(metric=metric).select("value", "low", "high", "attack").rows()
+            turned = [(Estimate(*one), attack) for *one, attack in found_here]
+            turned = [(one if chance is None else folded(one, chance), attack) for one, attack in turned]
             # Against several levels of knowledge, whatever does most harm; one that is not resolvable comes last.
-            worst = metrics.filter(metric=metric).sort("value", descending=True, nulls_last=True).row(0, named=True)
-            row |= {name: worst["value"], f"{name}_low": worst["low"], f"{name}_high": worst["high"]}
-            row[f"{name}_attack"] = worst["attack"]
+            worst, attack = max(turned, key=lambda one: -1.0 if one[0].value is None else one[0].value)
+            row |= {name: worst.value, f"{name}_low": worst.low, f"{name}_high": worst.high, f"{name}_attack": attack}
         for one in found.utility.filter(defence=key[0], regime=key[1]).iter_rows(named=True):
             if one["users"] == "all":
                 row |= {one["metric"]: one["value"]}
@@ -225,7 +233,7 @@ def _advice(regime: str, rows: pl.DataFrame, level: float, found: Finding | None
         # An AUC does not show that few members are found surely, nor what is read backwards.
         return f"{before} That is under {level:g}, but it leaks all the same: {found.claim.replace('`', '')}"
     if undefended["auc_high"] < level:
-        return f"{before} That is under {level:g}: no defence is needed against these attacks."
+        return f"{before} That is under {level:g}, with its interval: these attacks give no reason for a defence."
     under = rows.filter(pl.col("auc_high") < level, ~pl.col("broken")).sort(UTILITY, descending=True)
     candidates = under.filter(~pl.col("defence").is_in([NONE, POPULARITY]))
     plain = under.filter(defence=POPULARITY)
@@ -233,21 +241,23 @@ def _advice(regime: str, rows: pl.DataFrame, level: float, found: Finding | None
         best = candidates.row(0, named=True)
         change = best[UTILITY] / undefended[UTILITY] - 1
         words = (
-            f"{before} The cheapest defence that keeps every attack under {level:g} is {best['defence']}: "
-            f"{best['auc_attack']} reaches {_auc(best)}, at NDCG@10 {best[UTILITY]:.3f} ({change:+.0%})."
+            f"{before} The cheapest defence that keeps every attack under {level:g}, intervals included, is "
+            f"{best['defence']}: {best['auc_attack']} reaches {_auc(best)}, at NDCG@10 {best[UTILITY]:.3f} "
+            f"({change:+.0%})."
         )
         if len(plain) and plain[UTILITY][0] >= best[UTILITY]:
             words += (
-                f" But popular lists for all are worth as much or more, {plain[UTILITY][0]:.3f}, and remember nobody."
+                f" But popular lists for all are worth as much or more, {plain[UTILITY][0]:.3f}, and depend on no "
+                "single person."
             )
-        return words
-    tried = rows.filter(~pl.col("defence").is_in([NONE, POPULARITY])).sort("auc")
-    words = f"{before} None of the defences keeps every attack under {level:g}"
-    words += f"; {tried['defence'][0]} comes nearest, with {_auc(tried.row(0, named=True))}." if len(tried) else "."
+        return f"{words} {_CONFIRM}"
+    tried = rows.filter(~pl.col("defence").is_in([NONE, POPULARITY])).sort("auc_high")
+    words = f"{before} No defence is shown to keep every attack under {level:g}, intervals included"
+    words += f"; the nearest is {tried['defence'][0]}, with {_auc(tried.row(0, named=True))}." if len(tried) else "."
     if len(plain):
         words += f" Popular lists for all would, at NDCG@10 {plain[UTILITY][0]:.3f}."
     return words
 
 
-def _auc(row: dict[str, Any]) -> str:
+def _auc(row: Mapping[str, Any]) -> str:
     return f"an AUC of {row['auc']:.3f} [{row['auc_low']:.3f}–{row['auc_high']:.3f}]"

@@ -7,6 +7,10 @@ stand between backquotes, which a page shows as code and a terminal leaves out.
 attack of 0.9 that is read backwards. Two figures can raise the grade, since an AUC does not show them: a share of
 members that is found at a false-positive rate of 1%, and a lower bound on epsilon. Where no strong attack was run, a
 small figure is no finding at all, and is graded "untested".
+
+**Chance.** Out of many figures, some would look like a leak by chance. Findings are therefore made of intervals that
+hold for all figures together, which are wider than those of tables; see `recmia.AuditResult.joint`. Where even these
+reach what would be a leak, a small figure is graded "unclear".
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ import polars as pl
 from recmia.attacks import ATTACKS, attack_spec
 from recmia.metrics import Metric
 from recmia.metrics.epsilon import PromiseCheck
-from recmia.settings import AS_SERVED, SHARED_PATH
+from recmia.settings import AS_SERVED, FOLDING, SERVED_ALIKE
 
 Grade = Literal["none", "slight", "untested", "unclear", "marked", "strong"]
 # From the least to the worst; what could not be told comes after what was found to be little.
@@ -58,8 +62,16 @@ WITHOUT_A_MODEL: Mapping[str, str] = {
     "popular-random": "what is measured is the list that non-members are given, not what the model memorised.",
     AS_SERVED: "members and non-members may be given different kinds of lists, or differ in more than membership.",
 }
-# A weak figure, and a strong one, as the distance of an AUC from the wrong end.
+# What findings rest on.
+JUDGED: Sequence[str] = ("auc", "tpr@fpr=0.01", "epsilon")
+TOGETHER = (
+    "The intervals in these sentences hold for all attacks and regimes together, at 95%; those of tables hold each by "
+    "itself."
+)
+# A weak figure, and a strong one, as the AUC of an attack that is read the right way round.
 _WEAK, _STRONG, _ALMOST_ALWAYS = 0.65, 0.8, 0.95
+# The upper end of an interval below which a weak figure is known to be weak.
+_SURELY_WEAK = 0.7
 # The false-positive rate of the first question that people ask, and how many times it the share of members found must
 # surely be to count as a leak.
 _FPR, _TIMES = 0.01, 10
@@ -168,7 +180,7 @@ def find(
     Parameters
     ----------
     metrics : sequence of Metric
-        Of every attack and rule.
+        Those named by `JUDGED`, of every attack and rule, with intervals that hold together.
     per_user_auc : polars.DataFrame, optional
         As of `recmia.AuditResult`.
     promises : sequence of PromiseCheck
@@ -213,7 +225,7 @@ def grade_auc(row: Metric) -> Grade:
         # A wide interval, to either side, is no finding: it must not read as if the attack had been shown to fail.
         return "unclear" if max(high, 1 - low) >= _WEAK else "none"
     if value < _WEAK:
-        return "slight"
+        return "slight" if high < _SURELY_WEAK else "unclear"
     return "marked" if value < _STRONG else "strong"
 
 
@@ -281,7 +293,7 @@ def _finding(name: str, rows: Sequence[Metric], about: Mapping[str, Any]) -> Fin
         graded.append("marked")
     grade = max(graded, key=ORDER.index)
     strong_attack = any(attack_spec(row.attack).needs == "pool" or row.attack not in ATTACKS for row in attacks)
-    if grade in ("none", "slight") and not strong_attack and regime in (*SHARED_PATH, AS_SERVED):
+    if grade in ("none", "slight") and not strong_attack and regime in (*FOLDING, AS_SERVED):
         grade = "untested"
     alike = (
         rule is not None and grade_auc(rule) in LEAK and towards_members(rule)[0] >= towards_members(best)[0] - _ALIKE
@@ -330,17 +342,19 @@ def _claim(best: Metric, tpr: Metric | None, epsilon: Metric | None) -> str:
 def strength(row: Metric) -> str:
     """Say in a phrase how well an attack tells members from non-members."""
     backwards = row.value is not None and row.value < 0.5
-    value = towards_members(row)[0]
+    value, low, _ = towards_members(row)
     words: Mapping[Grade, str] = {
         "none": "cannot be distinguished from chance",
-        "unclear": "cannot be judged: the interval is too wide",
+        "unclear": "cannot be judged: the interval is too wide"
+        if low <= 0.5
+        else "distinguishes members from non-members; how well, the interval is too wide to say",
         "slight": "distinguishes members from non-members only slightly",
         "marked": "distinguishes members from non-members, with many errors",
         "strong": "distinguishes members from non-members "
         + ("almost always" if value >= _ALMOST_ALWAYS else "in most cases"),
     }
     grade = grade_auc(row)
-    return words[grade] + (", read backwards" if backwards and grade in ("slight", *LEAK) else "")
+    return words[grade] + (", read backwards" if backwards and low > 0.5 else "")
 
 
 def _details(
@@ -388,9 +402,14 @@ def _caveats(regime: str, grade: Grade, aucs: Sequence[Metric], about: Mapping[s
             f"The attacker has no item vector for {history:.0%} of the entries of histories and {shown:.0%} of the "
             "entries of lists: attacks over vectors are weak for want of data, which says nothing about the system."
         )
+    if regime == "trained":
+        sentences.append(
+            "Members are served by vectors that another solver found than the vectors of non-members: an attack may "
+            "tell the solvers apart, whatever the model memorised."
+        )
     if grade == "untested":
         sentences.append("No strong attack was run here: that a weak one finds little proves nothing.")
-    elif regime in (*SHARED_PATH, AS_SERVED) and grade not in LEAK:
+    elif regime in (*FOLDING, AS_SERVED) and grade not in LEAK:
         sentences.append("That an attack fails is no proof of safety: a stronger one may not.")
     return sentences
 
@@ -408,7 +427,7 @@ def _unknown_shares(about: Mapping[str, Any], regime: str) -> tuple[float, float
 
 
 def _fallback_only(sections: Sequence[Finding], worst: Grade) -> list[str]:
-    shared = [one.grade for one in sections if one.regime in SHARED_PATH]
+    shared = [one.grade for one in sections if one.regime in SERVED_ALIKE]
     alike = max(shared, key=ORDER.index, default=worst)
     if worst not in LEAK or alike in LEAK:
         return []
@@ -463,7 +482,7 @@ def most_identified(per_user_auc: pl.DataFrame) -> pl.DataFrame:
     keys = ["regime", "knowledge", "attack"]
     # One seed: a user who is named in any of several is wrongly named in more than the stated share.
     first_seed = per_user_auc.filter(pl.col("seed") == pl.col("seed").first())
-    shared = first_seed.filter(pl.col("regime").is_in(SHARED_PATH))
+    shared = first_seed.filter(pl.col("regime").is_in(SERVED_ALIKE))
     chosen = shared if len(shared) else first_seed
     best = chosen.group_by(keys, maintain_order=True).agg(pl.col("identifiable").mean(), pl.col("auc").mean())
     regime, level, attack = best.sort("identifiable", "auc", descending=True, maintain_order=True).row(0)[:3]

@@ -195,7 +195,7 @@ def _read_sweep(folder: Path) -> SweepResult:
     return SweepResult(
         settings=settings,
         axes=about["axes"],
-        table=_table(folder / "table.parquet", (*about["axes"], *(field.name for field in fields(Metric)))),
+        table=_table(folder / "table.parquet", (*about["axes"], *_METRICS)),
         errors=about["errors"],
         provenance=about["provenance"],
     )
@@ -204,7 +204,7 @@ def _read_sweep(folder: Path) -> SweepResult:
 def _read_defend(folder: Path) -> DefendResult:
     about = _read_object(folder / "defend.json", "level", "promises", "errors", "provenance")
     table = _table(folder / "table.parquet", ("defence", "regime", "auc", "auc_high", "ndcg@10", "broken"))
-    metrics = _table(folder / "metrics.parquet", ("defence", *(field.name for field in fields(Metric))))
+    metrics = _table(folder / "metrics.parquet", ("defence", *_METRICS))
     settings = _read_settings(folder)
     assert isinstance(settings, AuditSettings), "of data"
     return DefendResult(
@@ -227,6 +227,8 @@ _READERS: Mapping[str, Callable[[Path], Result]] = MappingProxyType(
     {"run.json": _read_audit, "sweep.json": _read_sweep, "defend.json": _read_defend}
 )
 _SCORES = ("seed", "knowledge", "side", "run", "regime", "attack", "user_id", "member", "score")
+# Of a table of many audits.
+_METRICS = (*(field.name for field in fields(Metric)), "joint_low", "joint_high")
 _UTILITY = ("seed", "run", "regime", "users", "metric", "value", "low", "high")
 _USERS = ("seed", "user_id", "history_length", "rarity")
 # Files that an error message names.

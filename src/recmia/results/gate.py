@@ -1,9 +1,18 @@
-"""A gate: limits that a system must stay under, tested against what an audit found.
+"""A gate: limits on what attacks may find, tested against what an audit found.
 
-A limit is breached where the lower end of an interval lies above it: the leak is then there whatever the luck of
-the draw. A figure that the users cannot resolve breaches nothing and passes nothing. Every attack in every regime is
-tested; the rules that need no model only where all users are served by the same path, since elsewhere they measure what
-non-members are given instead of a list of their own.
+A figure has an interval, so a limit has three outcomes. It is *breached* where the whole interval lies above it, and
+the figure is *below* it where the whole interval does. All else is *undecided*: there are too few users to say. A limit
+of ``fail_above`` is an alarm, and fails if it is breached. One of ``require_below`` asks for proof, and fails unless
+every figure is below.
+
+Every attack in every regime is tested; the rules that need no model only where all users are served by the same path,
+since elsewhere they measure what non-members are given instead of a list of their own. An AUC counts in either
+direction: one of 0.1 is an attack of 0.9 that is read backwards.
+
+**Errors.** A gate fails wrongly in at most 5% of all runs, and passes a proof wrongly in at most 5%. For the first, the
+intervals that decide on a breach hold for all figures together (Bonferroni). For the second, each holds by itself: if
+some figure is not below its limit, that figure alone keeps the gate from passing (an intersection-union test; Berger
+1982, "Multiparameter hypothesis testing and acceptance sampling").
 """
 
 from __future__ import annotations
@@ -17,19 +26,23 @@ from xml.etree import ElementTree
 
 from recmia.attacks import RULES
 from recmia.errors import ConfigError, nearest
-from recmia.metrics import METRICS, Metric
+from recmia.metrics import METRICS, Estimate, Metric
+from recmia.metrics.intervals import folded
+from recmia.results.audit import AuditResult
 from recmia.results.findings import Findings
-from recmia.settings import SHARED_PATH
+from recmia.settings import SERVED_ALIKE
 
-Outcome = Literal["passed", "breached", "unresolved"]
+Kind = Literal["fail-above", "require-below"]
+Outcome = Literal["breached", "undecided", "below"]
 
 
 @dataclass(frozen=True)
 class Limit:
-    """What a metric may be at most."""
+    """What a metric may be at most, and whether that must be shown."""
 
     metric: str
     value: float
+    kind: Kind = "fail-above"
 
     def __str__(self) -> str:
         return f"{self.metric}={self.value:g}"
@@ -37,27 +50,41 @@ class Limit:
 
 @dataclass(frozen=True)
 class Check:
-    """A limit against one figure."""
+    """A limit against one figure, with the interval that decided."""
 
     limit: Limit
     found: Metric
     outcome: Outcome
 
     @property
+    def failed(self) -> bool:
+        """Whether this ends a build: a breach, or a proof that is missing."""
+        return self.outcome == "breached" or (self.limit.kind == "require-below" and self.outcome == "undecided")
+
+    @property
+    def untested(self) -> bool:
+        """Whether there is no figure to test."""
+        return self.found.value is None
+
+    @property
     def words(self) -> str:
-        """Who reaches what, and by how much it is too much."""
+        """Who reaches what, and what that means for the limit."""
         found, limit = self.found, self.limit.value
         who = f"{found.attack} in {found.regime} ({found.knowledge})"
         if found.value is None or found.low is None:
             return f"{who}: {found.metric} is {found.note}"
-        high = "" if found.high is None else f"–{found.high:.3f}"
-        reached = f"{who}: {found.metric} is {found.value:.3f} [{found.low:.3f}{high}]"
-        if self.outcome == "passed":
-            return f"{reached}, not surely above {limit:g}"
-        return f"{reached}, at least {found.low - limit:.3f} above {limit:g}"
+        turned = _turned(found)
+        assert turned.value is not None
+        assert turned.low is not None
+        high = "" if turned.high is None else f"–{turned.high:.3f}"
+        backwards = "" if turned.value == found.value else ", read backwards,"
+        reached = f"{who}: {found.metric}{backwards} is {turned.value:.3f} [{turned.low:.3f}{high}]"
+        if self.outcome == "breached":
+            return f"{reached}, at least {turned.low - limit:.3f} above {limit:g}"
+        return f"{reached}, " + ("below" if self.outcome == "below" else "which may be above or below") + f" {limit:g}"
 
 
-def parse_limit(text: str, metrics: Collection[str]) -> Limit:
+def parse_limit(text: str, metrics: Collection[str], kind: Kind = "fail-above") -> Limit:
     """Read a limit such as ``auc=0.6`` or ``tpr@fpr=0.01=0.1``.
 
     Parameters
@@ -65,11 +92,13 @@ def parse_limit(text: str, metrics: Collection[str]) -> Limit:
     text : str
     metrics : collection of str
         What the audit measures.
+    kind : {"fail-above", "require-below"}
 
     Raises
     ------
     ConfigError
-        For an unknown metric, or a value out of [0, 1] (for epsilon: below 0).
+        For an unknown metric, a value that it cannot have (of those with a direction, below chance), or a proof of a
+        figure that is a lower bound.
     """
     metric, equals, value = text.rpartition("=")
     metric = metric.strip()
@@ -82,10 +111,16 @@ def parse_limit(text: str, metrics: Collection[str]) -> Limit:
     except ValueError:
         limit = math.nan
     spec = METRICS[metric]
-    allowed = f"from {spec.lowest:g}" if math.isinf(spec.highest) else f"in {spec.lowest:g}..{spec.highest:g}"
-    if not spec.lowest <= limit <= spec.highest or math.isinf(limit):
+    lowest = spec.lowest if spec.chance is None else spec.chance
+    allowed = f"from {lowest:g}" if math.isinf(spec.highest) else f"in {lowest:g}..{spec.highest:g}"
+    if not lowest <= limit <= spec.highest or math.isinf(limit):
         raise ConfigError(f"the limit {text!r} must have a number {allowed}; got {value!r}")
-    return Limit(metric, limit)
+    if spec.is_bound and kind == "require-below":
+        raise ConfigError(
+            f"{metric} cannot be shown to be below {limit:g}: an audit gives a lower bound on it, never an upper one; "
+            f"take --fail-above {metric}={limit:g}, or limit another metric"
+        )
+    return Limit(metric, limit, kind)
 
 
 @dataclass(frozen=True)
@@ -104,51 +139,45 @@ class Gate:
     findings: Findings
 
     @classmethod
-    def test(cls, metrics: Sequence[Metric], limits: Sequence[Limit], findings: Findings) -> Gate:
+    def test(cls, result: AuditResult, limits: Sequence[Limit]) -> Gate:
         """Test every limit against every figure that it is about."""
+        together = result.joint(list(dict.fromkeys(one.metric for one in limits)))
+        alone = {_key(row): row for row in result.metrics}
         checks = (
-            Check(limit, found, _outcome(limit, found))
+            _check(limit, found, alone[_key(found)])
             for limit in limits
-            for found in metrics
-            if found.metric == limit.metric and (found.attack not in RULES or found.regime in SHARED_PATH)
+            for found in together
+            if found.metric == limit.metric and (found.attack not in RULES or found.regime in SERVED_ALIKE)
         )
-        return cls(tuple(checks), findings)
+        return cls(tuple(checks), result.findings)
 
     @property
     def exit_code(self) -> int:
-        """1 if a limit is breached, else 2 if one could not be tested, else 0."""
-        outcomes = {one.outcome for one in self.checks}
-        return 1 if "breached" in outcomes else 2 if "unresolved" in outcomes else 0
+        """1 if a limit is breached or lacks its proof, else 2 if a figure could not be tested, else 0."""
+        return 1 if any(one.failed for one in self.checks) else 2 if any(one.untested for one in self.checks) else 0
 
     @property
     def passed(self) -> bool:
-        """Whether every limit was tested and none is breached."""
+        """Whether every limit was tested and none failed."""
         return self.exit_code == 0
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """A line for each limit that is not passed: its worst figure, and how many more there are."""
-        lines = []
-        for limit in dict.fromkeys(one.limit for one in self.checks):
-            mine = [one for one in self.checks if one.limit == limit]
-            breached = [one for one in mine if one.outcome == "breached"]
-            unresolved = [one for one in mine if one.outcome == "unresolved"]
-            if breached:
-                worst = max(breached, key=lambda one: one.found.low or 0.0)
-                lines.append(f"above {limit}: {worst.words}{_more(breached)}")
-            elif unresolved:
-                lines.append(f"cannot test {limit}: {unresolved[0].words}{_more(unresolved)}")
-        return tuple(lines)
+        """A line for each limit: the figure that matters most, and how many more there are like it."""
+        return tuple(
+            _line(limit, [one for one in self.checks if one.limit == limit])
+            for limit in dict.fromkeys(one.limit for one in self.checks)
+        )
 
     def __str__(self) -> str:
-        if self.lines:
-            return "\n".join(f"gate: {line}" for line in self.lines)
-        limits = ", ".join(dict.fromkeys(str(one.limit) for one in self.checks))
-        return f"gate: passed, {len(self.checks)} figures under {limits}"
+        return "\n".join(f"gate: {line}" for line in self.lines)
 
     def as_json(self) -> str:
         """Return everything that was tested, as JSON text."""
-        rows = [{"limit": one.limit.value, "outcome": one.outcome, **asdict(one.found)} for one in self.checks]
+        rows = [
+            {"limit": one.limit.value, "kind": one.limit.kind, "outcome": one.outcome, **asdict(one.found)}
+            for one in self.checks
+        ]
         report = {
             "passed": self.passed,
             "exit_code": self.exit_code,
@@ -161,18 +190,20 @@ class Gate:
         return json.dumps(report, indent=2, allow_nan=False) + "\n"
 
     def as_junit(self) -> str:
-        """Return everything that was tested, as JUnit XML: a suite a limit, a case an attack and regime."""
+        """Return everything that was tested, as JUnit XML: a suite a limit, a case an attack and regime.
+
+        What fails the gate is a failure, what could not be tested an error.
+        """
         root = ElementTree.Element("testsuites", name="recmia")
         for limit in dict.fromkeys(one.limit for one in self.checks):
             mine = [one for one in self.checks if one.limit == limit]
-            counts = {name: str(sum(one.outcome == name for one in mine)) for name in ("breached", "unresolved")}
             suite = ElementTree.SubElement(
                 root,
                 "testsuite",
-                name=f"recmia: {limit}",
+                name=f"recmia: {limit.kind} {limit}",
                 tests=str(len(mine)),
-                failures=counts["breached"],
-                errors=counts["unresolved"],
+                failures=str(sum(one.failed for one in mine)),
+                errors=str(sum(one.untested and not one.failed for one in mine)),
             )
             for one in mine:
                 found = one.found
@@ -180,19 +211,53 @@ class Gate:
                     suite,
                     "testcase",
                     classname=f"recmia.{found.knowledge}.{found.regime}",
-                    name=f"{found.attack}: {limit}",
+                    name=f"{found.attack}: {limit.kind} {limit}",
                 )
-                if one.outcome != "passed":
-                    kind = "failure" if one.outcome == "breached" else "error"
+                if one.failed or one.untested:
+                    kind = "failure" if one.failed else "error"
                     ElementTree.SubElement(case, kind, type=one.outcome, message=one.words)
         ElementTree.indent(root)
         return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _outcome(limit: Limit, found: Metric) -> Outcome:
-    if found.value is None or found.low is None:
-        return "unresolved"
-    return "breached" if found.low > limit.value else "passed"
+def _turned(found: Metric) -> Estimate:
+    """A figure with its interval; where both directions are an attack, in the one in which it is stronger."""
+    estimate = Estimate(found.value, found.low, found.high, found.note)
+    chance = METRICS[found.metric].chance
+    return estimate if chance is None else folded(estimate, chance)
+
+
+def _key(row: Metric) -> tuple[str, ...]:
+    return row.knowledge, row.regime, row.attack, row.metric
+
+
+def _check(limit: Limit, together: Metric, alone: Metric) -> Check:
+    """Test one figure: whether it breaches by the first interval, and whether it is below by that of its kind."""
+    if (_turned(together).low or 0.0) > limit.value:
+        return Check(limit, together, "breached")
+    found = alone if limit.kind == "require-below" else together
+    high = _turned(found).high
+    return Check(limit, found, "below" if high is not None and high < limit.value else "undecided")
+
+
+def _line(limit: Limit, checks: Sequence[Check]) -> str:
+    breached = [one for one in checks if one.outcome == "breached"]
+    undecided = [one for one in checks if one.outcome == "undecided"]
+    untested = [one for one in undecided if one.untested]
+    if breached:
+        worst = max(breached, key=lambda one: _turned(one.found).low or 0.0)
+        return f"above {limit}: {worst.words}{_more(breached)}"
+    if limit.kind == "require-below" and undecided:
+        widest = max(undecided, key=lambda one: math.inf if one.untested else _turned(one.found).high or math.inf)
+        return f"not shown to be below {limit}: {widest.words}{_more(undecided)}"
+    if untested:
+        return f"cannot test {limit}: {untested[0].words}{_more(untested)}"
+    if undecided:
+        return (
+            f"nothing is surely above {limit}: {len(undecided)} of {len(checks)} figures are undecided, "
+            f"{len(checks) - len(undecided)} are below"
+        )
+    return f"all {len(checks)} figures are below {limit}"
 
 
 def _more(checks: Sequence[Check]) -> str:

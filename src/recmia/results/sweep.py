@@ -20,8 +20,16 @@ from recmia.game.run import run_plans
 from recmia.game.tasks import Store
 from recmia.metrics import Metric
 from recmia.provenance import peak_memory, versions
-from recmia.results.audit import Progress, Reporter, join_plays, load_black_box, load_candidates, promised
-from recmia.results.findings import Findings, find
+from recmia.results.audit import (
+    AuditResult,
+    Progress,
+    Reporter,
+    join_plays,
+    load_black_box,
+    load_candidates,
+    promised,
+)
+from recmia.results.findings import JUDGED, Findings, find
 from recmia.results.setup import Attacks, Defences, Recommenders, resolve
 from recmia.settings import IN_MEMORY, AuditSettings
 
@@ -40,7 +48,8 @@ class SweepResult:
     axes : dict of str to list
         Swept keys (``"k"``, ``"lfm.epochs"``) and their values.
     table : polars.DataFrame
-        A column for each swept key, and those of `recmia.metrics.Metric`; one row a figure.
+        A column for each swept key, and those of `recmia.metrics.Metric`; one row a figure. Of those that findings
+        rest on, ``joint_low`` and ``joint_high`` are the ends of intervals that hold for all cells together.
     errors : list of dict
         The swept values of each cell that failed, and ``error``, why.
     provenance : dict
@@ -66,7 +75,7 @@ class SweepResult:
         for values, rows in self.table.partition_by(*keys, as_dict=True, maintain_order=True).items():
             cell = dict(zip(keys, values, strict=True))
             own = [one for one in self.provenance.get("cells", ()) if one["values"] == cell]
-            found.append((cell, find(metric_rows(rows), provenance=own[0] if own else self.provenance)))
+            found.append((cell, find(judged_rows(rows), provenance=own[0] if own else self.provenance)))
         return found
 
 
@@ -184,7 +193,7 @@ def run_sweep(
             interactions, cleaning = loaded[_source(setup.settings)]
             result = join_plays(setup.settings, results, interactions, cleaning, jobs, {}, promised(setup))
             promises = [{**asdict(promise), "broken": promise.broken} for promise in result.promises]
-            tables = ([asdict(metric) for metric in result.metrics], result.utilities, promises)
+            tables = (_with_joint_ends(result, len(grid)), result.utilities, promises)
             left_out = {name: result.provenance["data"][name] for name in ("users_read", "users")}
             about.append({"values": chosen, "data": left_out, "attacker": result.provenance["attacker"]})
             frames.append(tuple(_rows(chosen, pl.DataFrame(rows, infer_schema_length=None)) for rows in tables))
@@ -227,6 +236,26 @@ def _rows(chosen: dict[str, Any], rows: pl.DataFrame) -> pl.DataFrame:
     # A swept key such as target is a column of the metrics already; that of a promise, one part of many, is not.
     new = [pl.lit(value).alias(key) for key, value in chosen.items() if key not in rows.columns or key == "defence"]
     return rows.select(*new, pl.exclude("defence") if "defence" in chosen else pl.all())
+
+
+def _with_joint_ends(result: AuditResult, cells: int) -> list[dict[str, Any]]:
+    """The metrics of a cell, with the ends of intervals that hold for the figures of all cells."""
+    ends = {_about(row): (row.low, row.high) for row in result.joint(JUDGED, cells=cells)}
+    rows = []
+    for metric in result.metrics:
+        low, high = ends.get(_about(metric), (None, None))
+        rows.append({**asdict(metric), "joint_low": low, "joint_high": high})
+    return rows
+
+
+def _about(row: Metric) -> tuple[str, ...]:
+    return row.knowledge, row.regime, row.attack, row.metric
+
+
+def judged_rows(table: pl.DataFrame) -> list[Metric]:
+    """Return the rows of a table that findings rest on, with intervals that hold for all cells together."""
+    judged = table.filter(pl.col("metric").is_in(JUDGED))
+    return metric_rows(judged.with_columns(low=pl.col("joint_low"), high=pl.col("joint_high")))
 
 
 def metric_rows(table: pl.DataFrame) -> list[Metric]:

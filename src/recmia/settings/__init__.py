@@ -7,7 +7,8 @@ from recmia.settings.data import Columns, DataSettings
 from recmia.settings.defences import FilesSystemSettings, PrivacySettings, SystemSettings
 from recmia.settings.game import (
     AS_SERVED,
-    SHARED_PATH,
+    FOLDING,
+    SERVED_ALIKE,
     FilesGameSettings,
     GameSettings,
     Regime,
@@ -30,8 +31,9 @@ from recmia.settings.run import FilesRunSettings, RunSettings
 
 __all__ = [
     "AS_SERVED",
+    "FOLDING",
     "IN_MEMORY",
-    "SHARED_PATH",
+    "SERVED_ALIKE",
     "ALSSettings",
     "AnyAuditSettings",
     "AttackerSettings",

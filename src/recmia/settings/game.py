@@ -12,9 +12,11 @@ Regime = Literal["popular", "popular-random", "fold-in", "trained"]
 SplitUnit = Literal["users", "interactions", "shared"]
 # In place of a regime, for lists from files: how they came about is not known.
 AS_SERVED = "as-served"
-# Regimes in which members and non-members are served by the same code path, apart from what was trained: what an
-# attack finds there is in the model.
-SHARED_PATH: tuple[Regime, ...] = ("fold-in", "trained")
+# Regimes in which the system serves users that it was not trained on from their histories.
+FOLDING: tuple[Regime, ...] = ("fold-in", "trained")
+# Regimes in which members and non-members are served alike, by the same code path: what an attack finds there is in the
+# model. In `trained`, members are served by vectors that another solver found, which an attack can tell by itself.
+SERVED_ALIKE: tuple[Regime, ...] = ("fold-in",)
 
 
 class GameSettings(Settings):
@@ -56,6 +58,6 @@ class FilesGameSettings(Settings):
 class ServingSettings(Settings):
     """What all systems of a game have in common."""
 
-    member_share: float = Field(0.5, gt=0, lt=1, description="Share of a side's users that are members.")
+    member_share: float = Field(0.5, gt=0, lt=1, description="Probability with which each user of a side is a member.")
     alpha: float = Field(0.1, gt=0, le=1, description="popular-random draws k of the k / alpha most popular.")
     exclude_seen: bool = Field(True, description="Leave the history out of personal lists.")
