@@ -255,7 +255,8 @@ class System(Popularity):
     """Keeps what it gets to see."""
 
     def fit(self, interactions: Interactions, *, rng: np.random.Generator) -> System:
-        self.training, self.asked = interactions.csr().toarray() > 0, []
+        self.training = interactions.csr().toarray() > 0
+        self.asked: list[Any] = []
         super().fit(interactions, rng=rng)
         self.trained_items = np.ones(interactions.n_items, np.bool_)
         return self

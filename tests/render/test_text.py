@@ -119,7 +119,7 @@ def test_epsilon_is_shown_as_a_bound() -> None:
     shown = " ".join(table_text(rows).split())
     assert "list-lr 0.700 [0.600–0.800] ≥ 1.23" in shown
     assert f"epsilon: {note}" in shown
-    assert "10 against 10 users, mean over 5 seeds with 3 targets each" in shown
+    assert "At least 10 against 10 users, mean over 5 seeds with 3 targets each" in shown
 
 
 def per_user(named: list[int], *, regime: str = "fold-in", seed: int = 0) -> pl.DataFrame:

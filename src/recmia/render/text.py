@@ -40,6 +40,7 @@ def metrics_table(metrics: Sequence[Metric]) -> FigureTable:
     first = metrics[0]
     repeated = f"mean over {first.seeds} seeds" if first.seeds > 1 else "one seed"
     repeated += f" with {first.targets} targets each" if first.targets > 1 else ""
+    fewest = "At least " if first.seeds * first.targets > 1 else ""
     present = {row.metric for row in metrics}
     unresolved = [name for name in _COLUMNS if all(row.value is None for row in metrics if row.metric == name)]
     notes = {f"{_heading(row.metric)}: {row.note}" for row in metrics if row.metric in unresolved}
@@ -56,8 +57,8 @@ def metrics_table(metrics: Sequence[Metric]) -> FigureTable:
                 cells = [_cell(by_key.get((level, regime, attack, name))) for name in names]
                 shown.append(Row([f"  {attack}"], cells, "dim" if attack in RULES else ""))
     return FigureTable(
-        title=f"Can members be distinguished from non-members? {first.n_members} against {first.n_nonmembers} users, "
-        f"{repeated}, 95% intervals",
+        title=f"Can members be distinguished from non-members? {fewest}{first.n_members} against {first.n_nonmembers} "
+        f"users, {repeated}, 95% intervals",
         labels=["served and attacked"],
         columns=[_heading(name) for name in names],
         rows=shown,

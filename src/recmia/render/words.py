@@ -232,7 +232,7 @@ def _advice_on_files(own: FilesSettings, found: Sequence[Finding]) -> list[str]:
         )
     if any("differ in their histories alone" in caveat for finding in found for caveat in finding.caveats):
         words.append(
-            "Draw members at random: toss a coin for each of some users, and leave out of one training those for whom it falls tails."
+            "Draw members at random: toss a coin for some users, and leave those with tails out of one training."
         )
     pooled = any(name in ATTACKS and ATTACKS[name].needs == "pool" for name in own.attacker.attacks)
     if not (own.files.pool_lists and pooled):

@@ -117,7 +117,7 @@ class AuditResult:
         """
         key = (row.knowledge, row.regime, row.attack)
         (runs,) = (runs for at, runs in self._runs() if at == key)
-        confidence = simultaneous(len(self._keys))
+        confidence = self._together
         return gaussian_bound(guesses_of(runs, confidence), confidence=confidence)
 
     @cached_property
@@ -211,7 +211,7 @@ class AuditResult:
     def _measured(self, specs: Iterable[MetricSpec], confidence: float) -> tuple[Metric, ...]:
         rows: list[Metric] = []
         # Of bounds, the largest is told: each holds together with the others.
-        together = max(confidence, simultaneous(len(self._keys)))
+        together = max(confidence, self._together)
         chosen = [spec for spec in specs if self.settings.attacker.thresholds or not spec.needs_thresholds]
         for (level, regime, attack), runs in self._runs():
             members = [(int(member.sum()), len(member)) for seed in runs.seeds for member, _ in seed.targets]
@@ -239,6 +239,11 @@ class AuditResult:
                     )
                 )
         return tuple(rows)
+
+    @property
+    def _together(self) -> float:
+        """The confidence at which all figures that findings rest on hold together."""
+        return simultaneous(max(1, len(self._keys) * len(JUDGED)))
 
     @property
     def _keys(self) -> list[Key]:
