@@ -71,7 +71,7 @@ def test_the_bound_finds_what_is_there_and_no_more() -> None:
     one, other = ((rng.random(N) < chance).tolist() for chance in (np.e / (1 + np.e), 1 / (1 + np.e)))
     assert 0.7 < shown(one, other) < 1
     assert shown(one, one[::-1]) == 0
-    assert shown([True] * N, [False] * N) > 5
+    assert shown([True] * N, [False] * N) > 4.5
     assert shown([True] * 100 + [False] * (N - 100), [False] * N, delta=0.1) == 0
 
 

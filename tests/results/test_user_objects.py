@@ -94,7 +94,7 @@ def test_objects_and_names_act_together_and_any_number_of_jobs_gives_the_same(sm
     assert one.scores.equals(two.scores)
     text, objects = name_defences(given)
     assert [str(defence) for defence in parse_defences(text, objects=objects)] == [
-        "gumbel=300", "shorter-lists=8", "turn-lists", "top-only=3",
+        "shorter-lists=8", "gumbel=300", "turn-lists", "top-only=3",
     ]  # fmt: skip
 
 
@@ -121,7 +121,7 @@ def test_what_a_users_code_gave_is_not_taken_for_another(small: Interactions) ->
     assert kept == TurnLists().key()
     (gumbel,) = parse_defences("gumbel=3")
     assert isinstance(gumbel, WrappingDefence)
-    assert gumbel.key() == {"defence": "gumbel", "epsilon": 3.0}
+    assert gumbel.key() == {"defence": "gumbel", "epsilon": 3.0, "k": None}
 
 
 def test_defend_measures_objects_beside_names(small: Interactions) -> None:

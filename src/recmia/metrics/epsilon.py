@@ -173,6 +173,8 @@ class PromiseCheck:
         Every epsilon below it is refuted, at this delta.
     attack : str
         The attack with the largest bound.
+    unit : str
+        What an attacker may see for that epsilon; see `recmia.defences.Promise`.
 
     Examples
     --------
@@ -187,6 +189,7 @@ class PromiseCheck:
     delta: float
     bound: float
     attack: str
+    unit: str = ""
 
     @property
     def broken(self) -> bool:
@@ -195,13 +198,14 @@ class PromiseCheck:
 
     def __str__(self) -> str:
         where = f"({self.regime}, {self.attack})"
+        stated = f"epsilon {self.epsilon:g}{f' ({self.unit})' if self.unit else ''}"
         if self.broken:
             return (
-                f"BROKEN PROMISE: {self.defence} promises epsilon {self.epsilon:g}, and the audit refutes every "
+                f"BROKEN PROMISE: {self.defence} promises {stated}, and the audit refutes every "
                 f"epsilon below {self.bound:.2f} {where}. What is stated is not what is done; do not rely on it."
             )
         return (
-            f"{self.defence} promises epsilon {self.epsilon:g}; the audit refutes what is below {self.bound:.2f} "
+            f"{self.defence} promises {stated}; the audit refutes what is below {self.bound:.2f} "
             f"{where}, which does not contradict it, and does not prove it."
         )
 

@@ -28,7 +28,7 @@ from recmia.render.grids import defend_chapter, sweep_chapter
 from recmia.render.text import verdict
 from recmia.results.audit import AuditResult
 from recmia.results.defend import DefendResult
-from recmia.results.findings import REGIME_WORDS, figure, find, most_identified, section_name, unusual
+from recmia.results.findings import REGIME_WORDS, fewest, figure, find, most_identified, section_name, unusual
 from recmia.results.folder import Result
 from recmia.results.sweep import SweepResult
 from recmia.settings import SERVED_ALIKE
@@ -97,7 +97,8 @@ def _regimes(result: AuditResult, users: pl.DataFrame) -> Part:
     # With the names that this page has for users.
     told = find(result.joint(), users, result.promises, result.provenance)
     first = metrics[0]
-    caption = f"{first.n_members:,} members against {first.n_nonmembers:,} non-members; 95% intervals"
+    size = f"{fewest(first)}{first.n_members:,} members against {first.n_nonmembers:,} non-members"
+    caption = f"{size[:1].upper()}{size[1:]}; 95% intervals"
     return Part(
         "Every attack in every regime",
         words=[

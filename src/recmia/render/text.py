@@ -14,7 +14,7 @@ from recmia.attacks import RULES
 from recmia.metrics import METRICS, Metric
 from recmia.render.tables import FigureTable, Row
 from recmia.results.audit import AuditResult
-from recmia.results.findings import REGIME_WORDS, TOGETHER, Findings, figure, section_name
+from recmia.results.findings import REGIME_WORDS, TOGETHER, Findings, fewest, figure, section_name
 from recmia.results.folder import Result
 from recmia.results.sweep import SweepResult
 
@@ -40,7 +40,7 @@ def metrics_table(metrics: Sequence[Metric]) -> FigureTable:
     first = metrics[0]
     repeated = f"mean over {first.seeds} seeds" if first.seeds > 1 else "one seed"
     repeated += f" with {first.targets} targets each" if first.targets > 1 else ""
-    fewest = "At least " if first.seeds * first.targets > 1 else ""
+    size = f"{fewest(first)}{first.n_members} against {first.n_nonmembers}"
     present = {row.metric for row in metrics}
     unresolved = [name for name in _COLUMNS if all(row.value is None for row in metrics if row.metric == name)]
     notes = {f"{_heading(row.metric)}: {row.note}" for row in metrics if row.metric in unresolved}
@@ -57,8 +57,8 @@ def metrics_table(metrics: Sequence[Metric]) -> FigureTable:
                 cells = [_cell(by_key.get((level, regime, attack, name))) for name in names]
                 shown.append(Row([f"  {attack}"], cells, "dim" if attack in RULES else ""))
     return FigureTable(
-        title=f"Can members be distinguished from non-members? {fewest}{first.n_members} against {first.n_nonmembers} "
-        f"users, {repeated}, 95% intervals",
+        title=f"Can members be distinguished from non-members? {size[:1].upper()}{size[1:]} users, "
+        f"{repeated}, 95% intervals",
         labels=["served and attacked"],
         columns=[_heading(name) for name in names],
         rows=shown,

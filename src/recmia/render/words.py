@@ -22,6 +22,7 @@ from recmia.results.findings import (
     Findings,
     Grade,
     called,
+    fewest,
     figure,
     most_identified,
     of_100,
@@ -70,8 +71,9 @@ def tested(result: AuditResult) -> list[str]:
     first = result.metrics[0]
     return [
         f"The recommender `{settings.target}`{defended} on {data['source']}{f' ({size})' if size else ''}, serving "
-        f"lists of {settings.k}. Who was in its training data {known}. The attacks were run on {first.n_members:,} "
-        f"people who were in it (members) and {first.n_nonmembers:,} who were not (non-members).",
+        f"lists of {settings.k}. Who was in its training data {known}. The attacks were run on "
+        f"{fewest(first)}{first.n_members:,} people who were in it (members) and {first.n_nonmembers:,} who were not "
+        "(non-members).",
         regimes([row.regime for row in result.metrics]),
         *result.findings.caveats,
     ]

@@ -194,13 +194,19 @@ class AuditResult:
                 if regime not in promise["regimes"]:
                     continue
                 for level in settings.levels:
+                    if level not in promise["levels"]:
+                        continue
                     found = [(attack, runs) for (at, where, attack), runs in parts if (at, where) == (level, regime)]
                     confidence = simultaneous(max(1, len(found)))
                     stated, delta = promise["epsilon"], promise["delta"]
                     bounds = [(bound_of(runs, delta, confidence).value, attack) for attack, runs in found]
                     if bounds:
                         bound, attack = max(bounds, key=lambda one: one[0])
-                        checks.append(PromiseCheck(promise["defence"], level, regime, stated, delta, bound, attack))
+                        checks.append(
+                            PromiseCheck(
+                                promise["defence"], level, regime, stated, delta, bound, attack, promise["unit"]
+                            )
+                        )
         return tuple(checks)
 
     @cached_property

@@ -249,6 +249,11 @@ def figure(row: Metric, digits: int = 3) -> str:
     return f"{row.value:.{digits}f} [{row.low:.{digits}f}{high}]"
 
 
+def fewest(row: Metric) -> str:
+    """Return "at least ", to be said before numbers of users that are the smallest of several runs; else ""."""
+    return "at least " if row.seeds * row.targets > 1 else ""
+
+
 def called(row: Metric) -> str:
     """Return the name of an attack, as it stands in a sentence."""
     return f"the rule `{row.attack}`" if attack_spec(row.attack).rule else f"`{row.attack}`"
