@@ -2,11 +2,11 @@
 
     OMP_NUM_THREADS=1 python benchmarks/false_alarms.py [--jobs 2]
 
-Two recommenders learn nothing about single members: `random` and `popularity`. They are audited with every attack, on
-synthetic data, and each alarm is a false one. To train and attack takes longer than to serve and score, so the audits
-of a batch have the same users and the same fitted attackers, but each has its own members by fair coins and its own
-trained systems: given the scores, members are drawn anew. Each batch has other data and other seeds. An audit with one
-seed is the first seed of an audit with five. Seeds are fixed.
+Two recommenders are audited with every attack, on synthetic data. `random` learns nothing, so each alarm is a false
+one. `popularity` learns counts, to which a member adds one for each item of the history: what its lists reveal is next
+to nothing. To train and attack takes longer than to serve and score, so the audits of a batch have the same users and
+the same fitted attackers, but each has its own members by fair coins and its own trained systems. Each batch has other
+data and other seeds. An audit with one seed is the first seed of an audit with five. Seeds are fixed.
 """
 
 from __future__ import annotations
