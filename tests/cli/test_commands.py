@@ -28,8 +28,8 @@ def test_audit_prints_the_table_and_writes_the_folder(tmp_path: Path) -> None:
         "list-lr",
         "shared-list",
         "AUC",
-        "not resolvable with 30 non-members",
-        "95% lower bound; no more than",
+        "non-members: the finest rate is",
+        "95% lower bound for all attacks together",
         "needs no model at all",
         "synthetic",
     ):

@@ -271,7 +271,7 @@ def test_the_command_writes_what_it_prints(tmp_path: Path) -> None:
     }  # fmt: skip
     table = pl.read_csv(folder / "table.csv")
     assert table["defence"].unique(maintain_order=True).to_list() == [NONE, POPULARITY, "shorter-lists=5",
-                                                                     "gumbel=400+shorter-lists=10"]  # fmt: skip
+                                                                     "shorter-lists=10+gumbel=400"]  # fmt: skip
     for row in table.iter_rows(named=True):
         assert f"{row['auc']:.3f} [{row['auc_low']:.2f}–{row['auc_high']:.2f}]" in done.stdout
     for line in (folder / "advice.txt").read_text().split("\n"):

@@ -62,8 +62,11 @@ def assert_same_numbers(found: AuditResult, expected: AuditResult) -> None:
     as_served = expected.scores.with_columns(pl.lit(AS_SERVED).alias("regime"))
     assert found.scores.sort(pl.all()).equals(as_served.sort(pl.all()))
     assert found.users.equals(expected.users)
-    for one, other in zip(found.metrics, expected.metrics, strict=True):
-        assert (one.attack, one.metric, one.value, one.low) == (other.attack, other.metric, other.value, other.low)
+    figures = {(row.attack, row.metric): (row.value, row.low) for row in found.metrics}
+    wanted = {(row.attack, row.metric): (row.value, row.low) for row in expected.metrics}
+    assert figures.items() >= wanted.items()
+    # How files came about is not known, so that they always have a bound on epsilon.
+    assert {metric for _, metric in figures.keys() - wanted.keys()} <= {"epsilon"}
 
 
 @pytest.mark.end_to_end
