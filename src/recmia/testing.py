@@ -76,19 +76,8 @@ def check_recommender(make: Callable[[], Recommender], *, personal: bool = True)
     """
     model = make()
     name = type(model).__name__
-
-    def hold(kept: bool, rule: str) -> None:
-        if not kept:
-            raise AssertionError(f"{name}: {rule}")
-
-    def refuses(error: type[Exception], call: Callable[[], object], rule: str) -> None:
-        try:
-            call()
-        except error:
-            return
-        except Exception as other:
-            raise AssertionError(f"{name}: {rule}, not {type(other).__name__}: {other}") from other
-        raise AssertionError(f"{name}: {rule}; it returned instead")
+    rules = _Rules(name)
+    hold, refuses = rules.hold, rules.refuses
 
     label = np.arange(_SIZE + _UNKNOWN)
     data = _checkerboard(label)
@@ -393,18 +382,8 @@ def check_attack(make: Callable[[], Attack | PoolAttack], *, finds: Leak = "twin
     name = getattr(attack, "name", None)
     title = name if isinstance(name, str) and name else type(attack).__name__
 
-    def hold(kept: bool, rule: str) -> None:
-        if not kept:
-            raise AssertionError(f"{title}: {rule}")
-
-    def refuses(error: type[Exception], call: Callable[[], object], rule: str) -> None:
-        try:
-            call()
-        except error:
-            return
-        except Exception as other:
-            raise AssertionError(f"{title}: {rule}, not {_told(other)}") from other
-        raise AssertionError(f"{title}: {rule}; it returned instead")
+    rules = _Rules(title)
+    hold, refuses = rules.hold, rules.refuses
 
     def scores_by(fitted: Attack | PoolAttack, seen: Observation, users: str = "users") -> Float64:
         try:
@@ -656,6 +635,26 @@ def _edge_cases(seen: Observation) -> Observation:
     histories[3:6] = histories[9:12] = 0
     has_vector = np.arange(_N_ITEMS) < 2 * _PAIRS
     return Observation(sparse.csr_array(histories), lists, replace(seen.items, has_vector=has_vector))
+
+
+class _Rules:
+    """The rules that something of the user's has to keep; what breaks one is named."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+
+    def hold(self, kept: bool, rule: str) -> None:
+        if not kept:
+            raise AssertionError(f"{self._title}: {rule}")
+
+    def refuses(self, error: type[Exception], call: Callable[[], object], rule: str) -> None:
+        try:
+            call()
+        except error:
+            return
+        except Exception as other:
+            raise AssertionError(f"{self._title}: {rule}, not {_told(other)}") from other
+        raise AssertionError(f"{self._title}: {rule}; it returned instead")
 
 
 def _told(error: Exception) -> str:

@@ -189,7 +189,7 @@ def test_an_audit_loses_no_digit(width: int) -> None:
     assert all(len(line) <= width for line in shown.splitlines())
     assert "…" not in shown
     for one in rows:
-        for part in text._cell(one).split():
+        for part in text.cell(one).split():
             assert part in words_of(shown), (width, part)
         assert one.attack in words_of(shown)
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recmia.metrics.epsilon import EpsilonBound, Guessed, choose_guesses, epsilon_bound, fair_coins, guess
-from recmia.metrics.intervals import CONFIDENCE, Estimate, combine, rank_bias
+from recmia.metrics.intervals import CONFIDENCE, Estimate, combine, folded, rank_bias
 from recmia.metrics.roc import auc, balanced_accuracy, choose_threshold, tpr_at_fpr
 from recmia.seeding import rng_for
 
@@ -99,6 +99,18 @@ class Metric:
     n_members: int
     n_nonmembers: int
     note: str
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """What the figure is about within one audit: knowledge, regime, attack and metric."""
+        return self.knowledge, self.regime, self.attack, self.metric
+
+    @property
+    def turned(self) -> Estimate:
+        """Value and interval; where both directions are an attack, those of the direction in which it is stronger."""
+        estimate = Estimate(self.value, self.low, self.high, self.note)
+        chance = METRICS[self.metric].chance
+        return estimate if chance is None else folded(estimate, chance)
 
 
 @dataclass(frozen=True)

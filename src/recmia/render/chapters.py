@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from recmia.attacks import RULES
-from recmia.metrics import METRICS, Metric
+from recmia.metrics import METRICS
 from recmia.render import charts, words
 from recmia.render.blocks import (
     Card,
@@ -25,7 +25,7 @@ from recmia.render.blocks import (
     row_kind,
 )
 from recmia.render.grids import defend_chapter, sweep_chapter
-from recmia.render.text import verdict
+from recmia.render.text import cell, verdict
 from recmia.results.audit import AuditResult
 from recmia.results.defend import DefendResult
 from recmia.results.findings import REGIME_WORDS, fewest, figure, find, most_identified, section_name, unusual
@@ -87,12 +87,12 @@ def _regimes(result: AuditResult, users: pl.DataFrame) -> Part:
     metrics = result.metrics
     present = [name for name in _COLUMNS if any(row.metric == name and row.value is not None for row in metrics)]
     notes = {f"{METRICS[row.metric].heading}: {row.note}." for row in metrics if row.note and row.metric in _COLUMNS}
-    by_key = {(row.knowledge, row.regime, row.attack, row.metric): row for row in metrics}
+    by_key = {row.key: row for row in metrics}
     rows = []
     for name, level, regime in _sections(result):
         rows.append(Row([f"{name}: {REGIME_WORDS.get(regime, '')}".rstrip(": ")], "group"))
         for attack in _series(result):
-            cells = [_cell(by_key.get((level, regime, attack, metric))) for metric in present]
+            cells = [cell(by_key.get((level, regime, attack, metric))) for metric in present]
             rows.append(Row([attack, *cells], row_kind(attack)))
     # With the names that this page has for users.
     told = find(result.joint(), users, result.promises, result.provenance)
@@ -347,12 +347,3 @@ def _series(result: AuditResult) -> list[str]:
 
 def _values(result: AuditResult) -> dict[tuple[str, str, str], float]:
     return {(row.knowledge, row.regime, row.attack): row.value or 0.0 for row in result.metrics if row.metric == "auc"}
-
-
-def _cell(row: Metric | None) -> str:
-    if row is None:
-        return "–"
-    spec = METRICS[row.metric]
-    if row.value is None:
-        return "not resolvable"
-    return f"≥ {row.value:.{spec.digits}f}" if spec.is_bound else figure(row, spec.digits)

@@ -46,7 +46,7 @@ def metrics_table(metrics: Sequence[Metric]) -> FigureTable:
     notes = {f"{_heading(row.metric)}: {row.note}" for row in metrics if row.metric in unresolved}
     notes |= {f"epsilon: {row.note}" for row in metrics if row.metric == "epsilon"}
     names = [name for name in _COLUMNS if name in present and name not in unresolved]
-    by_key = {(row.knowledge, row.regime, row.attack, row.metric): row for row in metrics}
+    by_key = {row.key: row for row in metrics}
     levels = list(dict.fromkeys(row.knowledge for row in metrics))
     shown = []
     for regime in dict.fromkeys(row.regime for row in metrics):
@@ -54,7 +54,7 @@ def metrics_table(metrics: Sequence[Metric]) -> FigureTable:
             shown.append(Row([section_name(level, regime, len(levels))], style="bold"))
             rows = [row for row in metrics if (row.knowledge, row.regime) == (level, regime)]
             for attack in dict.fromkeys(row.attack for row in rows):
-                cells = [_cell(by_key.get((level, regime, attack, name))) for name in names]
+                cells = [cell(by_key.get((level, regime, attack, name))) for name in names]
                 shown.append(Row([f"  {attack}"], cells, "dim" if attack in RULES else ""))
     return FigureTable(
         title=f"Can members be distinguished from non-members? {size[:1].upper()}{size[1:]} users, "
@@ -199,7 +199,8 @@ def transfer(rows: pl.DataFrame) -> str:
     return "\n".join(sentences)
 
 
-def _cell(row: Metric | None) -> str:
+def cell(row: Metric | None) -> str:
+    """Return a figure as the cell of a table: a bound as such, a dash where nothing is measured."""
     if row is None:
         return "–"
     spec = METRICS[row.metric]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -115,15 +115,15 @@ class AuditResult:
         row : Metric
             Of `metrics`, one of epsilon.
         """
-        key = (row.knowledge, row.regime, row.attack)
-        (runs,) = (runs for at, runs in self._runs() if at == key)
-        confidence = self._together
-        return gaussian_bound(guesses_of(runs, confidence), confidence=confidence)
+        runs = self._runs[row.knowledge, row.regime, row.attack]
+        return gaussian_bound(guesses_of(runs, self._together), confidence=self._together)
 
     @cached_property
     def rocs(self) -> dict[Key, list[Roc]]:
         """The ROC of each target of each seed, by knowledge, regime and attack."""
-        return {key: [roc(*target) for seed in runs.seeds for target in seed.targets] for key, runs in self._runs()}
+        return {
+            key: [roc(*target) for seed in runs.seeds for target in seed.targets] for key, runs in self._runs.items()
+        }
 
     @cached_property
     def per_user_auc(self) -> pl.DataFrame:
@@ -188,7 +188,6 @@ class AuditResult:
         if not settings.attacker.thresholds:
             return ()
         checks = []
-        parts = list(self._runs())
         for promise in self.provenance.get("promises", ()):
             for regime in settings.regimes:
                 if regime not in promise["regimes"]:
@@ -196,7 +195,7 @@ class AuditResult:
                 for level in settings.levels:
                     if level not in promise["levels"]:
                         continue
-                    found = [(attack, runs) for (at, where, attack), runs in parts if (at, where) == (level, regime)]
+                    found = [(one[2], runs) for one, runs in self._runs.items() if one[:2] == (level, regime)]
                     confidence = simultaneous(max(1, len(found)))
                     stated, delta = promise["epsilon"], promise["delta"]
                     bounds = [(bound_of(runs, delta, confidence).value, attack) for attack, runs in found]
@@ -219,7 +218,7 @@ class AuditResult:
         # Of bounds, the largest is told: each holds together with the others.
         together = max(confidence, self._together)
         chosen = [spec for spec in specs if self.settings.attacker.thresholds or not spec.needs_thresholds]
-        for (level, regime, attack), runs in self._runs():
+        for (level, regime, attack), runs in self._runs.items():
             members = [(int(member.sum()), len(member)) for seed in runs.seeds for member, _ in seed.targets]
             for spec in chosen:
                 if spec.is_bound and regime not in (*SERVED_ALIKE, AS_SERVED):
@@ -258,7 +257,8 @@ class AuditResult:
         attacks = (*settings.attacker.attacks, *RULES)
         return [(level, regime, one) for level in settings.levels for regime in settings.regimes for one in attacks]
 
-    def _runs(self) -> Iterator[tuple[Key, Runs]]:
+    @cached_property
+    def _runs(self) -> dict[Key, Runs]:
         """The scores of each seed, by knowledge, regime and attack; KeyError where some are missing."""
         keys = ("knowledge", "regime", "attack", "seed", "side", "run")
         parts: dict[tuple[Any, ...], tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]] = {
@@ -271,6 +271,7 @@ class AuditResult:
                 shadows.setdefault(tuple(of), []).append(run)
         settings, share = self.settings, self.settings.serving.member_share
         in_seed, over_seeds = _overlap(settings)
+        found = {}
         for key in self._keys:
             seeds = []
             for seed in settings.seeds:
@@ -279,7 +280,8 @@ class AuditResult:
                 members, scores = zip(*own, strict=True) if own else ([_NOBODY[0]], [_NOBODY[1]])
                 targets = [parts[*which, "target", run] for run in range(settings.n_targets)]
                 seeds.append(SeedRuns((np.concatenate(members), np.concatenate(scores)), targets))
-            yield key, Runs(seeds, in_seed, over_seeds, share)
+            found[key] = Runs(seeds, in_seed, over_seeds, share)
+        return found
 
 
 def _overlap(settings: AnyAuditSettings) -> tuple[float, float]:

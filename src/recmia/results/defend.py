@@ -17,14 +17,12 @@ from recmia.data.interactions import Interactions
 from recmia.defences import AnyDefences, DPTraining, name_defences, parse_defences
 from recmia.errors import ConfigError
 from recmia.game.tasks import Store
-from recmia.metrics import METRICS, Estimate
 from recmia.metrics.epsilon import PromiseCheck
-from recmia.metrics.intervals import folded
 from recmia.recommenders.private import noise_multiplier
 from recmia.results.audit import Progress
 from recmia.results.findings import LEAK, Finding, worst_of
 from recmia.results.setup import Attacks, Defences, Recommenders, resolve
-from recmia.results.sweep import SweepResult, run_sweep
+from recmia.results.sweep import SweepResult, metric_rows, run_sweep
 from recmia.settings import AuditSettings
 
 # Where a run says nothing else.
@@ -200,10 +198,7 @@ def _table(found: SweepResult) -> pl.DataFrame:
     for key, metrics in found.table.partition_by(*keys, as_dict=True, maintain_order=True).items():
         row: dict[str, Any] = {"defence": key[0] or NONE, "regime": key[1]}
         for name, metric in zip(("auc", "tpr"), PRIVACY, strict=True):
-            chance = METRICS[metric].chance
-            found_here = metrics.filter(metric=metric).select("value", "low", "high", "attack").rows()
-            turned = [(Estimate(*one), attack) for *one, attack in found_here]
-            turned = [(one if chance is None else folded(one, chance), attack) for one, attack in turned]
+            turned = [(one.turned, one.attack) for one in metric_rows(metrics.filter(metric=metric))]
             # Against several levels of knowledge, whatever does most harm; one that is not resolvable comes last.
             worst, attack = max(turned, key=lambda one: -1.0 if one[0].value is None else one[0].value)
             row |= {name: worst.value, f"{name}_low": worst.low, f"{name}_high": worst.high, f"{name}_attack": attack}

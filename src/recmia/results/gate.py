@@ -26,8 +26,7 @@ from xml.etree import ElementTree
 
 from recmia.attacks import RULES
 from recmia.errors import ConfigError, nearest
-from recmia.metrics import METRICS, Estimate, Metric
-from recmia.metrics.intervals import folded
+from recmia.metrics import METRICS, Metric
 from recmia.results.audit import AuditResult
 from recmia.results.findings import Findings
 from recmia.settings import SERVED_ALIKE
@@ -73,7 +72,7 @@ class Check:
         who = f"{found.attack} in {found.regime} ({found.knowledge})"
         if found.value is None or found.low is None:
             return f"{who}: {found.metric} is {found.note}"
-        turned = _turned(found)
+        turned = found.turned
         assert turned.value is not None
         assert turned.low is not None
         high = "" if turned.high is None else f"–{turned.high:.3f}"
@@ -142,9 +141,9 @@ class Gate:
     def test(cls, result: AuditResult, limits: Sequence[Limit]) -> Gate:
         """Test every limit against every figure that it is about."""
         together = result.joint(list(dict.fromkeys(one.metric for one in limits)))
-        alone = {_key(row): row for row in result.metrics}
+        alone = {row.key: row for row in result.metrics}
         checks = (
-            _check(limit, found, alone[_key(found)])
+            _check(limit, found, alone[found.key])
             for limit in limits
             for found in together
             if found.metric == limit.metric and (found.attack not in RULES or found.regime in SERVED_ALIKE)
@@ -220,23 +219,12 @@ class Gate:
         return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _turned(found: Metric) -> Estimate:
-    """A figure with its interval; where both directions are an attack, in the one in which it is stronger."""
-    estimate = Estimate(found.value, found.low, found.high, found.note)
-    chance = METRICS[found.metric].chance
-    return estimate if chance is None else folded(estimate, chance)
-
-
-def _key(row: Metric) -> tuple[str, ...]:
-    return row.knowledge, row.regime, row.attack, row.metric
-
-
 def _check(limit: Limit, together: Metric, alone: Metric) -> Check:
     """Test one figure: whether it breaches by the first interval, and whether it is below by that of its kind."""
-    if (_turned(together).low or 0.0) > limit.value:
+    if (together.turned.low or 0.0) > limit.value:
         return Check(limit, together, "breached")
     found = alone if limit.kind == "require-below" else together
-    high = _turned(found).high
+    high = found.turned.high
     return Check(limit, found, "below" if high is not None and high < limit.value else "undecided")
 
 
@@ -245,10 +233,10 @@ def _line(limit: Limit, checks: Sequence[Check]) -> str:
     undecided = [one for one in checks if one.outcome == "undecided"]
     untested = [one for one in undecided if one.untested]
     if breached:
-        worst = max(breached, key=lambda one: _turned(one.found).low or 0.0)
+        worst = max(breached, key=lambda one: one.found.turned.low or 0.0)
         return f"above {limit}: {worst.words}{_more(breached)}"
     if limit.kind == "require-below" and undecided:
-        widest = max(undecided, key=lambda one: math.inf if one.untested else _turned(one.found).high or math.inf)
+        widest = max(undecided, key=lambda one: math.inf if one.untested else one.found.turned.high or math.inf)
         return f"not shown to be below {limit}: {widest.words}{_more(undecided)}"
     if untested:
         return f"cannot test {limit}: {untested[0].words}{_more(untested)}"

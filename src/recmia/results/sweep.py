@@ -240,16 +240,12 @@ def _rows(chosen: dict[str, Any], rows: pl.DataFrame) -> pl.DataFrame:
 
 def _with_joint_ends(result: AuditResult, cells: int) -> list[dict[str, Any]]:
     """The metrics of a cell, with the ends of intervals that hold for the figures of all cells."""
-    ends = {_about(row): (row.low, row.high) for row in result.joint(JUDGED, cells=cells)}
+    ends = {row.key: (row.low, row.high) for row in result.joint(JUDGED, cells=cells)}
     rows = []
     for metric in result.metrics:
-        low, high = ends.get(_about(metric), (None, None))
+        low, high = ends.get(metric.key, (None, None))
         rows.append({**asdict(metric), "joint_low": low, "joint_high": high})
     return rows
-
-
-def _about(row: Metric) -> tuple[str, ...]:
-    return row.knowledge, row.regime, row.attack, row.metric
 
 
 def judged_rows(table: pl.DataFrame) -> list[Metric]:
