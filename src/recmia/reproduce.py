@@ -253,10 +253,10 @@ def _drawn(result: Reproduction, panel: Panel) -> Static:
     from recmia.render.pictures import panel_picture, roc_picture
 
     sweep = result.sweeps[panel.name]
-    title = f"{panel.title}\n{sweep.provenance['data']['source']}; seeds: {result.settings.run.seeds}; "
-    title += "band: 95% interval"
+    title = f"{panel.title}\n{sweep.provenance['data']['source']}; seeds: {result.settings.run.seeds}"
     if panel.x:
         reference = (PAPER_REGIME, PAPER_AUC, f"the paper: {PAPER_AUC} (100 factors)")
+        title += "; band: 95% interval"
         return panel_picture(
             sweep.table, panel.x, panel.shown, FEEDBACK, title, reference, rules=RULES, words=REGIME_WORDS
         )

@@ -71,7 +71,7 @@ def roc_of(result: AuditResult) -> Static:
         result.metrics[0].n_nonmembers,
         "Can members be distinguished from non-members by their recommendations?\n"
         f"{settings.target}, attacked with {settings.shadow} shadows, factors = {settings.recommenders.factors}, "
-        f"k = {settings.k}; {result.provenance['data']['source']}; seeds: {len(settings.seeds)}; band: 95% interval",
+        f"k = {settings.k}; {result.provenance['data']['source']}; seeds: {len(settings.seeds)}",
         rules=RULES,
         words=REGIME_WORDS,
     )
@@ -101,11 +101,14 @@ def roc_picture(
     n_nonmembers : int
         Sets the finest FPR of the logarithmic axes.
     title : str
+        What bands show is added to it.
     rules : collection of str
         Attacks that need no model.
     words : mapping of regime to str
         A description of each.
     """
+    if any(len(curves) > 2 for curves in rocs.values()):
+        title += "; band: lowest to highest run"
     chosen = styles([attack for _, attack in rocs], rules)
     sections: dict[str, dict[str, Sequence[Roc]]] = {}
     for (section, attack), curves in rocs.items():
