@@ -8,6 +8,7 @@ that it is known to have the power that it takes.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from itertools import accumulate
@@ -68,7 +69,7 @@ def attacked(attack: Attack, make: Any, delta: float = 0.0, n: int = N) -> float
 
 def test_the_bound_finds_what_is_there_and_no_more() -> None:
     rng = np.random.default_rng(0)
-    one, other = ((rng.random(N) < chance).tolist() for chance in (np.e / (1 + np.e), 1 / (1 + np.e)))
+    one, other = ((rng.random(N) < chance).tolist() for chance in (math.e / (1 + math.e), 1 / (1 + math.e)))
     assert 0.7 < shown(one, other) < 1
     assert shown(one, one[::-1]) == 0
     assert shown([True] * N, [False] * N) > 4.5
