@@ -76,7 +76,8 @@ def test_no_title_is_cut_off(draw: Any) -> None:
     short, long = draw("A title"), draw(LONG)
     title = long.spec["title"]
     assert " ".join(title["text"]) == LONG.split("\n")[0].strip()
-    assert "".join(title["subtitle"]).replace(" ", "") == LONG.split("\n")[1].replace(" ", "")
+    # A picture of ROC curves says what its bands are.
+    assert "".join(title["subtitle"]).replace(" ", "").startswith(LONG.split("\n")[1].replace(" ", ""))
     # Vega measures titles, too: one that were too wide would make the picture wider.
     assert short.width <= long.width <= max(short.width, 560)
     for lines, size in ((title["text"], 15), (title["subtitle"], 12)):
