@@ -1,23 +1,23 @@
-"""Attacks over the number of shadow models, for several recommenders: the table and the figure of docs/attacks.md.
+"""Attacks that ask beside attacks that look: the tables and figures of docs/attacks.md.
 
-The strict regime on ml-latest-small: every user is served by fold-in, every user's history is known, 8 targets that are
-never among the shadows, lists of 100. The run of the project's promise, 128 shadows and 8 targets of an LFM, is timed
-as a process of its own with nothing stored.
+The strict regime on ml-latest-small: every user is served by fold-in, members and non-members alike, 4 targets that
+are never among the shadows.
 
-    python benchmarks/attacks.py [--recommenders lfm,als] [--store DIR]
+    python benchmarks/attacks.py [--only SECTION,...] [--store DIR]
 
-With --store, what was trained before is not trained again; times are then left out.
+With --store, what was trained before is not trained again. The sections are those of `SECTIONS`.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from _results import write_section
@@ -25,101 +25,192 @@ from _results import write_section
 from recmia.attacks import RULES
 from recmia.cache import ArrayStore
 from recmia.render.charts import sweep_lines
-from recmia.render.layout import Entry, Legend, Static, picture
+from recmia.render.layout import Entry, Legend, picture
 from recmia.render.style import styles
-from recmia.results.sweep import run_sweep
+from recmia.results.audit import AuditResult, run_audit
+from recmia.results.setup import resolve
 from recmia.settings import AuditSettings
 
-SHADOWS = (8, 16, 32, 64, 128)
-RECOMMENDERS = ("lfm", "als", "ncf", "itemknn", "ease")
-ATTACKS = (
-    "list-lr", "list-lr-surprise", "list-lr-counts", "list-lr-ranks", "list-lr-ridge", "list-lr-offline", "rmia", "mlp",
-    "distance", "k-means",
+TARGETS = 4
+RECOMMENDERS = (
+    "ease", "itemknn", "userknn", "als", "lfm", "bpr", "ncf", "lightgcn", "hybrid", "content", "popularity", "random",
 )  # fmt: skip
-FIGURE = Path(__file__).parents[1] / "docs" / "shadows.png"
+FIGURE = Path(__file__).parents[1] / "docs" / "asking.png"
+METRICS = ("auc", "tpr@fpr=0.01")
+COMMAND = "python benchmarks/attacks.py"
+# The rules without a model that come nearest to an attack.
+SHOWN_RULES = ("popular-overlap", "history-length", "history-popularity")
+
+Store = ArrayStore
 
 
-def curve(recommender: str, store: ArrayStore) -> pl.DataFrame:
-    """Metrics of every attack at every number of shadows."""
-    settings = AuditSettings.parse(
-        {"split": "shared", "regimes": ["fold-in"], "attacks": ATTACKS, "n_targets": 8, "seeds": 1,
-         "recommender": recommender}
-    )  # fmt: skip
+def audit(store: Store, recommender: str, **settings: Any) -> AuditResult:
+    """One audit in the strict regime."""
+    fixed = {"regimes": ["fold-in"], "n_targets": TARGETS, "seeds": 1, "recommender": recommender, "thresholds": False}
     started = time.perf_counter()
-
-    def progress(text: str, done: int, total: int) -> None:
-        seconds = time.perf_counter() - started
-        print(f"\r{recommender}: {done}/{total} {text}, {seconds:.0f} s   ", end="", file=sys.stderr, flush=True)
-
-    result = run_sweep(settings, {"n_shadows": SHADOWS}, jobs=os.cpu_count() or 1, store=store, progress=progress)
-    print(file=sys.stderr)
-    for failure in result.errors:
-        raise SystemExit(f"{failure}")
-    return result.table
+    result = run_audit(resolve(AuditSettings.parse(fixed | settings)), jobs=os.cpu_count() or 1, store=store)
+    words = ", ".join(f"{name}={value}" for name, value in settings.items() if name != "attacks")
+    sys.stderr.write(f"{recommender}, {words}: {time.perf_counter() - started:.0f} s\n")
+    return result
 
 
-def drawn(tables: dict[str, pl.DataFrame]) -> Static:
-    """The strongest attacks over the number of shadows, a chart for each recommender."""
-    shown = ("list-lr", "list-lr-counts", "list-lr-offline", "mlp", "distance", "k-means", "popular-overlap")
-    panels = []
-    for recommender, table in tables.items():
-        rows = table.filter(pl.col("attack").is_in(shown), metric="auc")
-        chart = sweep_lines(rows, "n_shadows", SHADOWS, series=shown, rules=RULES, lowest=0.4)
-        panels.append((recommender, chart))
-    chosen = styles(shown, RULES)
-    entries = [Entry(name, chosen[name], sample="line" if chosen[name].thin else "band") for name in shown]
-    title = "Can members be told from non-members when all are served by the same path?\n"
-    title += "ml-latest-small, fold-in, mean over 8 targets, 95% intervals"
-    return picture([panels[:3], panels[3:]], title, legends=[Legend("thin: needs no model", entries)])
+def shared(store: Store, recommender: str, n_shadows: int, **settings: Any) -> AuditResult:
+    """All users audited, and known to the attacker."""
+    attacks = ["completion", "mlp", "distance"] + ["query-lr"] * (n_shadows >= 2)
+    attacks += ["list-lr"] * (n_shadows >= 4)
+    return audit(store, recommender, **{"split": "shared", "n_shadows": n_shadows, "attacks": attacks} | settings)
 
 
-def lines(recommender: str, table: pl.DataFrame) -> list[str]:
-    """A table of AUC and TPR at FPR 1%."""
-    out = [f"### {recommender}", "", "| attack | " + " | ".join(f"S = {count}" for count in SHADOWS) + " |"]
-    out.append("|---" * (1 + len(SHADOWS)) + "|")
-    for attack in (*ATTACKS, "popular-overlap", "history-length", "history-popularity"):
-        cells = []
-        for count in SHADOWS:
-            auc, tpr = (
-                table.filter(attack=attack, n_shadows=count, metric=name).row(0, named=True)
-                for name in ("auc", "tpr@fpr=0.01")
-            )
-            cells.append(f"{auc['value']:.3f} [{auc['low']:.3f}–{auc['high']:.3f}], {tpr['value']:.2f}")
-        out.append(f"| {attack} | " + " | ".join(cells) + " |")
-    return [*out, ""]
+def cells(result: AuditResult, attack: str) -> str:
+    """AUC with its interval, and TPR at FPR 1%."""
+    found = {row.metric: row for row in result.metrics if row.attack == attack and row.metric in METRICS}
+    if not found:
+        return "–"
+    area, rate = (found[name] for name in METRICS)
+    if area.value is None or rate.value is None:
+        return "not resolvable"
+    return f"{area.value:.3f} [{area.low:.3f}–{area.high:.3f}], {rate.value:.2f}"
 
 
-def timed_run() -> str:
-    """The whole run with 128 shadows and 8 targets as a user starts it."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [str(Path(sys.executable).with_name("recmia")), "audit", "--split", "shared", "--regime", "fold-in"]
-        command += ["--attack", "mlp,list-lr", "--n-shadows", "128", "--n-targets", "8", "--seeds", "1"]
-        command += ["--store", f"{folder}/store", "--out", f"{folder}/run"]
-        started = time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        seconds = time.perf_counter() - started
-    return f"`recmia {' '.join(command[1:-4])}`: {seconds:.1f} s in all, nothing stored before."
+def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table."""
+    return [f"| {' | '.join(row)} |" for row in (heading, ["---"] * len(heading), *rows)] + [""]
+
+
+def recommenders(store: Store) -> None:
+    """Every recommender with two shadows and none."""
+    heading = ["recommender", "completion, no shadow", "query-lr, 2 shadows", "mlp", "distance", *SHOWN_RULES]
+    rows = []
+    for name in RECOMMENDERS:
+        result = shared(store, name, 2)
+        rows.append([name, *(cells(result, one) for one in ("completion", "query-lr", *heading[3:]))])
+    body = [
+        "Lists and answers of 100, 6 queries a user, all 610 users audited, 4 targets. A cell has the AUC with its 95%",
+        "interval, and the TPR at FPR 1%.",
+        "",
+        *table(heading, rows),
+    ]
+    write_section("Asking: every recommender, two shadows and none", f"{COMMAND} --only recommenders", body)
+
+
+def shadows(store: Store) -> None:
+    """More shadows, and what list-lr finds with as many."""
+    rows = []
+    for name in ("lfm", "als", "itemknn", "ease"):
+        for count in (2, 4, 8, 16):
+            result = shared(store, name, count)
+            rows.append([name, str(count), cells(result, "query-lr"), cells(result, "list-lr")])
+        flat = shared(store, name, 16, depth=1)
+        rows.append([name, "16, lists of 100", "", cells(flat, "list-lr")])
+    body = [
+        "As above, by the number of shadow models.",
+        "",
+        *table(["recommender", "shadows", "query-lr", "list-lr"], rows),
+    ]
+    write_section("Asking: more shadow models, and looking only", f"{COMMAND} --only shadows", body)
+
+
+def references(store: Store) -> None:
+    """The default split: the attacker trains models of its own on other people's data."""
+    rows = []
+    sets = {"lfm": "ease", "itemknn": "ease", "als": "itemknn", "ease": "itemknn"}
+    for name, other in sets.items():
+        row = [name]
+        for chosen in (["itemknn", "ease", "lfm"], [other], []):
+            result = audit(store, name, attacks=["completion-reference", "completion"], references=chosen)
+            row.append(cells(result, "completion-reference"))
+        looking = audit(store, name, attacks=["list-lr"], n_shadows=16)
+        rows.append([*row, cells(result, "completion"), cells(looking, "list-lr")])
+    heading = ["recommender", "3 references", "one of another kind", "none", "completion", "list-lr, 16 shadows"]
+    body = [
+        "The default split: 305 users audited, about half of them members; references are trained on the 305 others.",
+        "Lists of 100, 6 queries a user, no shadow. Another kind: "
+        f"{', '.join(f'{other} for {name}' for name, other in sets.items())}.",
+        "",
+        *table(heading, rows),
+    ]
+    write_section("Asking: reference models in place of shadows", f"{COMMAND} --only references", body)
+
+
+def short(store: Store) -> None:
+    """Lists of ten."""
+    rows = []
+    for name in ("ease", "itemknn", "als", "lfm"):
+        result = shared(store, name, 2, k=10, queries=2)
+        rows.append([name, cells(result, "completion"), cells(result, "query-lr"), cells(result, "mlp")])
+    body = [
+        "Lists and answers of 10, 2 queries a user, 2 shadows, all 610 users audited.",
+        "",
+        *table(["recommender", "completion, no shadow", "query-lr", "mlp"], rows),
+    ]
+    write_section("Asking: lists of ten", f"{COMMAND} --only short", body)
+
+
+def known(store: Store) -> None:
+    """An attacker that knows a part of each history."""
+    rows = []
+    for name in ("ease", "itemknn", "als", "lfm"):
+        found = [audit(store, name, attacks=["completion-reference"], known=share) for share in (1.0, 0.5, 0.2, 0.1)]
+        rows.append([name, *(cells(one, "completion-reference") for one in found)])
+    body = [
+        "The default split, three references, no shadow, by the share of each history that the attacker knows (four",
+        "items or more).",
+        "",
+        *table(["recommender", "all", "0.5", "0.2", "0.1"], rows),
+    ]
+    write_section("Asking: knowing a part of each history", f"{COMMAND} --only known", body)
+
+
+def curves(store: Store) -> None:
+    """The figure: over the number of queries, of shadows, and over the length of the lists."""
+    names = ("ease", "itemknn", "als", "lfm")
+    axes: dict[str, Sequence[int]] = {
+        "queries": (2, 4, 6, 10, 20),
+        "n_shadows": (0, 2, 4, 8, 16),
+        "k": (5, 10, 20, 50, 100),
+    }
+    fixed = {"queries": {"n_shadows": 2}, "n_shadows": {"queries": 6}, "k": {"n_shadows": 2, "queries": 6}}
+    panels, out = [], []
+    words = {"queries": "queries a user (2 shadows, k = 100)", "n_shadows": "shadows (6 queries, k = 100)",
+             "k": "k (2 shadows, 6 queries)"}  # fmt: skip
+    for key, values in axes.items():
+        rows, lines = [], []
+        for name in names:
+            line = [name]
+            for value in values:
+                attack = "completion" if key == "n_shadows" and value == 0 else "query-lr"
+                count = value if key == "n_shadows" else fixed[key]["n_shadows"]
+                more = {**fixed[key], key: value, "attacks": ["completion"] + ["query-lr"] * (count > 0)}
+                more.pop("n_shadows", None)
+                result = shared(store, name, count, **more)
+                (row,) = (one for one in result.metrics if (one.attack, one.metric) == (attack, "auc"))
+                rows.append({"attack": name, key: value, "value": row.value, "low": row.low, "high": row.high})
+                line.append(cells(result, attack))
+            lines.append(line)
+        panels.append((words[key], sweep_lines(pl.DataFrame(rows), key, values, series=names, lowest=0.5)))
+        out += [f"### By {words[key]}", "", *table(["recommender", *map(str, values)], lines)]
+    chosen = styles(names, RULES)
+    title = "Members found by asking: AUC of query-lr, of completion without a shadow\n"
+    title += f"ml-latest-small, fold-in, all users audited, mean over {TARGETS} targets, 95% intervals"
+    legend = Legend("recommender", [Entry(name, chosen[name], sample="band") for name in names])
+    FIGURE.write_bytes(picture([panels], title, legends=[legend]).png())
+    write_section("Asking: over queries, shadows and the length of lists", f"{COMMAND} --only curves", out)
+
+
+SECTIONS: dict[str, Callable[[Store], None]] = {
+    one.__name__: one for one in (recommenders, shadows, references, short, known, curves)
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--recommenders", default=",".join(RECOMMENDERS))
+    parser.add_argument("--only", default=",".join(SECTIONS))
     parser.add_argument("--store", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         store = ArrayStore(arguments.store or Path(scratch))
-        tables = {name: curve(name, store) for name in arguments.recommenders.split(",")}
-    FIGURE.write_bytes(drawn(tables).png())
-    body = [
-        "Strict `fold-in` on ml-latest-small: all 610 users audited, 100 factors, lists of 100, one pool, 8 targets. A",
-        "cell has the AUC with its 95% interval over the targets, and the TPR at FPR 1%.",
-        "",
-        timed_run(),
-        "",
-    ]
-    for name, table in tables.items():
-        body += lines(name, table)
-    write_section("Attacks over the number of shadows", "python benchmarks/attacks.py", body)
+        for name in arguments.only.split(","):
+            SECTIONS[name](store)
 
 
 if __name__ == "__main__":

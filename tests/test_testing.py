@@ -579,7 +579,7 @@ same = Overlap()
 BROKEN_ATTACKS: list[tuple[Any, str]] = [
     (NoAttack, "make must return a recmia.attacks.Attack or PoolAttack"),
     (Nameless, "it must have a name"),
-    (WrongNeeds, "needs must be 'nothing' or 'shadow'; got 'pool'"),
+    (WrongNeeds, "needs must be 'nothing' or 'references' or 'shadow'; got 'pool'"),
     (AlsoWrongNeeds, "needs must be 'pool'; got 'shadow'"),
     (lambda: same, "make must return a new attack each time"),
     (ScoresBeforeFit, "scores before fit must raise NotFittedError; it returned instead"),

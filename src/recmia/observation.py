@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -62,6 +64,68 @@ class Items:
 
 
 @dataclass(frozen=True, eq=False)
+class Queries:
+    """What an attacker asks: histories of its own making, each a part of what it knows of a user.
+
+    Parameters
+    ----------
+    user : int32, shape (q,)
+        The user (row) whom each query is about, ascending.
+    asked : csr_array of float32, shape (q, n_items)
+        The histories that the system is asked with.
+    hidden : csr_array of float32, shape (q, n_items)
+        What the attacker knows of the user and left out of the query.
+
+    Raises
+    ------
+    ProtocolError
+        On unequal shapes, users that do not ascend, or an item that is both asked with and hidden.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy import sparse
+    >>> halves = sparse.csr_array(np.eye(2, dtype=np.float32))
+    >>> len(Queries(np.array([0, 0], np.int32), halves, halves[[1, 0]]))
+    2
+    """
+
+    user: npt.NDArray[np.int32]
+    asked: sparse.csr_array
+    hidden: sparse.csr_array
+
+    def __post_init__(self) -> None:
+        n, shape = len(self.user), self.asked.shape
+        if self.user.ndim != 1 or self.user.dtype != np.int32 or shape != self.hidden.shape or shape[0] != n:
+            raise ProtocolError(
+                "queries need user int32[q] and two csr_array of shape (q, n_items), asked and hidden; got "
+                f"{self.user.dtype}{list(self.user.shape)}, {shape} and {self.hidden.shape}"
+            )
+        if (np.diff(self.user) < 0).any() or self.user.min(initial=0) < 0:
+            raise ProtocolError("the users of queries must be rows, 0 or more, in ascending order")
+        if (self.asked * self.hidden).nnz:
+            raise ProtocolError("a query asks with an item that it also hides")
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the histories that are asked with, in hex."""
+        found = hashlib.sha256()
+        for part, kind in (("indptr", "<i8"), ("indices", "<i8"), ("data", "<f4")):
+            found.update(getattr(self.asked, part).astype(kind).tobytes())
+        return found.hexdigest()
+
+    def take_users(self, rows: npt.NDArray[np.integer]) -> tuple[Queries, npt.NDArray[np.int64]]:
+        """Return the queries about these users, numbered anew, and which of the queries they are."""
+        starts, ends = np.searchsorted(self.user, rows), np.searchsorted(self.user, rows, side="right")
+        places = np.concatenate([np.arange(*ends_of) for ends_of in zip(starts, ends, strict=True)] or [starts])
+        user = np.repeat(np.arange(len(rows), dtype=np.int32), ends - starts)
+        return Queries(user, self.asked[places], self.hidden[places]), places.astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
 class Observation:
     """What an attacker sees of n users; never their membership.
 
@@ -75,6 +139,12 @@ class Observation:
         What the attacker knows of the items.
     last_time : float64, shape (n,), optional
         Time of each user's latest interaction, in seconds.
+    queries : Queries, optional
+        What the attacker asked about these users, if it may ask.
+    answers : int32, shape (q, k), optional
+        What the system answered, best first; -1 pads.
+    references : int32, shape (R, q, k), optional
+        What R models that the attacker trained on other people's data answer to the same queries.
 
     Raises
     ------
@@ -95,6 +165,9 @@ class Observation:
     lists: npt.NDArray[np.int32]
     items: Items
     last_time: Float64 | None = None
+    queries: Queries | None = None
+    answers: npt.NDArray[np.int32] | None = None
+    references: npt.NDArray[np.int32] | None = None
     # Features that were computed before, by name: arrays with one row per user. Not an argument, so that
     # `dataclasses.replace` with other lists or histories starts without them.
     _features: dict[str, npt.NDArray[Any]] = field(default_factory=dict, init=False, repr=False)
@@ -108,9 +181,14 @@ class Observation:
         if self.last_time is not None and self.last_time.shape != (n,):
             raise ProtocolError(f"last_time must have shape {(n,)}; got {self.last_time.shape}")
         check_lists(self.lists, n, n_items)
+        check_answers(self.queries, n, n_items, self.answers, self.references)
 
     def __len__(self) -> int:
         return len(self.lists)
+
+    def looking_only(self) -> Observation:
+        """Return what an attacker sees who does not ask: no queries, and no answers."""
+        return replace(self, queries=None, answers=None, references=None)
 
     def feature(self, name: str, compute: Callable[[Observation], npt.NDArray[Any]]) -> npt.NDArray[Any]:
         """Return ``compute(self)``, an array with one row per user, which is computed once for each name."""
@@ -120,11 +198,21 @@ class Observation:
 
     def take(self, rows: npt.NDArray[np.integer]) -> Observation:
         """Return the observation of these users only."""
+        asked: dict[str, Any] = {}
+        if self.queries is not None:
+            queries, places = self.queries.take_users(rows)
+            answers, references = self.answers, self.references
+            asked = {
+                "queries": queries,
+                "answers": None if answers is None else answers[places],
+                "references": None if references is None else references[:, places],
+            }
         part = replace(
             self,
             histories=self.histories[rows],
             lists=self.lists[rows],
             last_time=None if self.last_time is None else self.last_time[rows],
+            **asked,
         )
         part._features.update({name: array[rows] for name, array in self._features.items()})
         return part
@@ -144,6 +232,12 @@ class ShadowPool:
         Whether user u is in the training data of model s.
     items : Items
         What the attacker knows of the items.
+    deep : int32, shape (S, n, depth), optional
+        Longer lists, of which `lists` are the starts: the attacker's own models serve as many items as it likes.
+    queries : Queries, optional
+        What the attacker asked about the users, the same of every system.
+    answers : int32, shape (S, q, k), optional
+        What the shadow models answer.
 
     Raises
     ------
@@ -165,6 +259,9 @@ class ShadowPool:
     lists: npt.NDArray[np.int32]
     member: Bool
     items: Items
+    deep: npt.NDArray[np.int32] | None = None
+    queries: Queries | None = None
+    answers: npt.NDArray[np.int32] | None = None
 
     def __post_init__(self) -> None:
         if self.lists.ndim != 3 or self.member.dtype != np.bool_ or self.member.shape != self.lists.shape[:2]:
@@ -174,9 +271,14 @@ class ShadowPool:
             )
         if self.histories.shape[0] != self.n_users:
             raise ProtocolError(f"the pool has lists of {self.n_users} users and {self.histories.shape[0]} histories")
-        for s, lists in enumerate(self.lists):
+        k = self.lists.shape[2]
+        if self.deep is not None and not np.array_equal(self.deep[:, :, :k], self.lists):
+            raise ProtocolError("the lists of a pool must be the starts of its deep lists")
+        for s, lists in enumerate(self.lists if self.deep is None else self.deep):
             try:
                 check_lists(lists, lists.shape[0], self.n_items)
+                if self.answers is not None:
+                    check_answers(self.queries, self.n_users, self.n_items, self.answers[s], None)
             except ProtocolError as error:
                 raise ProtocolError(f"shadow {s}: {error}") from None
 
@@ -195,19 +297,97 @@ class ShadowPool:
 
     def take(self, shadows: npt.NDArray[np.integer]) -> ShadowPool:
         """Return the pool of these shadow models, with all users."""
-        return replace(self, lists=self.lists[shadows], member=self.member[shadows])
+        return replace(
+            self,
+            lists=self.lists[shadows],
+            member=self.member[shadows],
+            deep=None if self.deep is None else self.deep[shadows],
+            answers=None if self.answers is None else self.answers[shadows],
+        )
+
+    def looking_only(self) -> ShadowPool:
+        """Return the pool of an attacker who does not ask: no queries, and no answers."""
+        return replace(self, queries=None, answers=None)
 
     def take_users(self, users: Bool) -> ShadowPool:
         """Return the pool of these users, given as a mask bool[n], with all shadow models."""
-        return replace(self, histories=self.histories[users], lists=self.lists[:, users], member=self.member[:, users])
+        asked: dict[str, Any] = {}
+        if self.queries is not None:
+            queries, places = self.queries.take_users(np.flatnonzero(users))
+            asked = {"queries": queries, "answers": None if self.answers is None else self.answers[:, places]}
+        return replace(
+            self,
+            histories=self.histories[users],
+            lists=self.lists[:, users],
+            member=self.member[:, users],
+            deep=None if self.deep is None else self.deep[:, users],
+            **asked,
+        )
 
-    def observe(self, lists: npt.NDArray[np.int32]) -> Observation:
-        """Return the observation of a system that shows these lists, int32[n, k], to the users of the pool."""
-        return Observation(self.histories, lists, self.items)
+    def observe(self, lists: npt.NDArray[np.int32], answers: npt.NDArray[np.int32] | None = None) -> Observation:
+        """Return the observation of a system that shows these lists, int32[n, k], to the users of the pool.
+
+        Parameters
+        ----------
+        lists : int32, shape (n, k)
+        answers : int32, shape (q, k), optional
+            What it answers to the queries of the pool.
+        """
+        queries = None if answers is None else self.queries
+        return Observation(self.histories, lists, self.items, queries=queries, answers=answers)
+
+    def observe_shadow(self, number: int) -> Observation:
+        """Return the observation of one of the shadow models."""
+        return self.observe(self.lists[number], None if self.answers is None else self.answers[number])
 
 
-def check_lists(lists: npt.NDArray[np.int32], n: int, n_items: int) -> None:
+def check_answers(
+    queries: Queries | None,
+    n_users: int,
+    n_items: int,
+    answers: npt.NDArray[np.int32] | None,
+    references: npt.NDArray[np.int32] | None,
+) -> None:
+    """Check that answers are lists that belong to queries about n users.
+
+    Raises
+    ------
+    ProtocolError
+        For answers without queries, queries about other users or items, and answers that break the rules of
+        `check_lists`.
+    """
+    if queries is None:
+        if answers is not None or references is not None:
+            raise ProtocolError("there are answers, and no queries that they answer")
+        return
+    if queries.user.max(initial=-1) >= n_users or queries.asked.shape[1] != n_items:
+        raise ProtocolError(
+            f"the queries must be about users 0..{n_users - 1} and {n_items} items; got users up to "
+            f"{queries.user.max(initial=-1)} and {queries.asked.shape[1]} items"
+        )
+    if references is not None and references.ndim != 3:
+        raise ProtocolError(f"references must be int32 with shape (R, {len(queries)}, k); got {describe(references)}")
+    for lists in ([] if answers is None else [answers], [] if references is None else references):
+        for one in lists:
+            check_lists(one, len(queries), n_items, lambda row: f"the answer to query {row}")
+
+
+def list_of_user(row: int) -> str:
+    """Return what the list in a row is called in errors."""
+    return f"the list of user {row}"
+
+
+def check_lists(
+    lists: npt.NDArray[np.int32], n: int, n_items: int, called: Callable[[int], str] = list_of_user
+) -> None:
     """Check that `lists` are n lists of distinct items in 0..n_items - 1, padded at the end with -1.
+
+    Parameters
+    ----------
+    lists : int32, shape (n, k)
+    n, n_items : int
+    called : callable
+        From a row to what its list is called in errors.
 
     Raises
     ------
@@ -231,7 +411,7 @@ def check_lists(lists: npt.NDArray[np.int32], n: int, n_items: int) -> None:
         }
         for rule, users in broken.items():
             if users.any():
-                raise ProtocolError(f"the list of user {rows.start + int(np.argmax(users))} {rule}")
+                raise ProtocolError(f"{called(rows.start + int(np.argmax(users)))} {rule}")
 
 
 def blocks(n: int) -> Iterator[slice]:

@@ -28,7 +28,7 @@ from recmia.attacks import Attack, PoolAttack, run_attack, run_pool_attack
 from recmia.data.interactions import Float32, IdMap, Int32, Int64, Interactions
 from recmia.errors import ConfigError, NotFittedError, ProtocolError, TooFewShadowsError, nearest
 from recmia.metrics import auc
-from recmia.observation import Bool, Float64, Items, Observation, ShadowPool
+from recmia.observation import Bool, Float64, Items, Observation, Queries, ShadowPool
 from recmia.recommenders.base import Recommender, check_recommendations
 
 # The data: as many users as items that someone likes, and a few items that nobody has interacted with.
@@ -44,7 +44,11 @@ _N_ITEMS = 2 * _PAIRS + _ODD
 # nothing leaks, an AUC on 300 users has a standard deviation of 0.033, and the mean of five one of 0.015.
 _FOUND, _CHANCE, _GAMES = 0.65, 0.06, 5
 
-Leak = Literal["twin", "oddity", "none"]
+Leak = Literal["twin", "oddity", "memoriser", "none"]
+# What an attacker needs for an attack that does not learn from labels.
+_UNLEARNED = ("nothing", "references")
+# The share of the hidden items that a memoriser remembers.
+_REMEMBERED = 0.5
 # What an attack is fitted on: the pool, or shadow users and their membership.
 _Training = ShadowPool | tuple[Observation, Bool]
 
@@ -265,16 +269,20 @@ def planted_leak(kind: Leak, rng: np.random.Generator, *, n_users: int = 300) ->
     "none"      a list by its taste                              a list by its taste
     ==========  ===============================================  ===============================================
 
+    The attacker has asked two queries about each user, with halves of the history, and knows what two reference models
+    answer. Answers are by the taste of the half that is asked with. With the leak "memoriser", lists are as with
+    "none", and answers about members hold many items of the other half.
+
     Parameters
     ----------
-    kind : {"twin", "oddity", "none"}
+    kind : {"twin", "oddity", "memoriser", "none"}
     rng : numpy.random.Generator
     n_users : int
 
     Returns
     -------
     observation : Observation
-        Of `n_users` users, with lists of 10 items.
+        Of `n_users` users, with lists and answers of 10 items.
     member : bool, shape (n_users,)
 
     Raises
@@ -294,10 +302,22 @@ def planted_leak(kind: Leak, rng: np.random.Generator, *, n_users: int = 300) ->
     >>> auc(member, shared_list(seen)).value
     0.5
     """
+    # Of its own, so that lists do not depend on what is asked.
+    (asking,) = rng.spawn(1)
     pairs = _draw_pairs(n_users, rng)
     member = rng.permutation(n_users) < n_users // 2
     histories = _histories_of(pairs)
-    return Observation(histories, _leaking_lists(kind, pairs, member, rng), _items(), rng.random(n_users)), member
+    queries = _halves(histories, asking)
+    answers, *references = (_answers(what, queries, member, asking) for what in (kind, "none", "none"))
+    return Observation(
+        histories,
+        _leaking_lists(kind, pairs, member, rng),
+        _items(),
+        rng.random(n_users),
+        queries,
+        answers,
+        np.stack(references),
+    ), member
 
 
 def planted_pool(
@@ -310,7 +330,7 @@ def planted_pool(
 
     Parameters
     ----------
-    kind : {"twin", "oddity", "none"}
+    kind : {"twin", "oddity", "memoriser", "none"}
     rng : numpy.random.Generator
     n_shadows : int
         Even.
@@ -330,13 +350,20 @@ def planted_pool(
     >>> len(pool), pool.n_users, len(targets), member.shape
     (12, 40, 8, (8, 40))
     """
+    (asking,) = rng.spawn(1)
     pairs = _draw_pairs(n_users, rng)
     halves = rng.random((n_shadows // 2, n_users)) < 0.5
     into = np.stack([halves, ~halves], axis=1).reshape(n_shadows, n_users)
     member = rng.random((n_targets, n_users)) < 0.5
     shown = [_leaking_lists(kind, pairs, row, rng) for row in (*into, *member)]
-    pool = ShadowPool(_histories_of(pairs), np.stack(shown[:n_shadows]), into, _items())
-    return pool, [pool.observe(lists) for lists in shown[n_shadows:]], member
+    histories = _histories_of(pairs)
+    queries = _halves(histories, asking)
+    told = [_answers(kind, queries, row, asking) for row in (*into, *member)]
+    pool = ShadowPool(
+        histories, np.stack(shown[:n_shadows]), into, _items(), queries=queries, answers=np.stack(told[:n_shadows])
+    )
+    seen = [pool.observe(*one) for one in zip(shown[n_shadows:], told[n_shadows:], strict=True)]
+    return pool, seen, member
 
 
 def check_attack(make: Callable[[], Attack | PoolAttack], *, finds: Leak = "twin", alone: bool = True) -> None:
@@ -351,7 +378,7 @@ def check_attack(make: Callable[[], Attack | PoolAttack], *, finds: Leak = "twin
     ----------
     make : callable
         Returns a new attack, not yet fitted.
-    finds : {"twin", "oddity", "none"}
+    finds : {"twin", "oddity", "memoriser", "none"}
         The leak that the attack is made for, see `planted_leak`; "none" for an attack that looks at nothing that these
         leaks change, such as the length of the history.
     alone : bool
@@ -401,17 +428,18 @@ def check_attack(make: Callable[[], Attack | PoolAttack], *, finds: Leak = "twin
 
     hold(isinstance(attack, (Attack, PoolAttack)), "make must return a recmia.attacks.Attack or PoolAttack")
     hold(title == name, "it must have a name, a text for tables")
-    allowed = ("pool",) if isinstance(attack, PoolAttack) else ("nothing", "shadow")
+    allowed = ("pool",) if isinstance(attack, PoolAttack) else (*_UNLEARNED, "shadow")
     hold(attack.needs in allowed, f"needs must be {' or '.join(map(repr, allowed))}; got {attack.needs!r}")
     hold(make() is not attack, "make must return a new attack each time")
     n_shadows = 0
     if isinstance(attack, PoolAttack):
         n_shadows = max(12, 2 * (attack.min_shadows // 2 + 2))
-    data, targets, truth = _game(finds, n_shadows, seed=1)
+    asks = attack.asks
+    data, targets, truth = _game(finds, n_shadows, seed=1, asks=asks)
     target = targets[0]
 
     # Before fit.
-    if attack.needs != "nothing":
+    if attack.needs not in _UNLEARNED:
         refuses(NotFittedError, lambda: attack.score(target), "scores before fit must raise NotFittedError")
     if isinstance(attack, PoolAttack):
         assert isinstance(data, ShadowPool)
@@ -439,15 +467,15 @@ def check_attack(make: Callable[[], Attack | PoolAttack], *, finds: Leak = "twin
         np.array_equal(scores_by(_fit_attack(make(), data), target), scores),
         "the same seed must give the same scores; draw from `rng` alone",
     )
-    used = _fit_attack(_fit_attack(make(), _game(finds, n_shadows, seed=2)[0]), data)
+    used = _fit_attack(_fit_attack(make(), _game(finds, n_shadows, seed=2, asks=asks)[0]), data)
     hold(np.array_equal(scores_by(used, target), scores), "fit must forget the earlier fit")
 
     # What a score must not depend on.
-    if attack.needs == "nothing":
+    if attack.needs in _UNLEARNED:
         unlearned = _fit_attack(make(), _with_labels(data, rng))
         hold(
             np.array_equal(scores_by(unlearned, target), scores),
-            'needs is "nothing", so the scores must not depend on the labels that fit is given',
+            f"needs is {attack.needs!r}, so the scores must not depend on the labels that fit is given",
         )
     lent = _with_labels(data, None)
     borrower = _fit_attack(make(), lent)
@@ -458,9 +486,7 @@ def check_attack(make: Callable[[], Attack | PoolAttack], *, finds: Leak = "twin
     )
     for user in range(5):
         if isinstance(attack, PoolAttack):
-            others = np.roll(target.lists, 1, axis=0)
-            others[user] = target.lists[user]
-            found = scores_by(attack, replace(target, lists=others))[user]
+            found = scores_by(attack, _of_others(target, user))[user]
         elif alone:
             found = scores_by(attack, target.take(np.array([user])))[0]
         else:
@@ -505,6 +531,16 @@ def check_attack(make: Callable[[], Attack | PoolAttack], *, finds: Leak = "twin
     except Exception as error:
         raise AssertionError(f"{title}: it must survive pickle, not raise {_told(error)}") from error
     hold(np.array_equal(scores_by(copy, target), scores), "it must give the same scores after pickle")
+
+
+def _of_others(seen: Observation, user: int) -> Observation:
+    """The same but that each user other than this one has the list and the answers of another."""
+    lists = np.roll(seen.lists, 1, axis=0)
+    lists[user] = seen.lists[user]
+    if seen.queries is None or seen.answers is None:
+        return replace(seen, lists=lists)
+    own = seen.queries.user == user
+    return replace(seen, lists=lists, answers=np.where(own[:, None], seen.answers, np.roll(seen.answers, 2, axis=0)))
 
 
 def _check_kind(kind: str) -> None:
@@ -567,19 +603,41 @@ def _leaking_lists(kind: Leak, pairs: npt.NDArray[np.int8], member: Bool, rng: n
     return lists
 
 
-def _game(kind: Leak, n_shadows: int, seed: int) -> tuple[_Training, list[Observation], Bool]:
+def _halves(histories: sparse.csr_array, rng: np.random.Generator) -> Queries:
+    """Two queries about each user, each with the half of the history that the other hides."""
+    seen = histories.toarray()
+    place = np.where(seen > 0, rng.random(seen.shape), 2).argsort(axis=1).argsort(axis=1)
+    first = seen * (place < (seen > 0).sum(axis=1, keepdims=True) // 2)
+    halves = np.stack([first, seen - first], axis=1)
+    user = np.repeat(np.arange(len(seen), dtype=np.int32), 2)
+    asked, hidden = (sparse.csr_array(part.reshape(-1, _N_ITEMS)) for part in (halves, halves[:, ::-1]))
+    return Queries(user, asked, hidden)
+
+
+def _answers(kind: Leak, queries: Queries, member: Bool, rng: np.random.Generator) -> Int32:
+    """Draw what one system answers."""
+    asked, hidden = (part.toarray()[:, : 2 * _PAIRS] > 0 for part in (queries.asked, queries.hidden))
+    taste = np.repeat(_taste(asked[:, ::2] | asked[:, 1::2]), 2, axis=1) + 0.3 * rng.gumbel(size=asked.shape)
+    if kind == "memoriser":
+        taste += 3 * (hidden & member[queries.user, None] & (rng.random(hidden.shape) < _REMEMBERED))
+    return np.argsort(np.where(asked, np.inf, -taste), axis=1)[:, :_LIST_LENGTH].astype(np.int32)
+
+
+def _game(kind: Leak, n_shadows: int, seed: int, *, asks: bool) -> tuple[_Training, list[Observation], Bool]:
     """What an attack is fitted on, what it scores, and the truth about that: bool[R, n]."""
     rng = np.random.default_rng([_SEED, seed])
     if n_shadows:
-        return planted_pool(kind, rng, n_shadows=n_shadows)
-    shadow = planted_leak(kind, rng)
-    target, truth = planted_leak(kind, rng)
-    return shadow, [target], truth[None]
+        pool, seen, member = planted_pool(kind, rng, n_shadows=n_shadows)
+        return (pool, seen, member) if asks else (pool.looking_only(), [one.looking_only() for one in seen], member)
+    (shadow, into), (target, truth) = planted_leak(kind, rng), planted_leak(kind, rng)
+    if asks:
+        return (shadow, into), [target], truth[None]
+    return (shadow.looking_only(), into), [target.looking_only()], truth[None]
 
 
 def _areas(make: Callable[[], Any], kind: Leak, n_shadows: int, seed: int) -> tuple[float, float]:
     """AUC on the targets, and on the shadow users that the attack was not fitted on."""
-    data, targets, truth = _game(kind, n_shadows, seed)
+    data, targets, truth = _game(kind, n_shadows, seed, asks=make().asks)
     rng = np.random.default_rng(seed)
     if isinstance(data, ShadowPool):
         shadow_scores, scores = run_pool_attack(make, data, targets, rng=rng)
@@ -617,6 +675,8 @@ def _arrays(data: object) -> list[npt.NDArray[Any]]:
     assert isinstance(data, (Observation, ShadowPool))
     histories, items = data.histories, data.items
     parts = [histories.data, histories.indices, histories.indptr, data.lists, *vars(items).values()]
+    if data.queries is not None:
+        parts += [data.queries.asked.data, data.queries.hidden.data, np.asarray(data.answers)]
     return [*parts, data.member] if isinstance(data, ShadowPool) else [*parts, np.asarray(data.last_time)]
 
 
@@ -634,7 +694,17 @@ def _edge_cases(seen: Observation) -> Observation:
     lists[:6], lists[6:9, 1:] = -1, -1
     histories[3:6] = histories[9:12] = 0
     has_vector = np.arange(_N_ITEMS) < 2 * _PAIRS
-    return Observation(sparse.csr_array(histories), lists, replace(seen.items, has_vector=has_vector))
+    queries, answers, references = seen.queries, seen.answers, seen.references
+    if queries is not None and answers is not None:
+        # Nothing can be asked about users without a history, and about one more nothing was.
+        kept = (histories[queries.user] > 0).any(axis=1) & (queries.user != 12)
+        queries, answers = Queries(queries.user[kept], queries.asked[kept], queries.hidden[kept]), answers[kept].copy()
+        answers[:3], answers[3:6, 1:] = -1, -1
+        references = None if references is None else references[:, kept]
+    items = replace(seen.items, has_vector=has_vector)
+    return Observation(
+        sparse.csr_array(histories), lists, items, queries=queries, answers=answers, references=references
+    )
 
 
 class _Rules:

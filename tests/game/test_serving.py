@@ -10,7 +10,8 @@ from scipy import sparse
 
 from recmia import Interactions
 from recmia.errors import ConfigError, ProtocolError
-from recmia.game.serving import check_servable, serve
+from recmia.game.queries import draw_queries
+from recmia.game.serving import answer, check_servable, serve
 from recmia.game.split import Side, split_game
 from recmia.recommenders import LFM, Recommender
 from recmia.settings import SGDSettings
@@ -149,3 +150,75 @@ def test_a_model_that_breaks_the_contract_is_named(side: Side, model: LFM, rng: 
     broken.trained_items = np.ones(3, np.bool_)
     with pytest.raises(ProtocolError, match=r"Broken\.trained_items must be bool with shape \(200,\) after fit"):
         serve("fold-in", broken, side, 3, rng=rng)
+
+
+def test_members_and_others_are_answered_alike_bit_for_bit(side: Side, model: LFM) -> None:
+    """What is answered depends on the query alone, not on whom it is about, nor on what else is asked."""
+    queries = draw_queries(side.interactions, 4, 0.5, np.random.default_rng(0))
+    users = side.interactions.users
+    answers = answer(model, queries, 10, users=users)
+    for member in (True, False):
+        chosen, places = queries.take_users(np.flatnonzero(side.member == member))
+        assert np.array_equal(answer(model, chosen, 10, users=users), answers[places])
+    assert np.array_equal(answers, model.recommend(queries.asked, 10))
+
+
+def test_queries_are_asked_in_batches(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Recorder(side.interactions.n_items)
+    queries = draw_queries(side.interactions, 6, 0.5, np.random.default_rng(0))
+    whole = answer(model, queries, 5, users=side.interactions.users)
+    monkeypatch.setattr("recmia.game.serving._ASKED_AT_ONCE", 7)
+    model.asked.clear()
+    assert np.array_equal(answer(model, queries, 5, users=side.interactions.users), whole)
+    assert max(model.asked) == 7
+    assert sum(model.asked) == len(queries)
+
+
+class Answering(Recorder):
+    """Breaks a rule in the answer to the fourth query."""
+
+    def __init__(self, n_items: int, fault: str) -> None:
+        super().__init__(n_items)
+        self.fault = fault
+
+    def recommend(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> Any:
+        lists = super().recommend(histories, k, exclude_seen=exclude_seen)
+        row = lists[3]
+        if self.fault == "seen":
+            row[1] = histories[[3]].indices[0]
+        elif self.fault == "few":
+            row[-1] = -1
+        elif self.fault == "twice":
+            row[1] = row[0]
+        elif self.fault == "unknown":
+            row[1] = histories.shape[1]
+        else:
+            raise ZeroDivisionError("no such user")
+        return lists
+
+
+@pytest.mark.parametrize(
+    ("fault", "rule"),
+    [
+        ("seen", "holds an item that the user has already seen"),
+        ("few", "is shorter than it could be"),
+        ("twice", "holds an item twice"),
+        ("unknown", "holds an item out of"),
+        ("error", "raised ZeroDivisionError: no such user"),
+    ],
+)
+def test_an_answer_that_breaks_a_rule_is_named(side: Side, fault: str, rule: str) -> None:
+    queries = draw_queries(side.interactions, 2, 0.5, np.random.default_rng(0))
+    users = side.interactions.users
+    with pytest.raises(ProtocolError) as caught:
+        answer(Answering(side.interactions.n_items, fault), queries, 5, users=users)
+    assert rule in str(caught.value)
+    if fault != "error":
+        assert f"the answer to query 3, about user {users.ids[queries.user[3]]}," in str(caught.value)
+
+
+def test_a_system_that_serves_no_stranger_cannot_be_asked(side: Side, model: LFM) -> None:
+    model.folds_in = False
+    queries = draw_queries(side.interactions, 2, 0.5, np.random.default_rng(0))
+    with pytest.raises(ConfigError, match="LFM cannot be asked"):
+        answer(model, queries, 5, users=side.interactions.users)

@@ -11,7 +11,8 @@ import pytest
 from recmia import Interactions
 from recmia.data.interactions import IdMap
 from recmia.errors import ConfigError, DivergedError, ProtocolError
-from recmia.game.serving import serve
+from recmia.game.queries import draw_queries
+from recmia.game.serving import answer, serve
 from recmia.game.split import Side, split_game
 from recmia.game.tasks import Task, run_tasks
 from recmia.recommenders import LFM, RECOMMENDERS, Recommender
@@ -145,6 +146,7 @@ def test_lists_are_those_of_the_recommender(task: Task) -> None:
     run_tasks(several(task), store=store)
     model = RECOMMENDERS["lfm"].make(SETTINGS, 1).fit(task.side.training_data(), rng=rng_for(0, "target", "fit"))
     for one in several(task)[:3]:
+        assert one.regime is not None
         lists = serve(one.regime, model, one.side, 10, rng=rng_for(0, "target", "serve", one.regime))
         np.testing.assert_array_equal(store[one.key]["lists"], lists)
     np.testing.assert_array_equal(store[replace(task, item_vectors=True).vectors_key]["item_vectors"],
@@ -243,3 +245,38 @@ def test_a_bug_is_no_result(task: Task, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(LFM, "fit", broken)
     with pytest.raises(ZeroDivisionError):
         run_tasks([task], store={})
+
+
+def test_answers_are_kept_by_what_they_depend_on(task: Task) -> None:
+    queries = draw_queries(task.side.interactions, 4, 0.5, np.random.default_rng(0))
+    asking, twin = (
+        replace(task, queries=draw_queries(task.side.interactions, 4, 0.5, np.random.default_rng(0))) for _ in range(2)
+    )
+    other = replace(task, queries=draw_queries(task.side.interactions, 4, 0.5, np.random.default_rng(1)))
+    assert asking.answers_key == twin.answers_key
+    assert asking.key == task.key, "lists do not depend on what is asked"
+    changed = [replace(asking, k=9), replace(asking, exclude_seen=False), replace(asking, path=(1, "target")), other]
+    assert len({one.answers_key for one in (asking, *changed)}) == 1 + len(changed)
+    # The regime decides what users are shown, and not what strangers are answered.
+    assert replace(asking, regime="trained").answers_key == asking.answers_key
+    store: dict[str, Any] = {}
+    assert run_tasks([asking, replace(asking, regime=None), replace(asking, regime="trained")], store=store) == {}
+    assert set(store) == {asking.key, asking.answers_key, replace(asking, regime="trained").key}
+    model = LFM(SETTINGS.lfm, factors=8).fit(task.side.training_data(), rng=rng_for(0, "target", "fit"))
+    expected = answer(model, queries, task.k, users=task.side.interactions.users)
+    assert np.array_equal(store[asking.answers_key]["answers"], expected)
+
+
+def test_deep_lists_start_with_the_lists(task: Task) -> None:
+    deep, drawn = replace(task, depth=50), replace(task, depth=50, regime="popular-random")
+    most = replace(task, depth=1000)
+    store: dict[str, Any] = {}
+    assert run_tasks([task, deep, drawn, most], store=store) == {}
+    assert np.array_equal(store[deep.key]["lists"][:, :10], store[task.key]["lists"])
+    assert drawn.key == replace(drawn, depth=0).key, "items that are drawn at random are no deeper lists"
+    lists = store[most.key]["lists"]
+    assert lists.shape[1] == 1000
+    assert np.array_equal(lists[:, :50], store[deep.key]["lists"])
+    known = task.side.training_data().item_counts() > 0
+    unseen = known.sum() - np.array([known[task.side.interactions.csr()[[u]].indices].sum() for u in range(len(lists))])
+    assert np.array_equal((lists >= 0).sum(axis=1), unseen)

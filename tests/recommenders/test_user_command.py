@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import os
 import pickle
@@ -21,8 +22,10 @@ from recmia import Interactions
 from recmia.cache import default_store
 from recmia.data.interactions import Int32
 from recmia.errors import ConfigError, ProtocolError, RecmiaError
+from recmia.game.queries import draw_queries
 from recmia.game.serving import serve
 from recmia.game.split import Side, split_game
+from recmia.game.tasks import Task, run_tasks
 from recmia.observation import rank_by_popularity
 from recmia.recommenders import RECOMMENDERS, CommandRecommender
 from recmia.settings import AuditSettings, CommandSettings, RecommenderSettings
@@ -390,3 +393,35 @@ def test_errors_travel_and_processes_follow_to_the_current_folder(
         public.audit(small, train={"command": command("exit")}, attacks=["distance"], k=K, factors=4, seeds=1, jobs=2)
     assert 1 <= len(runs(folder / "elsewhere")) <= 2
     assert len(runs(folder)) == 2
+
+
+def asking(one: Side, fault: str = "", **changed: object) -> Task:
+    settings = RecommenderSettings(train=CommandSettings(command=command(fault)))
+    queries = draw_queries(one.interactions, 4, 0.5, np.random.default_rng(0))
+    task = Task(RECOMMENDERS["command"], settings, one, "fold-in", K, True, 0.1, (0, "target"), queries=queries)
+    return dataclasses.replace(task, **changed)  # type: ignore[arg-type]
+
+
+def test_one_run_answers_all_queries(folder: Path, small: Interactions) -> None:
+    """Lists, longer lists and answers, in every regime: the training is run once."""
+    one = side(small)
+    tasks = [asking(one), asking(one, regime="popular"), asking(one, regime="trained", depth=3 * K)]
+    store: dict[str, dict[str, Int32]] = {}
+    assert run_tasks(tasks, store=store) == {}
+    assert len(runs(folder)) == 1
+    alone = fit(one)
+    queries = tasks[0].queries
+    assert queries is not None
+    assert np.array_equal(store[tasks[0].answers_key]["answers"], alone.recommend(queries.asked, K))
+    assert np.array_equal(store[tasks[0].key]["lists"], lists(alone, one))
+    assert np.array_equal(store[tasks[2].key]["lists"][:, :K], lists(alone, one, "trained"))
+
+
+def test_a_command_that_answers_users_and_not_queries(folder: Path, small: Interactions) -> None:
+    one = side(small)
+    task = asking(one, fault="users only")
+    errors = run_tasks([task], store={})
+    assert set(errors) == set(task.keys)
+    for error in errors.values():
+        assert "wrote what cannot be used" in str(error)
+        assert "no list" in str(error)

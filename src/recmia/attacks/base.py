@@ -18,8 +18,9 @@ Float64 = npt.NDArray[np.float64]
 _FOLDS = 5
 _POOL_FOLDS = 4
 
-# What an attacker must have for an attack: nothing, a shadow system, or a pool of many.
-Needs = Literal["nothing", "shadow", "pool"]
+# What an attacker must have for an attack: nothing, a shadow system, a pool of many, or models of its own, of any kind,
+# that it trained on other people's data.
+Needs = Literal["nothing", "shadow", "pool", "references"]
 
 
 class Attack(ABC):
@@ -31,9 +32,12 @@ class Attack(ABC):
     ----------
     name : str
         Its name in tables.
-    needs : {"nothing", "shadow"}
-        ``"nothing"`` for an attack that does not use the labels. It need not write `fit`, and it scores shadow users
-        without being fitted for each fold.
+    needs : {"nothing", "shadow", "references"}
+        ``"nothing"`` and ``"references"`` for an attack that does not use the labels. It need not write `fit`, and it
+        scores shadow users without being fitted for each fold. ``"references"`` for one that uses what reference
+        models answer.
+    asks : bool
+        Whether it uses what the system answers to queries.
 
     Examples
     --------
@@ -51,6 +55,7 @@ class Attack(ABC):
 
     name: str
     needs: ClassVar[Needs] = "shadow"
+    asks: ClassVar[bool] = False
 
     def fit(self, shadow: Observation, member: Bool, *, rng: np.random.Generator) -> Self:
         """Fit to n shadow users with the membership `member`, bool, shape (n,), and return `self`."""
@@ -71,6 +76,8 @@ class PoolAttack(ABC):
     ----------
     name : str
         Its name in tables.
+    asks : bool
+        Whether it uses what the system and the shadow models answer to queries.
     min_shadows : int
         Fewest shadow models that `fit` accepts.
     online : bool
@@ -91,6 +98,7 @@ class PoolAttack(ABC):
 
     name: str
     needs: ClassVar[Needs] = "pool"
+    asks: ClassVar[bool] = False
     min_shadows: ClassVar[int] = 2
     online: bool = True
     offline: Bool
@@ -183,7 +191,7 @@ def cross_scores(make: Callable[[], PoolAttack], pool: ShadowPool, *, rng: np.ra
     for number, own in enumerate(rng.spawn(int(fold.max()) + 1)):
         attack = make().fit(pool.take(np.flatnonzero(fold != number)), rng=own)
         for s in np.flatnonzero(fold == number):
-            scores[s] = checked_scores(attack, pool.observe(pool.lists[s]))
+            scores[s] = checked_scores(attack, pool.observe_shadow(int(s)))
     return scores
 
 
@@ -204,14 +212,14 @@ def run_pool_attack(
 
     Returns
     -------
-    shadow_scores : float64, shape (S, n)
-        Each from an attack that was fitted on other shadow models.
+    shadow_scores : float64, shape (S, n), or (0, n)
+        Each from an attack that was fitted on other shadow models; none where the others are too few to fit it.
     target_scores : float64, shape (R, n)
 
     Raises
     ------
     TooFewShadowsError
-        If there are fewer than `min_shadows` and two more shadow models.
+        If there are fewer shadow models than `min_shadows`.
     ProtocolError
         As `cross_scores`, and if an attack returns scores of the wrong shape or not finite.
 
@@ -226,15 +234,9 @@ def run_pool_attack(
     ((12, 40), (8, 40))
     """
     fit_rng, cross_rng = rng.spawn(2)
-    attack = make()
-    if len(pool) < attack.min_shadows + 2:
-        raise TooFewShadowsError(
-            f"the attack {attack.name} needs at least {attack.min_shadows + 2} shadow models, two of them to choose a "
-            f"threshold; got {len(pool)}",
-            estimate=attack.min_shadows + 2,
-        )
-    attack.fit(pool, rng=fit_rng)
-    shadow_scores = cross_scores(make, pool, rng=cross_rng)
+    attack = make().fit(pool, rng=fit_rng)
+    enough = len(pool) >= attack.min_shadows + 2
+    shadow_scores = cross_scores(make, pool, rng=cross_rng) if enough else np.empty((0, pool.n_users))
     target_scores = np.empty((len(targets), pool.n_users))
     for number, target in enumerate(targets):
         target_scores[number] = checked_scores(attack, target)
@@ -293,7 +295,7 @@ def run_attack(
     target_scores = [checked_scores(attack, target) for target in targets]
     if not score_shadow:
         return np.empty(0), target_scores
-    if attack.needs == "nothing":
+    if attack.needs in ("nothing", "references"):
         return checked_scores(attack, shadow), target_scores
     shadow_scores = np.empty(len(shadow))
     fold = _stratified_folds(member, rng)

@@ -15,6 +15,10 @@ fewer shadow models:
 - `Surprise` first reduces a list to one number, and pools its estimates over users. A few shadow models are enough.
 - `ListLR` combines the scores of `Surprise`, `Counts` and `Ranks`; the weights are learned on held-out shadow models.
 
+The shadow models are the attacker's own, and can be asked for longer lists than the target shows (`ShadowPool.deep`).
+Then `Surprise` asks how far down the items of a list come in the other lists of the user, and not only whether they are
+in them, which takes fewer shadow models: two at the least.
+
 Shadow models come in pairs of complementary halves. Every user is then in the training data of exactly S/2 of them, and
 without a pair of exactly S/2 - 1 of the rest, whatever the label in the pair is. So scores of held-out shadow models
 reveal no label through a count.
@@ -41,6 +45,8 @@ Int64 = npt.NDArray[np.int64]
 
 # Smoothing of the counts: pseudo-shadows at the item's common rate, and a floor.
 _PRIOR, _FLOOR = 2.0, 0.01
+# Added to a rank before its logarithm is taken: the first places of a list differ little. And the power of a mean rank.
+RANK_OFFSET, POWER = 30, 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,23 +114,50 @@ class _Linear:
 
     def score(self, lists: Int32) -> Float64:
         """Return scores of R lists for each user, float64, shape (R, n); `lists` is int32, shape (R, n, k)."""
-        # The loops below check no bounds.
-        n, k = len(self.ends) - 1, len(self.h)
-        if lists.ndim != 3 or lists.shape[1:] != (n, k) or lists.dtype != np.int32:
-            raise ProtocolError(
-                f"lists to score must be int32[R, {n}, {k}], the users and the list length of the shadow pool; "
-                f"got {lists.dtype}{list(lists.shape)}"
-            )
-        if lists.size and not -1 <= lists.min() <= lists.max() < self.n_items:
-            raise ProtocolError(
-                f"lists to score hold items in {lists.min()}..{lists.max()}; allowed are the items of the shadow pool, "
-                f"0..{self.n_items - 1}, and -1 as padding"
-            )
+        _check_shown(lists, len(self.ends) - 1, len(self.h), self.n_items)
         sums = _sum_weights(
             np.ascontiguousarray(lists.transpose(1, 0, 2)), self.h, self.ends, self.item, self.weight, self.default,
             self.n_items,
         )  # fmt: skip
         return self.offset + sums.T
+
+
+@dataclass(frozen=True, eq=False)
+class _Depths:
+    r"""How far down the items of a list come in the longer lists that the shadow models serve to the same user.
+
+    With a_u(i) the mean over reference lists of log(rank + 30), where the rank of an item that is not in a list of
+    length d is d + 1, the depth of a list L of user u is the mean over i in L of exp(a_u(i) / 2), the square root of
+    the item's geometric mean rank. OUT lists and IN lists of u count half each, however many there are.
+
+    Parameters
+    ----------
+    deep : int32, shape (n, S, d)
+    side : int8, shape (n, S)
+        0 for OUT lists, 1 for IN lists, -1 for lists that are no reference.
+    k : int
+        Length of the lists that are shown.
+    n_items : int
+    """
+
+    deep: Int32
+    side: npt.NDArray[np.int8]
+    k: int
+    n_items: int
+
+    def of_shadows(self) -> Float64:
+        """Return the depth of each shadow's list, with all other lists as the reference: float64, shape (S, n)."""
+        return self._mean_depths(self.deep[:, :, : self.k], True)
+
+    def of(self, lists: Int32) -> Float64:
+        """Return the depths of int32[n, k] lists that are not among the references: float64, shape (n,)."""
+        _check_shown(lists[None], len(self.deep), self.k, self.n_items)
+        return self._mean_depths(lists[:, None], False)[0]
+
+    def _mean_depths(self, lists: Int32, own: bool) -> Float64:
+        log_rank = np.log(np.arange(1, self.deep.shape[2] + 2) + RANK_OFFSET)
+        depths: Float64 = _mean_depths(self.deep, self.side, lists, own, log_rank, POWER, self.n_items).T
+        return depths
 
 
 class Surprise(PoolAttack):
@@ -152,6 +185,11 @@ class Surprise(PoolAttack):
     reference, and the score changes its sign. The sign of d depends on the recommender: with an LFM, the lists of users
     in training are more surprising with either reference.
 
+    With deep lists, the surprise of a list is the depth of its items in the user's other lists, OUT and IN (`_Depths`),
+    and the rest is as above. The lists on a side are each other's reference, so they say less about d_u than
+    as many independent ones: n - 1 stands for n in the noise of :math:`\hat d_u`. Two lists of a user, one in and
+    one out, have each other as the reference, so they say nothing about d: it is then taken for one standard deviation.
+
     Parameters
     ----------
     online : bool
@@ -166,17 +204,22 @@ class Surprise(PoolAttack):
     (40,)
     """
 
-    min_shadows: ClassVar[int] = 4
+    min_shadows: ClassVar[int] = 2
 
     def __init__(self, *, online: bool = True) -> None:
         self.name = "list-lr-surprise" if online else "list-lr-offline"
         self.online = online
         self._linear: _Linear | None = None
+        self._depths: _Depths | None = None
+        self._slope, self._middle = np.empty(0), np.empty(0)
         self.gap, self.usual = 1.0, np.empty(0)
 
     def fit(self, pool: ShadowPool, *, rng: np.random.Generator) -> Self:
         """Count the OUT lists of each user, and estimate how membership changes the surprise."""
         self.check_pool(pool)
+        self._linear = self._depths = None
+        if pool.deep is not None:
+            return self._fit_depths(pool, pool.deep)
         always = (~pool.member).sum(axis=0) < 2
         into = pool.member & ~always
         tally = _Tally.of(pool, into, np.ones(pool.lists.shape[2]))
@@ -220,10 +263,91 @@ class Surprise(PoolAttack):
         )  # fmt: skip
         return self
 
+    def _fit_depths(self, pool: ShadowPool, deep: Int32) -> Self:
+        """Do the same with deep lists."""
+        side = pool.member.astype(np.int8)
+        if not self.online:
+            side = np.where((side == 0).sum(axis=0) < 2, 0, -side).astype(np.int8)
+        self._depths = _Depths(
+            np.ascontiguousarray(deep.transpose(1, 0, 2)),
+            np.ascontiguousarray(side.T),
+            pool.lists.shape[2],
+            pool.n_items,
+        )
+        surprise = self._depths.of_shadows()
+        told = Sides.of(surprise, side)
+        if self.online:
+            gap, variance = told.gaps()
+            self._slope, self._middle = gap / variance, told.middle(gap)
+        else:
+            n_out, deviation = told.count[0], np.sqrt(told.variance())
+            self._slope, self._middle = np.full(pool.n_users, 1 / deviation), told.mean[0]
+            # Minus the mean of the other OUT lists: the reference of a target's list does not include it either.
+            beyond = (surprise - told.mean[0]) * n_out / np.maximum(n_out - 1, 1) / deviation
+            self.usual = beyond[~pool.member & ((~pool.member).sum(axis=0) > 1)]
+        return self
+
     def score(self, observation: Observation) -> Float64:
         """See `PoolAttack.score`."""
+        if self._depths is not None:
+            return self._slope * (self._depths.of(observation.lists) - self._middle)
         scores: Float64 = _fitted(self._linear, self.name).score(observation.lists[None])[0]
         return scores
+
+
+@dataclass(frozen=True, eq=False)
+class Sides:
+    """One number for each list of a user, by sides: Gaussian in and out of training, about the user's own middle.
+
+    Parameters
+    ----------
+    count, mean : float64, shape (2, n)
+        Number of lists out of training, and in training, and the mean of their values; 0 where there is none.
+    squares : float64, shape (n,)
+        Sum of the squares of what the values differ from the mean of their side.
+    """
+
+    count: Float64
+    mean: Float64
+    squares: Float64
+
+    @classmethod
+    def of(cls, values: Float64, side: npt.NDArray[np.int8]) -> Sides:
+        """Sum up values, float64, shape (S, n), by side: 0 or 1; others are left out."""
+        here = np.stack([side == 0, side == 1])
+        count = here.sum(axis=1).astype(np.float64)
+        mean = np.where(here, values, 0).sum(axis=1) / np.maximum(count, 1)
+        squares = (np.where(here, values - mean[:, None], 0) ** 2).sum(axis=(0, 1))
+        return cls(count, mean, squares)
+
+    def variance(self) -> float:
+        """Return the variance on a side, the same for all users."""
+        free = np.maximum(self.count - 1, 0).sum()
+        both = (self.count > 0).all(axis=0)
+        if free == 0 and both.any():
+            # One value in and one out: their differences vary twice as much.
+            return max(float((self.mean[1] - self.mean[0])[both].var() / 2), 1e-12)
+        return max(float(self.squares.sum() / max(free, 1.0)), 1e-12)
+
+    def gaps(self) -> tuple[Float64, float]:
+        """Return how much higher the values of each user are in training, by empirical Bayes, and the variance."""
+        variance = self.variance()
+        found = self.mean[1] - self.mean[0]
+        many = (self.count > 1).all(axis=0)
+        if not many.any():
+            return np.full(len(found), np.sqrt(variance)), variance
+        gap = np.full(len(found), found[many].mean())
+        noise = variance * (1 / (self.count[:, many] - 1)).sum(axis=0)
+        told = max(float(found[many].var() - noise.mean()), 0.0)
+        gap[many] += told / (told + noise) * (found[many] - gap[many])
+        return gap, variance
+
+    def middle(self, gap: Float64) -> Float64:
+        """Return the middle between the values in and out of training, where `gap` stands in for a side without any."""
+        sign = np.array([1.0, -1.0])[:, None]
+        there = self.count > 0
+        middle: Float64 = np.where(there, self.mean + np.where(there.all(axis=0), 0, sign * gap / 2), 0).sum(axis=0)
+        return middle / np.maximum(there.sum(axis=0), 1)
 
 
 class _ItemWeights(PoolAttack):
@@ -334,12 +458,13 @@ class Ridge(_ItemWeights):
 
 
 class ListLR(PoolAttack):
-    r"""The log odds of membership, from `Surprise`, `Counts` and `Ranks` together; our strongest attack.
+    r"""The log odds of membership, from `Surprise`, `Counts` and `Ranks` together; the strongest that only looks.
 
     How good each is depends on the recommender and on the number of shadow models. So pairs of shadow models are held
     out in turn and scored by the three as fitted on the rest, and a logistic regression on these scores gives the
     weights, the same for all users. The score is its log odds: above 0, membership is more likely than not. Users with
-    IN lists only, or OUT lists only, are not used for the weights.
+    IN lists only, or OUT lists only, are not used for the weights. With fewer than six shadow models, too few are left
+    to fit all three without a pair, and the score is that of `Surprise`.
 
     Examples
     --------
@@ -352,7 +477,7 @@ class ListLR(PoolAttack):
     """
 
     name = "list-lr"
-    min_shadows: ClassVar[int] = 6
+    min_shadows: ClassVar[int] = 2
     parts: ClassVar[tuple[type[PoolAttack], ...]] = (Surprise, Counts, Ranks)
 
     def __init__(self) -> None:
@@ -364,6 +489,9 @@ class ListLR(PoolAttack):
         from sklearn.linear_model import LogisticRegression
 
         self.check_pool(pool)
+        if len(pool) < max(part.min_shadows for part in self.parts) + 2:
+            self._fitted, self._slope, self._intercept = [Surprise().fit(pool, rng=rng)], np.ones(1), 0.0
+            return self
         own = ~self.offline
         held_out = np.stack([cross_scores(part, pool, rng=rng)[:, own] for part in self.parts])
         scale = np.maximum(held_out.std(axis=(1, 2)), 1e-12)
@@ -435,6 +563,20 @@ def _fitted(linear: _Linear | None, name: str) -> _Linear:
     return linear
 
 
+def _check_shown(lists: Int32, n: int, k: int, n_items: int) -> None:
+    """Check lists that are to be scored, R for each user; the loops below check no bounds."""
+    if lists.ndim != 3 or lists.shape[1:] != (n, k) or lists.dtype != np.int32:
+        raise ProtocolError(
+            f"lists to score must be int32[R, {n}, {k}], the users and the list length of the shadow pool; "
+            f"got {lists.dtype}{list(lists.shape)}"
+        )
+    if lists.size and not -1 <= lists.min() <= lists.max() < n_items:
+        raise ProtocolError(
+            f"lists to score hold items in {lists.min()}..{lists.max()}; allowed are the items of the shadow pool, "
+            f"0..{n_items - 1}, and -1 as padding"
+        )
+
+
 def _linear(tally: _Tally, weight: Float64, constant: Float64, h: Float64, n_items: int) -> _Linear:
     """Return the linear score with these weights of entries; other items have the weight 0.
 
@@ -499,3 +641,56 @@ def _sum_weights(
                 if i >= 0:
                     sums[u, r] += h[j] * (own[i] if last[i] == u else default[u])
     return sums
+
+
+@numba.njit(cache=True, nogil=True)
+def _mean_depths(
+    deep: Int32, side: npt.NDArray[np.int8], lists: Int32, own: bool, log_rank: Float64, power: float, n_items: int
+) -> Float64:
+    """Return the depth of each list as `_Depths` defines it, float64, shape (n, R); `lists` is int32, shape (n, R, k).
+
+    Parameters
+    ----------
+    own : bool
+        Whether list r is the start of ``deep[:, r]``, which is then no reference for it.
+    log_rank : float64, shape (d + 1,)
+        Logarithms for the ranks 1..d + 1.
+    """
+    n, R, k = lists.shape
+    d = deep.shape[2]
+    depths, total, last = np.zeros((n, R)), np.zeros((2, n_items)), np.full(n_items, -1)
+    count = np.zeros(2)
+    for u in range(n):
+        count[:] = 0
+        for s in range(deep.shape[1]):
+            to = side[u, s]
+            if to < 0:
+                continue
+            count[to] += 1
+            for j in range(d):
+                i = deep[u, s, j]
+                if i < 0:
+                    break
+                if last[i] != u:
+                    last[i] = u
+                    total[:, i] = 0
+                total[to, i] += log_rank[j] - log_rank[d]
+        for r in range(R):
+            listed = 0
+            for j in range(k):
+                i = lists[u, r, j]
+                if i < 0:
+                    break
+                listed += 1
+                mean, sides = 0.0, 0
+                for to in range(2):
+                    out = own and side[u, r] == to
+                    if count[to] > out:
+                        above = total[to, i] if last[i] == u else 0.0
+                        if out:
+                            above -= log_rank[j] - log_rank[d]
+                        mean += above / (count[to] - out)
+                        sides += 1
+                depths[u, r] += np.exp(power * (log_rank[d] + mean / max(sides, 1)))
+            depths[u, r] /= max(listed, 1)
+    return depths

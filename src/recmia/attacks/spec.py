@@ -14,6 +14,7 @@ from recmia.attacks import rules
 from recmia.attacks.base import Attack, Needs, PoolAttack
 from recmia.attacks.classifiers import VectorClassifier
 from recmia.attacks.lists import RMIA, Counts, ListLR, Offline, Ranks, Ridge, Surprise
+from recmia.attacks.queries import Completion, CompletionReference, QueryCompletion, QueryLR
 from recmia.attacks.shadow_free import Distance, KMeans
 from recmia.errors import ConfigError, nearest
 
@@ -32,8 +33,9 @@ class AttackSpec:
     make : callable
         ``make(settings)`` returns a new attack; `settings` is a mapping with the attacker's settings (``rank_weights``,
         ``mlp``, ...), of which any may be missing. It can be pickled.
-    needs : {"nothing", "shadow", "pool"}
-        What the attacker must have: nothing, a shadow system, or a pool of shadow models for the audited users.
+    needs : {"nothing", "shadow", "pool", "references"}
+        What the attacker must have: nothing, a shadow system, a pool of shadow models for the audited users, or models
+        that it trained on other people's data.
     about : str
         What it does, in words that follow its name.
     published : bool
@@ -96,8 +98,9 @@ class AttackSpec:
             raise ConfigError(f"the attack {name} cannot be pickled, which it takes to copy it: {words}") from error
         first_line = (type(attack).__doc__ or "").strip().partition("\n")[0]
         return cls(
-            name, copies, attack.needs, first_line, min_shadows=getattr(attack, "min_shadows", 0), user_code=True
-        )
+            name, copies, attack.needs, first_line, asks=attack.asks, min_shadows=getattr(attack, "min_shadows", 0),
+            user_code=True,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ def _without_shadows(kind: Callable[[str], Attack], settings: Mapping[str, Any])
     return kind(settings.get("rank_weights", "uniform"))
 
 
-def _from_pool(kind: Callable[[], PoolAttack], settings: Mapping[str, Any]) -> PoolAttack:
+def _plain(kind: Callable[[], Any], settings: Mapping[str, Any]) -> Any:
     return kind()
 
 
@@ -131,8 +134,12 @@ def _classifier(name: str, about: str, *, published: bool = True) -> AttackSpec:
     return AttackSpec(name, partial(_over_vectors, name), "shadow", about, published)
 
 
+def _asking(kind: type[Attack], about: str) -> AttackSpec:
+    return AttackSpec(kind.name, partial(_plain, kind), kind.needs, about, asks=kind.asks)
+
+
 def _pool(name: str, kind: type[PoolAttack], about: str) -> AttackSpec:
-    return AttackSpec(name, partial(_from_pool, kind), "pool", about, min_shadows=kind.min_shadows)
+    return AttackSpec(name, partial(_plain, kind), "pool", about, asks=kind.asks, min_shadows=kind.min_shadows)
 
 
 def _baseline(name: str, function: Callable[..., Any], about: str, looks_at: LooksAt) -> AttackSpec:
@@ -164,6 +171,10 @@ ATTACKS: Mapping[str, AttackSpec] = MappingProxyType(
                 "two clusters of history minus list (Zhang et al. 2021)",
                 published=True,
             ),
+            _asking(Completion, "how much of the hidden part of a history the answers to the rest complete"),
+            _asking(CompletionReference, "completion beyond what models trained on other people's data achieve"),
+            _pool("query-lr", QueryLR, "completion and the list, with and without the user in training"),
+            _pool("query-lr-completion", QueryCompletion, "the part of query-lr that asks"),
             _pool("list-lr", ListLR, "how probable the list is with and without the user in training"),
             _pool("list-lr-surprise", Surprise, "the part of list-lr that asks how unusual the list is"),
             _pool("list-lr-counts", Counts, "the part of list-lr that counts items"),

@@ -29,7 +29,10 @@ def add_to(app: typer.Typer) -> None:
     """Add all commands, in the order in which people need them."""
     give, own = options.give, options.extra
     app.command(name="audit")(give(_audit, options.RECOMMENDER, *options.GATE))
-    app.command(name="audit-files")(give(_audit_files, *options.GATE, model=FilesSettings))
+    app.command(name="audit-files")(
+        # Files answer no queries.
+        give(_audit_files, *options.GATE, model=FilesSettings, without=("queries", "query_share", "references"))
+    )
     app.command(name="report")(_report)
     app.command(name="defend")(
         give(

@@ -170,8 +170,8 @@ class Gumbel(WrappingDefence):
     k: int | None = Field(None, ge=1)
 
     def change(self, task: Task) -> Task:
-        """Return the task with the recommender wrapped, with noise for lists of the task's length."""
-        return replace(task, wrappers=(*task.wrappers, self.model_copy(update={"k": task.k})))
+        """Return the task with the recommender wrapped, with noise for lists of the task's length and no longer."""
+        return replace(task, wrappers=(*task.wrappers, self.model_copy(update={"k": task.k})), depth=0)
 
     def wrap(self, model: Recommender) -> Recommender:
         """See `GumbelTopK`."""

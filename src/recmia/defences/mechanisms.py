@@ -69,6 +69,10 @@ class Wrapped(Recommender):
         """Return the inner recommender's lists; see `Recommender.recommend_members`."""
         return self.inner.recommend_members(histories, k, exclude_seen=exclude_seen)
 
+    def expect(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> None:
+        """Tell the inner recommender, as if the histories were passed on as they are; see `Recommender.expect`."""
+        self.inner.expect(histories, k, exclude_seen=exclude_seen)
+
     @property
     def item_vectors(self) -> Float32:
         """The item vectors of the inner recommender; see `Recommender.item_vectors`."""

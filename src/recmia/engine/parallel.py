@@ -23,7 +23,10 @@ from joblib.parallel import get_active_backend
 
 from recmia.data.interactions import Interactions
 from recmia.errors import ConfigError, import_extra
+from recmia.observation import Queries
 
+# Values that are large, and are sent to each process once.
+Shared = Interactions | Queries
 Payload = TypeVar("Payload")
 Result = TypeVar("Result")
 
@@ -78,7 +81,7 @@ def run_calls(
     *,
     jobs: int,
     processes: int,
-    shared: Iterable[Interactions],
+    shared: Iterable[Shared],
 ) -> Iterator[Result]:
     """Yield the results of a function for each payload, in the order in which they are done.
 
@@ -90,8 +93,8 @@ def run_calls(
         Taken one by one, a few ahead.
     jobs, processes : int
         Each of the processes gets its share of `jobs` as threads. A cluster runs each call with one thread.
-    shared : iterable of Interactions
-        The interactions that the payloads refer to.
+    shared : iterable of Interactions or Queries
+        Those that the payloads refer to.
 
     Raises
     ------
@@ -131,7 +134,7 @@ def run_calls(
 
 
 def _on_cluster(
-    client: Any, function: Callable[[Payload, int], Result], payloads: Iterable[Payload], shared: Iterable[Interactions]
+    client: Any, function: Callable[[Payload, int], Result], payloads: Iterable[Payload], shared: Iterable[Shared]
 ) -> Iterator[Result]:
     """As `run_calls`, through Dask itself, which repeats the calls of a worker that dies; joblib's backend does not."""
     distributed = import_extra("distributed", "cluster")
@@ -176,15 +179,15 @@ def _leave_interrupts_to_the_parent() -> None:
 
 
 class _Packer(pickle.Pickler):
-    """A pickler that leaves interactions out and collects them in `apart`."""
+    """A pickler that leaves interactions and queries out and collects them in `apart`."""
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
-        self.apart: list[Interactions] = []
+        self.apart: list[Shared] = []
         self._places: dict[int, int] = {}
 
     def persistent_id(self, value: Any) -> int | None:
-        if not isinstance(value, Interactions):
+        if not isinstance(value, (Interactions, Queries)):
             return None
         if id(value) not in self._places:
             self._places[id(value)] = len(self.apart)
@@ -193,16 +196,16 @@ class _Packer(pickle.Pickler):
 
 
 class _Unpacker(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, apart: tuple[Interactions, ...]) -> None:
+    def __init__(self, file: io.BytesIO, apart: tuple[Shared, ...]) -> None:
         super().__init__(file)
         self._apart = apart
 
-    def persistent_load(self, place: int) -> Interactions:
+    def persistent_load(self, place: int) -> Shared:
         return self._apart[place]
 
 
-def _pack(payload: Any) -> tuple[bytes, list[Interactions]]:
-    """Pickle a payload without its interactions, and list those."""
+def _pack(payload: Any) -> tuple[bytes, list[Shared]]:
+    """Pickle a payload without its interactions and queries, and list those."""
     file = io.BytesIO()
     packer = _Packer(file)
     packer.dump(payload)
@@ -215,9 +218,7 @@ def _call_in(folder: str, *call: Any) -> Any:
     return _unpack_and_call(*call)
 
 
-def _unpack_and_call(
-    function: Callable[[Any, int], Result], threads: int, packed: bytes, *apart: Interactions
-) -> Result:
+def _unpack_and_call(function: Callable[[Any, int], Result], threads: int, packed: bytes, *apart: Shared) -> Result:
     payload = _Unpacker(io.BytesIO(packed), apart).load()
     # Parallel work that a library starts inside a call stays in this process.
     with joblib.parallel_config(backend="sequential"):

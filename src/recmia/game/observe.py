@@ -10,7 +10,7 @@ import numpy.typing as npt
 from recmia.data.interactions import Int32, Interactions
 from recmia.engine.sgd import factorize
 from recmia.game import streams
-from recmia.observation import Items, Observation
+from recmia.observation import Items, Observation, Queries
 from recmia.settings import Knowledge, RecommenderSettings
 
 
@@ -50,12 +50,34 @@ class ItemSource:
         return Items(item_vectors.astype(np.float64), has_vector, self.popularity.item_counts())
 
 
-def observe(interactions: Interactions, lists: Int32, items: Items) -> Observation:
-    """Return the observation of users with these interactions and these lists, int32[n, k].
+def observe(
+    interactions: Interactions,
+    lists: Int32,
+    items: Items,
+    *,
+    queries: Queries | None = None,
+    answers: Int32 | None = None,
+    references: Int32 | None = None,
+) -> Observation:
+    """Return the observation of users with these interactions and these lists.
 
+    Parameters
+    ----------
+    interactions : Interactions
+        What the attacker knows of the users.
+    lists : int32, shape (n, k)
+    items : Items
+    queries : Queries, optional
+    answers : int32, shape (q, k), optional
+        Of the system.
+    references : int32, shape (R, q, k), optional
+        Answers of reference models.
+
+    Examples
+    --------
     >>> data = Interactions.from_arrays([1, 1, 2], [1, 2, 1])
     >>> items = ItemSource(data, data).items_of(np.eye(2, dtype=np.float32), data)
     >>> len(observe(data, np.array([[0], [1]], np.int32), items))
     2
     """
-    return Observation(interactions.csr(), lists, items, interactions.last_time())
+    return Observation(interactions.csr(), lists, items, interactions.last_time(), queries, answers, references)

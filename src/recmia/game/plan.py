@@ -13,6 +13,10 @@ white-box   the shadow side                             the target's own
 Attacks with many shadow models train them on random halves of the audited users, whose histories are known to every
 attacker. A black-box attacker trains them on halves of the drawn users, so that no audited user is in training.
 
+Attacks that ask put the same queries to every system. Where they compare with reference models, these are trained on
+the shadow users, of whom none is audited. The shadow users are scored, too, to choose a threshold; the references for
+them are trained on the audited users.
+
 Audits of data and audits of files have the same kind of plan. In a plan from data, every system is a `Task`. In one
 from files, the target is `Served`, and the attacker's systems are either.
 """
@@ -28,8 +32,10 @@ import numpy as np
 
 from recmia.attacks import AttackSpec
 from recmia.data.interactions import Int32, Interactions, join_users
+from recmia.errors import ConfigError
 from recmia.game import streams
 from recmia.game.observe import ItemSource
+from recmia.game.queries import draw_queries, join_queries, known_part
 from recmia.game.split import (
     Side,
     Split,
@@ -40,8 +46,20 @@ from recmia.game.split import (
     synthetic_population,
 )
 from recmia.game.tasks import Task, digest
+from recmia.observation import Queries
 from recmia.recommenders.spec import RecommenderSpec
-from recmia.settings import AnyAuditSettings, AuditSettings, FilesSettings, Knowledge, RecommenderSettings, Regime
+from recmia.settings import (
+    FOLDING,
+    AnyAuditSettings,
+    AuditSettings,
+    FilesSettings,
+    Knowledge,
+    RecommenderSettings,
+    Regime,
+)
+
+# Shadow models serve lists of so many times k, of this many items in all at most (1 GiB).
+_TIMES_K, _MOST_LISTED = 10, 2**28
 
 
 class Change(Protocol):
@@ -69,6 +87,8 @@ class Setup:
         The rules that need no model come last.
     defences : tuple
         In the order in which they act.
+    references : tuple of RecommenderSpec
+        The models that the attacker compares with; none unless an attack needs them.
     """
 
     settings: AnyAuditSettings
@@ -76,6 +96,11 @@ class Setup:
     shadow: RecommenderSpec
     attacks: tuple[AttackSpec, ...]
     defences: tuple[Change, ...] = ()
+    references: tuple[RecommenderSpec, ...] = ()
+
+    def attacks_in(self, regime: str) -> tuple[AttackSpec, ...]:
+        """Return the attacks and rules that can be run in a regime: only a system that folds in can be asked."""
+        return tuple(spec for spec in self.attacks if regime in FOLDING or not spec.asks)
 
     @property
     def pool_attacks(self) -> tuple[AttackSpec, ...]:
@@ -90,15 +115,26 @@ class Setup:
     @property
     def learns(self) -> bool:
         """Whether an attack needs shadow models, so that the attacker needs a system."""
-        return any(spec.needs != "nothing" for spec in self.attacks)
+        return any(spec.needs in ("shadow", "pool") for spec in self.attacks)
 
 
 @dataclass(frozen=True, eq=False)
 class Served:
-    """A side, and the lists that a system showed to its users: int32, shape (n_users, k), -1 pads."""
+    """A side, the lists that a system showed to its users, and its answers to queries about them.
+
+    Parameters
+    ----------
+    side : Side
+    lists : int32, shape (n_users, k)
+        -1 pads.
+    queries : Queries, optional
+    answers : int32, shape (q, k), optional
+    """
 
     side: Side
     lists: Int32
+    queries: Queries | None = None
+    answers: Int32 | None = None
 
 
 System = Task | Served
@@ -121,6 +157,8 @@ class Section:
         The attacker's own system. Without one, only attacks that need none can be run, and no threshold is chosen.
     pool : tuple of Task or Served
         Shadow systems that serve the audited users; users of the attacker's own, if any, come first.
+    references, shadow_references : tuple of Task
+        Reference models that answer the queries about the audited users, and those about the shadow users.
     """
 
     level: Knowledge
@@ -129,11 +167,14 @@ class Section:
     targets: tuple[System, ...]
     shadow: System | None
     pool: tuple[System, ...]
+    references: tuple[Task, ...] = ()
+    shadow_references: tuple[Task, ...] = ()
 
     @property
     def systems(self) -> tuple[System, ...]:
         """All systems."""
-        return (*self.targets, *(() if self.shadow is None else (self.shadow,)), *self.pool)
+        shadow = () if self.shadow is None else (self.shadow,)
+        return (*self.targets, *shadow, *self.pool, *self.references, *self.shadow_references)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +187,8 @@ class Plan:
     seed : int
     sections : tuple of Section
     items : mapping of level to ItemSource
+    known : Interactions
+        What the attacker knows of the audited users.
     everyone : tuple of Interactions
         All users of the audit, from which the rarity of items is computed.
     held_out : Interactions, optional
@@ -158,6 +201,7 @@ class Plan:
     seed: int
     sections: tuple[Section, ...]
     items: Mapping[Knowledge, ItemSource]
+    known: Interactions
     everyone: tuple[Interactions, ...]
     held_out: Interactions | None = None
     kept: bool = True
@@ -174,11 +218,13 @@ class Plan:
         return list(found.values())
 
     @property
-    def data(self) -> list[Interactions]:
-        """All interactions that the plan refers to."""
-        sides = [one.side.interactions for section in self.sections for one in section.systems]
-        sources = [one for source in self.items.values() for one in (source.data, source.popularity) if one is not None]
-        return [*self.everyone, *sources, *sides, *([] if self.held_out is None else [self.held_out])]
+    def data(self) -> list[Interactions | Queries]:
+        """All interactions and queries that the plan refers to."""
+        systems = [one for section in self.sections for one in section.systems]
+        sides, asked = [one.side.interactions for one in systems], [one.queries for one in systems]
+        sources = [one for source in self.items.values() for one in (source.data, source.popularity)]
+        found = [*self.everyone, *sources, *sides, *asked, self.held_out, self.known]
+        return [one for one in found if one is not None]
 
     @cached_property
     def key(self) -> str | None:
@@ -189,7 +235,9 @@ class Plan:
             return None
         settings = setup.settings
         named = {
-            spec.name: spec.key(settings.recommenders) for spec in (setup.target, setup.shadow) if spec is not None
+            spec.name: spec.key(settings.recommenders)
+            for spec in (setup.target, setup.shadow, *setup.references)
+            if spec is not None
         }
         elsewhere = {*RecommenderSettings.model_fields, "dataset", "black_box_data", "columns", "seeds", "seed"}
         shadows = {section.level: section.shadow for section in self.sections if section.shadow is not None}
@@ -259,40 +307,67 @@ def plan_from_data(
     again = range(1, game.n_targets)
     members = [draw_members(audited.n_users, share, streams.target_members(seed, t)) for t in again]
     targets = [split.target, *(Side(audited, member) for member in members)]
+    known = known_part(audited, settings.knowledge.known, streams.known(seed))
     build = _Builder(setup, seed)
     sections, sources = [], {}
     shadows = {level: _shadow_side(level, split.shadow, black_box, share, seed) for level in settings.levels}
     pools = {
-        level: _pool_sides(level, audited, shadow.interactions, settings.attacker.n_shadows, seed)
+        level: _pool_sides(level, known, shadow.interactions, settings.attacker.n_shadows, seed)
         if setup.pool_attacks
         else []
         for level, shadow in shadows.items()
     }
     assert setup.target is not None, "of data"
     white = "white-box" in settings.levels
+    about_target = build.queries(known, "target")
     for level in settings.levels:
         shadow = shadows[level].interactions
-        known = {"shadow": shadow, "public": split.public, "all": interactions}[settings.knowledge.item_vectors]
-        data = {"white-box": None, "black-box": shadow, "grey-box": known}[level]
+        public = {"shadow": shadow, "public": split.public, "all": interactions}[settings.knowledge.item_vectors]
+        data = {"white-box": None, "black-box": shadow, "grey-box": public}[level]
         sources[level] = ItemSource(data, shadow)
+        about_shadow = build.queries(shadow, "shadow" if level != "black-box" else level)
+        about_pool = about_target
+        if level == "black-box" and about_target is not None and about_shadow is not None:
+            about_pool = join_queries(about_shadow, about_target, shadow.n_users)
         for regime in game.regimes:
+            asked = [spec for spec in setup.attacks_in(regime) if spec.asks]
+            on_pool, apart = (any((spec.needs == "pool") == pool for spec in asked) for pool in (True, False))
+            references: tuple[Task, ...] = ()
+            shadow_references: tuple[Task, ...] = ()
+            if any(spec.needs == "references" for spec in asked):
+                if level != "black-box":
+                    check_strangers(shadow, audited)
+                references = build.references(shadow, about_target, known, level, "target")
+                if settings.attacker.thresholds:
+                    shadow_references = build.references(known, about_shadow, shadow, level, "shadow")
             sections.append(
                 Section(
                     level,
                     regime,
                     regime,
                     targets=tuple(
-                        build.task(setup.target, side, regime, streams.target_path(seed, t), item_vectors=white)
+                        build.task(
+                            setup.target, side, regime, streams.target_path(seed, t), item_vectors=white,
+                            queries=about_target if asked else None,
+                        )
                         for t, side in enumerate(targets)
                     ),
-                    shadow=build.task(setup.shadow, shadows[level], regime, streams.shadow_path(seed, level)),
+                    shadow=build.task(
+                        setup.shadow, shadows[level], regime, streams.shadow_path(seed, level),
+                        queries=about_shadow if apart else None,
+                    ),
                     pool=tuple(
-                        build.task(setup.shadow, side, regime, streams.pool_path(seed, level, s))
+                        build.task(
+                            setup.shadow, side, regime, streams.pool_path(seed, level, s),
+                            queries=about_pool if on_pool else None, depth=_depth(settings, len(pools[level]), side),
+                        )
                         for s, side in enumerate(pools[level])
                     ),
+                    references=references,
+                    shadow_references=shadow_references,
                 )
-            )
-    return Plan(setup, seed, tuple(sections), sources, (interactions,), held_out)
+            )  # fmt: skip
+    return Plan(setup, seed, tuple(sections), sources, known, (interactions,), held_out)
 
 
 def plan_from_files(
@@ -335,8 +410,12 @@ def plan_from_files(
     seed, regime = settings.run.seed, settings.game.regime
     build = _Builder(setup, seed)
 
-    def system(one: Served | Side, path: streams.Path) -> System:
-        return one if isinstance(one, Served) else build.task(setup.shadow, one, regime, path)
+    def system(one: Served | Side, path: streams.Path, depth: int = 0) -> System:
+        return one if isinstance(one, Served) else build.task(setup.shadow, one, regime, path, depth=depth)
+
+    trained = [one for one in pool if isinstance(one, Side)]
+    # Lists from files are as long as they are, and a pool has lists of one length.
+    depth = _depth(settings, len(pool), trained[0]) if trained and len(trained) == len(pool) else 0
 
     section = Section(
         "grey-box",
@@ -344,10 +423,33 @@ def plan_from_files(
         regime,
         targets=(target,),
         shadow=None if shadow is None else system(shadow, streams.shadow_path(seed, "grey-box")),
-        pool=tuple(system(one, streams.pool_path(seed, "grey-box", s)) for s, one in enumerate(pool)),
+        pool=tuple(system(one, streams.pool_path(seed, "grey-box", s), depth) for s, one in enumerate(pool)),
     )
     source = ItemSource(everyone[-1], everyone[-1])
-    return Plan(setup, seed, (section,), {"grey-box": source}, tuple(everyone), kept=False)
+    audited = target.side.interactions
+    return Plan(setup, seed, (section,), {"grey-box": source}, audited, tuple(everyone), kept=False)
+
+
+def check_strangers(trained_on: Interactions, audited: Interactions) -> None:
+    """Check that a reference model is trained on nobody who is audited: it would have seen whom it is to judge.
+
+    Raises
+    ------
+    ConfigError
+        If the two share users.
+
+    Examples
+    --------
+    >>> from recmia.data.interactions import Interactions
+    >>> check_strangers(Interactions.from_arrays([1], [1]), Interactions.from_arrays([2], [1]))
+    """
+    shared = np.intersect1d(trained_on.users.ids, audited.users.ids)
+    if len(shared):
+        raise ConfigError(
+            f"reference models must be trained on people who are not audited; {len(shared)} of {audited.n_users} "
+            f"audited users are among the {trained_on.n_users} to train on, the first is {shared[0]}; audit with "
+            "split = 'users'"
+        )
 
 
 def shadow_halves(audited: Interactions, n_shadows: int, seed: int) -> list[Side]:
@@ -367,7 +469,8 @@ class _Builder:
 
     def __init__(self, setup: Setup, seed: int) -> None:
         self._setup, self._seed = setup, seed
-        self._made: dict[tuple[str, streams.Path], Task] = {}
+        self._made: dict[tuple[str | None, streams.Path], Task] = {}
+        self._drawn: dict[str, Queries] = {}
 
     def task(
         self,
@@ -377,18 +480,52 @@ class _Builder:
         path: streams.Path,
         *,
         item_vectors: bool = False,
+        depth: int = 0,
+        queries: Queries | None = None,
     ) -> Task:
         if (regime, path) not in self._made:
             settings = self._setup.settings
             serving = settings.serving
             task = Task(
                 recommender, recommender.used(settings.recommenders), side, regime, settings.k, serving.exclude_seen,
-                serving.alpha, path, item_vectors,
+                serving.alpha, path, item_vectors, depth=depth, queries=queries,
             )  # fmt: skip
             for defence in self._setup.defences:
                 task = defence.change(task)
             self._made[regime, path] = task
         return self._made[regime, path]
+
+    def queries(self, known: Interactions, side: str) -> Queries | None:
+        """Return the queries about the users of a side; None if nothing is asked."""
+        attacker = self._setup.settings.attacker
+        if not any(spec.asks for spec in self._setup.attacks):
+            return None
+        if side not in self._drawn:
+            rng = streams.queries(self._seed, side)
+            self._drawn[side] = draw_queries(known, attacker.queries, attacker.query_share, rng)
+        return self._drawn[side]
+
+    def references(
+        self, trained_on: Interactions, queries: Queries | None, about: Interactions, level: Knowledge, side: str
+    ) -> tuple[Task, ...]:
+        """Return the reference models that answer the queries about some users, trained on all of some others."""
+        settings, made = self._setup.settings, []
+        everybody = Side(trained_on, np.ones(trained_on.n_users, np.bool_))
+        for recommender in self._setup.references:
+            path = streams.reference_path(self._seed, level, side, recommender.name)
+            if (None, path) not in self._made:
+                self._made[None, path] = Task(
+                    recommender, recommender.used(settings.recommenders), everybody, None, settings.k,
+                    settings.serving.exclude_seen, settings.serving.alpha, path, queries=queries, asked_of=about.users,
+                )  # fmt: skip
+            made.append(self._made[None, path])
+        return tuple(made)
+
+
+def _depth(settings: AnyAuditSettings, n_systems: int, side: Side) -> int:
+    """Return the length of the lists of a pool: shorter than wanted where they would take too much memory."""
+    wanted = settings.attacker.depth or _TIMES_K * settings.k
+    return max(settings.k, min(wanted, _MOST_LISTED // max(1, n_systems * side.interactions.n_users)))
 
 
 def _split(settings: AuditSettings, interactions: Interactions, seed: int, draws: MutableMapping[Any, Any]) -> Split:

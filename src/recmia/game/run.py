@@ -22,17 +22,21 @@ from recmia.data.interactions import Int32
 from recmia.engine.parallel import run_calls
 from recmia.errors import ConfigError, RecmiaError
 from recmia.game import streams
+from recmia.game.disclosure import disclosed, disclosure_table, examples
 from recmia.game.observe import observe
 from recmia.game.plan import Plan, Section, Served, Setup, System, needed, servings, work_units
 from recmia.game.split import Side
-from recmia.game.tasks import Store, run_tasks
+from recmia.game.tasks import Store, Task, run_tasks
 from recmia.metrics.intervals import CONFIDENCE, share_ends
 from recmia.metrics.utility import average_precision, coverage, ndcg, novelty, recall
-from recmia.observation import Items, ShadowPool, held_out_hits
+from recmia.observation import Items, Queries, ShadowPool, held_out_hits
 from recmia.provenance import peak_memory
+from recmia.settings.attacker import AttackerSettings
 
 # Utility is measured on the first items of each list, this many.
 UTILITY_AT = 10
+# The tables of a play.
+_TABLES = ("scores", "users", "utility", "disclosure")
 
 Lists = Mapping[str, Mapping[str, npt.NDArray[Any]]]
 Float64 = npt.NDArray[np.float64]
@@ -49,7 +53,7 @@ class Play:
         See `recmia.results.audit.AuditResult`.
     users : polars.DataFrame
         The audited users: seed, user_id, history_length, rarity (mean of -log of the share of users with the item).
-    utility : polars.DataFrame
+    utility, disclosure : polars.DataFrame
         See `recmia.results.audit.AuditResult`.
     notes : dict
         How much of the data the attackers could not use, by regime.
@@ -61,6 +65,7 @@ class Play:
     scores: pl.DataFrame
     users: pl.DataFrame
     utility: pl.DataFrame
+    disclosure: pl.DataFrame
     notes: dict[str, Any]
     seconds: float
     peak_memory: int
@@ -137,12 +142,16 @@ def play(plan: Plan, store: Lists, threads: int = 1) -> Play:
         utility = pl.concat(
             _utility(plan, regime, number, served(system, store)) for regime, number, system in servings(plan)
         )
-    return Play(plan.seed, scores, users, utility, notes, time.perf_counter() - started, peak_memory())
+    disclosure = pl.concat([pl.DataFrame(), *_disclosure(plan, store, notes)], how="diagonal")
+    return Play(plan.seed, scores, users, utility, disclosure, notes, time.perf_counter() - started, peak_memory())
 
 
 def served(system: System, store: Lists) -> Served:
-    """Return what a system served; its task, if it is one, is in the store."""
-    return system if isinstance(system, Served) else Served(system.side, store[system.key]["lists"])
+    """Return what a system served and answered; its task, if it is one, is in the store."""
+    if isinstance(system, Served):
+        return system
+    answers = None if system.queries is None else store[system.answers_key]["answers"]
+    return Served(system.side, store[system.key]["lists"], system.queries, answers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,7 +201,7 @@ def _items(plan: Plan, store: Lists, threads: int) -> dict[str, list[Items]]:
 def _attack(plan: Plan, section: Section, items: list[Items], store: Lists, notes: dict[str, Any]) -> list[_Scored]:
     """Return the scores of all attacks of one level in one regime."""
     scored = _attack_apart(plan, section, items, store, notes)
-    if plan.setup.pool_attacks:
+    if any(spec.needs == "pool" for spec in plan.setup.attacks_in(section.regime)):
         scored += _attack_with_pool(plan, section, items[0], store, notes)
     return scored
 
@@ -205,7 +214,12 @@ def _attack_apart(
     attacker = setup.settings.attacker
     targets = [served(one, store) for one in section.targets]
     shadow = None if section.shadow is None else served(section.shadow, store)
-    seen = [observe(one.side.interactions, one.lists, known) for one, known in zip(targets, items, strict=True)]
+    asking = [
+        observe(plan.known, one.lists, own, **_asked(one, section.references, store))
+        for one, own in zip(targets, items, strict=True)
+    ]
+    # Answers are only for attacks that are said to ask.
+    seen = [one.looking_only() for one in asking]
     if level == setup.settings.levels[0]:
         history_share, list_share = unknown_shares(seen[0])
         notes[section.regime] = {
@@ -213,22 +227,30 @@ def _attack_apart(
             "unknown_list_share": list_share,
             "users_without_vector": int((~user_vectors(seen[0], attacker.rank_weights).usable).sum()),
         }
+        if asking[0].queries is not None:
+            notes["asked"] = _about_queries(asking[0].queries, len(seen[0]), attacker)
     # A white-box attacker has other item vectors for each target, so its shadow observations and fits differ, too.
     n_targets, scored = len(seen), []
     groups = [range(n_targets)] if level != "white-box" else [range(t, t + 1) for t in range(n_targets)]
     score_shadow = attacker.thresholds and shadow is not None
     for group in groups:
         # An attack that needs no shadow system can be fitted on any users.
-        observed = seen[group[0]], np.zeros(len(seen[group[0]]), np.bool_)
+        fitted_on, member = asking[group[0]], np.zeros(len(seen[group[0]]), np.bool_)
         if shadow is not None:
-            observed = observe(shadow.side.interactions, shadow.lists, items[group[0]]), shadow.side.member
-        for spec in setup.other_attacks:
-            if shadow is None and spec.needs != "nothing":
+            asked = _asked(shadow, section.shadow_references, store)
+            fitted_on = observe(shadow.side.interactions, shadow.lists, items[group[0]], **asked)
+            member = shadow.side.member
+        looked_at = fitted_on.looking_only()
+        for spec in setup.attacks_in(section.regime):
+            if spec.needs == "pool":
+                continue
+            if shadow is None and spec.needs == "shadow":
                 raise ConfigError(f"the attack {spec.name} learns on a shadow system, and there is none")
             shadow_scores, target_scores = run_attack(
                 cast(Callable[[], Attack], partial(spec.make, _options(setup))),
-                *observed,
-                [seen[t] for t in group],
+                fitted_on if spec.asks else looked_at,
+                member,
+                [(asking if spec.asks else seen)[t] for t in group],
                 rng=streams.attack(plan.seed, section.stream, spec.name, level, pool=False),
                 score_shadow=score_shadow,
             )
@@ -240,29 +262,62 @@ def _attack_apart(
     return scored
 
 
+def _about_queries(queries: Queries, n_users: int, attacker: AttackerSettings) -> dict[str, Any]:
+    """Return how many queries were put to each system, and how many users could be asked about less, or not at all."""
+    each = np.bincount(queries.user, minlength=n_users)
+    return {
+        "queries": len(queries),
+        "share": attacker.query_share,
+        "users_asked_about_less_often": int(((each > 0) & (each < attacker.queries)).sum()),
+        "users_not_asked_about": int((each == 0).sum()),
+    }
+
+
+def _asked(one: Served, references: Sequence[Task], store: Lists) -> dict[str, Any]:
+    """Return queries and answers of a system, and of reference models, as `observe` takes them."""
+    answered = [store[task.answers_key]["answers"] for task in references]
+    return {
+        "queries": one.queries,
+        "answers": one.answers,
+        "references": np.stack(answered) if answered else None,
+    }
+
+
 def _attack_with_pool(plan: Plan, section: Section, items: Items, store: Lists, notes: dict[str, Any]) -> list[_Scored]:
     """Return the scores of the attacks with many shadow models."""
     level, audited = section.level, plan.audited
     shadows = [served(one, store) for one in section.pool]
-    sides = [one.side for one in shadows]
+    targets = [served(one, store) for one in section.targets]
+    sides, queries, k = [one.side for one in shadows], shadows[0].queries, targets[0].lists.shape[1]
+    deep = np.stack([one.lists for one in shadows])
     pool = ShadowPool(
         sides[0].interactions.csr(),
-        np.stack([one.lists for one in shadows]),
+        deep[:, :, :k],
         np.stack([side.member for side in sides]),
         items,
+        deep=deep if deep.shape[2] > k else None,
+        queries=queries,
+        answers=None if queries is None else np.stack([one.answers for one in shadows if one.answers is not None]),
     )
-    # For a black-box attacker, its own users come before the audited ones.
+    # For a black-box attacker, its own users come before the audited ones, and so do the queries about them.
     own = pool.n_users - audited.n_users
     seen = []
-    for target in (served(one, store) for one in section.targets):
+    for target in targets:
         lists: Int32 = np.full(pool.lists.shape[1:], -1, np.int32)
         lists[own:] = target.lists
-        seen.append(pool.observe(lists))
+        answers: Int32 | None = None
+        if pool.answers is not None and target.answers is not None:
+            answers = np.full(pool.answers.shape[1:], -1, np.int32)
+            answers[len(answers) - len(target.answers) :] = target.answers
+        seen.append(pool.observe(lists, answers))
+    views = {True: (pool, seen), False: (pool.looking_only(), [one.looking_only() for one in seen])}
     scored = []
-    for spec in plan.setup.pool_attacks:
+    for spec in plan.setup.attacks_in(section.regime):
+        if spec.needs != "pool":
+            continue
         rng = streams.attack(plan.seed, section.stream, spec.name, level, pool=True)
         make = cast(Callable[[], PoolAttack], partial(spec.make, _options(plan.setup)))
-        shadow_scores, target_scores = run_pool_attack(make, pool, seen, rng=rng)
+        shadow_scores, target_scores = run_pool_attack(make, *views[spec.asks], rng=rng)
         for t, score in enumerate(target_scores):
             scored.append(_Scored("target", t, spec.name, section.targets[t].side, score[own:]))
         for s, score in enumerate(shadow_scores):
@@ -318,6 +373,19 @@ def _utility(plan: Plan, regime: str, number: int, target: Served) -> pl.DataFra
     return pl.concat(frames)
 
 
+def _disclosure(plan: Plan, store: Lists, notes: dict[str, Any]) -> list[pl.DataFrame]:
+    """Return what the answers of each target disclose, and note examples; the regime changes no answer."""
+    found: dict[int, pl.DataFrame] = {}
+    for _, number, system in servings(plan):
+        one = served(system, store)
+        if one.queries is not None and one.answers is not None and len(one.queries) and number not in found:
+            rows = disclosed(plan.audited, plan.known, one.side.member, one.queries, one.answers)
+            found[number] = disclosure_table(rows, plan.seed, number)
+            if number == 0:
+                notes["examples"] = examples(one.side.member, one.queries, one.answers)
+    return list(found.values())
+
+
 def _mean_interval(values: Float64) -> tuple[float, float, float]:
     """Return the mean over users with its 95% interval: of shares see `share_ends`, else Student's t."""
     mean, n = float(values.mean()), len(values)
@@ -356,7 +424,8 @@ def _play(payload: tuple[int, Plan, dict[str, dict[str, Any]]], threads: int) ->
 
 def _to_arrays(play: Play) -> dict[str, npt.NDArray[Any]]:
     arrays = {}
-    for name, frame in (("scores", play.scores), ("users", play.users), ("utility", play.utility)):
+    for name in _TABLES:
+        frame = getattr(play, name)
         buffer = io.BytesIO()
         frame.write_parquet(buffer)
         arrays[name] = np.frombuffer(buffer.getvalue(), np.uint8)
@@ -371,7 +440,5 @@ def _from_store(plan: Plan, store: Store) -> Play | None:
         arrays = store[plan.key]
     except KeyError:
         return None
-    scores, users, utility = (
-        pl.read_parquet(io.BytesIO(arrays[name].tobytes())) for name in ("scores", "users", "utility")
-    )
-    return Play(plan.seed, scores, users, utility, **json.loads(str(arrays["about"])))
+    tables: dict[str, Any] = {name: pl.read_parquet(io.BytesIO(arrays[name].tobytes())) for name in _TABLES}
+    return Play(plan.seed, **tables, **json.loads(str(arrays["about"])))

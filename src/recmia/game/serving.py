@@ -1,4 +1,4 @@
-"""The regimes: which list each user is served."""
+"""The regimes: which list each user is served; and what a system answers to queries."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ from collections.abc import Callable, Iterable
 from typing import get_args
 
 import numpy as np
+from scipy import sparse
 
-from recmia.data.interactions import Bool, Int32
+from recmia.data.interactions import Bool, IdMap, Int32
 from recmia.errors import ConfigError, ProtocolError, RecmiaError, nearest
 from recmia.game.split import Side
-from recmia.observation import describe, rank_by_popularity
+from recmia.observation import Queries, describe, list_of_user, rank_by_popularity
 from recmia.recommenders.base import Recommender, check_recommendations
 from recmia.settings import FOLDING, Regime
+
+# Queries that are asked in one call, which bounds the memory of a system that computes something for each.
+_ASKED_AT_ONCE = 2**15
 
 
 def serve(
@@ -75,32 +79,13 @@ def serve(
     """
     if regime not in get_args(Regime):
         raise ConfigError(f"unknown regime {regime!r}; {nearest(regime, get_args(Regime))}")
-    name, n_items = type(model).__name__, side.interactions.n_items
-    if not isinstance(model, Recommender):
-        raise ProtocolError(f"a fitted Recommender is needed, which fit must return; got a {name}")
+    trained, name = _trained_items(model, side.interactions.n_items, k), type(model).__name__
     check_servable(name, model.folds_in, [regime])
-    trained = model.trained_items
-    if not isinstance(trained, np.ndarray) or trained.shape != (n_items,) or trained.dtype != np.bool_:
-        raise ProtocolError(
-            f"{name}.trained_items must be bool with shape ({n_items},) after fit, true for the items with a training "
-            f"interaction; got {describe(trained)}"
-        )
-    model.fitted_items(k)
     histories, member = side.interactions.csr(), side.member
 
     def ask(recommend: Callable[..., Int32], users: Bool) -> Int32:
-        part, source = histories[users], f"{name}.{recommend.__name__}, asked about {int(users.sum())} users"
-        try:
-            personal = recommend(part, k, exclude_seen=exclude_seen)
-        except ProtocolError as error:
-            raise ProtocolError(f"{source}: {error}") from error
-        except RecmiaError:
-            raise
-        except Exception as error:
-            words = " ".join(str(error).split())
-            raise ProtocolError(f"{source}, raised {type(error).__name__}: {words}") from error
-        check_recommendations(personal, part, trained, k, exclude_seen=exclude_seen, source=source)
-        return personal
+        words = f"{name}.{recommend.__name__}, asked about {int(users.sum())} users"
+        return _ask(recommend, histories[users], trained, k, exclude_seen, words, list_of_user)
 
     if regime == "fold-in":
         return ask(model.recommend, np.ones_like(member))
@@ -116,6 +101,106 @@ def serve(
         pool = ranking[: max(k, round(k / alpha))]
         lists[~member] = rng.permuted(np.tile(pool, (int((~member).sum()), 1)), axis=1)[:, :k]
     return lists
+
+
+def answer(model: Recommender, queries: Queries, k: int, *, users: IdMap, exclude_seen: bool = True) -> Int32:
+    """Return what a system answers to queries, each by fold-in, as it would serve a stranger.
+
+    Members and non-members are asked about by the same calls, some tens of thousands of queries at once.
+
+    Parameters
+    ----------
+    model : Recommender
+        Fitted.
+    queries : Queries
+    k : int
+    users : IdMap
+        Whose rows the queries name, for errors.
+    exclude_seen : bool
+        Whether an answer leaves out what was asked with.
+
+    Returns
+    -------
+    int32, shape (q, k)
+
+    Raises
+    ------
+    ConfigError
+        If the model cannot serve a stranger, or for `k` out of range.
+    ProtocolError
+        As `serve`, naming the query and its user.
+
+    Examples
+    --------
+    >>> from recmia.data.interactions import Interactions
+    >>> from recmia.game.queries import draw_queries
+    >>> from recmia.recommenders import Popularity
+    >>> data, rng = Interactions.from_arrays([1, 1, 2, 3], [1, 2, 1, 3]), np.random.default_rng(0)
+    >>> queries = draw_queries(data, 2, 0.5, rng)
+    >>> answer(Popularity().fit(data, rng=rng), queries, 1, users=data.users).tolist()
+    [[0], [1]]
+    """
+    trained, name = _trained_items(model, queries.asked.shape[1], k), type(model).__name__
+    check_askable(name, model.folds_in)
+    answers = np.empty((len(queries), k), np.int32)
+    for start in range(0, len(queries), _ASKED_AT_ONCE):
+        rows = slice(start, min(start + _ASKED_AT_ONCE, len(queries)))
+        words = f"{name}.recommend, asked {rows.stop - rows.start} queries"
+
+        def called(row: int, start: int = start) -> str:
+            return f"the answer to query {start + row}, about user {users.ids[queries.user[start + row]]},"
+
+        answers[rows] = _ask(model.recommend, queries.asked[rows], trained, k, exclude_seen, words, called)
+    return answers
+
+
+def _ask(
+    recommend: Callable[..., Int32],
+    histories: sparse.csr_array,
+    trained: Bool,
+    k: int,
+    exclude_seen: bool,
+    source: str,
+    called: Callable[[int], str],
+) -> Int32:
+    """Ask a system, and check what it gives."""
+    try:
+        lists = recommend(histories, k, exclude_seen=exclude_seen)
+    except ProtocolError as error:
+        raise ProtocolError(f"{source}: {error}") from error
+    except RecmiaError:
+        raise
+    except Exception as error:
+        words = " ".join(str(error).split())
+        raise ProtocolError(f"{source}, raised {type(error).__name__}: {words}") from error
+    check_recommendations(lists, histories, trained, k, exclude_seen=exclude_seen, source=source, called=called)
+    return lists
+
+
+def _trained_items(model: Recommender, n_items: int, k: int) -> Bool:
+    """Return the trained items of a model, after a check that it can fill lists of k."""
+    name = type(model).__name__
+    if not isinstance(model, Recommender):
+        raise ProtocolError(f"a fitted Recommender is needed, which fit must return; got a {name}")
+    trained = model.trained_items
+    if not isinstance(trained, np.ndarray) or trained.shape != (n_items,) or trained.dtype != np.bool_:
+        raise ProtocolError(
+            f"{name}.trained_items must be bool with shape ({n_items},) after fit, true for the items with a training "
+            f"interaction; got {describe(trained)}"
+        )
+    return model.fitted_items(k)
+
+
+def check_askable(name: str, folds_in: bool) -> None:
+    """Raise ConfigError for a recommender that answers no stranger's history, and so no query.
+
+    >>> check_askable("als", True)
+    """
+    if not folds_in:
+        raise ConfigError(
+            f"{name} cannot be asked: it serves no user that it was not trained on, and a query is the history of a "
+            "stranger; take attacks that only look at lists (queries = 0)"
+        )
 
 
 def check_servable(name: str, folds_in: bool, regimes: Iterable[str]) -> None:

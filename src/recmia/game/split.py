@@ -196,15 +196,24 @@ def hold_out(interactions: Interactions, share: float, rng: np.random.Generator)
     >>> len(known), len(held_out)
     (2, 2)
     """
-    n = len(interactions)
-    order = np.lexsort((rng.random(n), interactions.user))
     counts = np.bincount(interactions.user, minlength=interactions.n_users)
-    place = np.empty(n, np.int64)
-    place[order] = np.arange(n) - np.searchsorted(interactions.user, np.arange(interactions.n_users))[interactions.user]
-    held = place < np.minimum(np.ceil(share * counts), counts - 1)[interactions.user]
+    held = random_places(interactions, rng) < np.minimum(np.ceil(share * counts), counts - 1)[interactions.user]
     if not held.any():
         raise ConfigError("held_out leaves nothing to measure with: no user has two interactions")
     return interactions.take(np.flatnonzero(~held)), interactions.take(np.flatnonzero(held))
+
+
+def random_places(interactions: Interactions, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Return the place of each interaction in a random order of its user's, from 0: int64, shape (n,).
+
+    >>> random_places(Interactions.from_arrays([1, 1, 1], [1, 2, 3]), np.random.default_rng(0)).tolist()
+    [2, 1, 0]
+    """
+    n = len(interactions)
+    order = np.lexsort((rng.random(n), interactions.user))
+    place = np.empty(n, np.int64)
+    place[order] = np.arange(n) - np.searchsorted(interactions.user, np.arange(interactions.n_users))[interactions.user]
+    return place
 
 
 def draw_members(n: int, share: float, rng: np.random.Generator) -> Bool:

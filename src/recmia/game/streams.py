@@ -52,6 +52,21 @@ def pool_members(seed: int, shadow: int) -> np.random.Generator:
     return rng_for(seed, "pool", shadow, "members")
 
 
+def queries(seed: int, side: str) -> np.random.Generator:
+    """Return the stream that draws the queries about the users of a side."""
+    return rng_for(seed, "queries", side)
+
+
+def known(seed: int) -> np.random.Generator:
+    """Return the stream that draws the part of each audited history that the attacker knows."""
+    return rng_for(seed, "known")
+
+
+def reference_path(seed: int, level: str, side: str, name: str) -> Path:
+    """Return the path of the streams that train a reference model for the users of a side."""
+    return (seed, "reference", level, side, name) if level == "black-box" else (seed, "reference", side, name)
+
+
 def item_vectors(seed: int, level: str) -> np.random.Generator:
     """Return the stream of the factorisation that gives the attacker its item vectors."""
     return rng_for(seed, "item vectors", level) if level == "black-box" else rng_for(seed, "item vectors")

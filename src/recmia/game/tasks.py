@@ -1,8 +1,8 @@
-"""Tasks: recommenders to train and lists to serve, in any process, with results that can be cached.
+"""Tasks: recommenders to train, and what they are to serve and to answer, in any process, with results to be cached.
 
-A task holds all that its lists depend on, and nothing else: the data and the members, the recommender with its
-settings, the regime, and the seed. Its key is a digest of these. So equal tasks of two audits have the same key, cached
-lists are found again, and lists of other data or settings are never used in their place.
+A task holds all that its lists and answers depend on, and nothing else: the data and the members, the recommender with
+its settings, the regime, the queries, and the seed. Its keys are digests of these. So equal tasks of two audits have
+the same keys, cached lists are found again, and lists of other data or settings are never used in their place.
 """
 
 from __future__ import annotations
@@ -18,18 +18,20 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
+from recmia.data.interactions import IdMap, Int32, Interactions
 from recmia.engine.parallel import run_calls
 from recmia.errors import ProtocolError, RecmiaError
 from recmia.game import streams
-from recmia.game.serving import serve
+from recmia.game.serving import answer, serve
 from recmia.game.split import Side
+from recmia.observation import Queries
 from recmia.provenance import versions
 from recmia.recommenders.base import Recommender
 from recmia.recommenders.spec import RecommenderSpec
 from recmia.settings import RecommenderSettings, Regime
 
 # To be increased whenever the same settings may give other lists or scores than before.
-_REVISION = 3
+_REVISION = 4
 # With more interactions than this, models are trained one after the other with all threads, on one copy of the data.
 _LARGE = 5_000_000
 
@@ -50,7 +52,7 @@ class Wrapper(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A recommender to train on the members of a side, and a regime in which the side is served.
+    """A recommender to train on the members of a side, and what is wanted of it.
 
     Parameters
     ----------
@@ -58,7 +60,8 @@ class Task:
     settings : RecommenderSettings
         Settings that the recommender does not use have no effect; see `RecommenderSpec.used`.
     side : Side
-    regime : Regime
+    regime : Regime, optional
+        In which the side is served; None for a system that only answers queries.
     k : int
     exclude_seen : bool
     alpha : float
@@ -69,6 +72,13 @@ class Task:
         Whether the item vectors of the model are stored, too (for white-box attackers).
     wrappers : tuple of Wrapper
         The first is the innermost.
+    depth : int
+        Length of the lists where that is more than `k`: as long as the model can make them, and then padded. Where
+        popular items are drawn at random, lists have `k` items.
+    queries : Queries, optional
+        What the system is asked besides, by fold-in, for `k` items each.
+    asked_of : IdMap, optional
+        The users whom the queries are about, where they are not those of the side.
 
     Examples
     --------
@@ -78,13 +88,16 @@ class Task:
     recommender: RecommenderSpec
     settings: RecommenderSettings
     side: Side
-    regime: Regime
+    regime: Regime | None
     k: int
     exclude_seen: bool
     alpha: float
     path: streams.Path
     item_vectors: bool = False
     wrappers: tuple[Wrapper, ...] = ()
+    depth: int = 0
+    queries: Queries | None = None
+    asked_of: IdMap | None = None
 
     @cached_property
     def model_key(self) -> str:
@@ -108,11 +121,28 @@ class Task:
             {
                 "model": self.model_key,
                 "regime": self.regime,
-                "k": self.k,
+                "length": self.length,
                 "exclude_seen": self.exclude_seen,
                 "alpha": self.alpha if self.regime == "popular-random" else None,
             }
         )
+
+    @property
+    def length(self) -> int:
+        """The length of the lists."""
+        return self.k if self.regime == "popular-random" else max(self.k, self.depth)
+
+    @cached_property
+    def answers_key(self) -> str:
+        """A digest of all that the answers depend on."""
+        assert self.queries is not None
+        asked = {"queries": self.queries.fingerprint, "k": self.k, "exclude_seen": self.exclude_seen}
+        return digest({"model": self.model_key, **asked})
+
+    @property
+    def data(self) -> tuple[Interactions | Queries, ...]:
+        """All that is large: it is sent once to each process, whatever the number of tasks."""
+        return (self.side.interactions, *(() if self.queries is None else (self.queries,)))
 
     @property
     def vectors_key(self) -> str:
@@ -122,7 +152,12 @@ class Task:
     @property
     def keys(self) -> tuple[str, ...]:
         """The keys of all that the task writes to the store."""
-        return (self.key, self.vectors_key) if self.item_vectors else (self.key,)
+        wanted = {
+            self.key: self.regime is not None,
+            self.vectors_key: self.item_vectors,
+            self.answers_key if self.queries is not None else "": self.queries is not None,
+        }
+        return tuple(key for key, wants in wanted.items() if wants)
 
 
 def run_tasks(
@@ -141,8 +176,9 @@ def run_tasks(
     ----------
     tasks : sequence of Task
     store : mutable mapping
-        Gets ``lists`` (int32, shape (n, k)) under `Task.key` and, if asked for, ``item_vectors`` (float32, shape
-        (n_items, factors)) under `Task.vectors_key`.
+        Gets ``lists`` (int32, shape (n, `Task.length`)) under `Task.key` and, if they are wanted, ``answers`` (int32,
+        shape (q, k)) under `Task.answers_key`, and ``item_vectors`` (float32, shape (n_items, factors)) under
+        `Task.vectors_key`.
     jobs : int
         Processes (of the active joblib backend), or threads where the data are large. Lists do not depend on it.
     done : callable
@@ -196,7 +232,7 @@ def run_tasks(
         worthwhile(),
         jobs=jobs,
         processes=1 if large else min(jobs, len(missing)),
-        shared=(group[0].side.interactions for group in missing.values()),
+        shared=(one for group in missing.values() for task in group for one in task.data),
     )
     for model_key, served in results:
         for key, arrays in served.items():
@@ -225,6 +261,8 @@ def _train_and_serve(tasks: Sequence[Task], threads: int) -> tuple[str, dict[str
             model = _fitted(model, first)
         except RecmiaError as error:
             return first.model_key, {key: error for task in tasks for key in task.keys}
+        for task in tasks:
+            _announce(model, task)
         # Fold-in first: a command that has served all users needs no second run for the members among them.
         for task in sorted(tasks, key=lambda task: task.regime != "fold-in"):
             for key in task.keys:
@@ -250,19 +288,36 @@ def _fitted(model: Recommender, task: Task) -> Recommender:
         raise ProtocolError(f"{task.recommender.name}: fit raised {type(error).__name__}: {words}") from error
 
 
+def _announce(model: Recommender, task: Task) -> None:
+    """Tell a model what it will be asked."""
+    if task.regime is not None:
+        strangers = {"fold-in": np.ones_like(task.side.member), "trained": ~task.side.member}
+        asked = strangers.get(task.regime, np.zeros_like(task.side.member))
+        model.expect(task.side.interactions.csr()[asked], task.length, exclude_seen=task.exclude_seen)
+    if task.queries is not None:
+        model.expect(task.queries.asked, task.k, exclude_seen=task.exclude_seen)
+
+
 def _ask(model: Recommender, task: Task, key: str) -> Arrays:
     if key == task.vectors_key:
         return {"item_vectors": model.item_vectors}
+    if task.queries is not None and key == task.answers_key:
+        users = task.side.interactions.users if task.asked_of is None else task.asked_of
+        return {"answers": answer(model, task.queries, task.k, users=users, exclude_seen=task.exclude_seen)}
+    assert task.regime is not None, "lists are wanted"
+    # Only the attacker's own systems serve longer lists than the audited one, as long as they can make them.
+    length = task.length if task.length == task.k else min(task.length, max(task.k, int(model.fitted_items().sum())))
     lists = serve(
         task.regime,
         model,
         task.side,
-        task.k,
+        length,
         exclude_seen=task.exclude_seen,
         alpha=task.alpha,
         rng=streams.serve(task.path, task.regime),
     )
-    return {"lists": lists}
+    padding: Int32 = np.full((len(lists), task.length - length), -1, np.int32)
+    return {"lists": np.hstack([lists, padding])}
 
 
 def digest(value: dict[str, Any]) -> str:

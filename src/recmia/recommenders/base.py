@@ -13,7 +13,7 @@ from recmia.data.interactions import Bool, Float32, Int32, Interactions
 from recmia.engine.matrices import count_in_rows
 from recmia.engine.ranking import top_k, top_k_by_vectors
 from recmia.errors import ConfigError, NotFittedError, ProtocolError
-from recmia.observation import check_lists, describe, in_history
+from recmia.observation import check_lists, describe, in_history, list_of_user
 
 # Entries of a dense block of scores: bounds the memory whatever the number of users.
 _SCORES_AT_ONCE = 2**24
@@ -117,6 +117,13 @@ class Recommender(ABC):
             As `recommend`.
         """
         return self.recommend(histories, k, exclude_seen=exclude_seen)
+
+    # Most recommenders have no use for it, so it is no abstract method.
+    def expect(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> None:  # noqa: B027
+        """Take note of what `recommend` will be asked, which is asked all the same.
+
+        A system that is expensive to ask overrides this, to serve everything at once. The default does nothing.
+        """
 
     @property
     def item_vectors(self) -> Float32:
@@ -259,7 +266,14 @@ class VectorRecommender(Recommender):
 
 
 def check_recommendations(
-    lists: Int32, histories: sparse.csr_array, trained_items: Bool, k: int, *, exclude_seen: bool, source: str
+    lists: Int32,
+    histories: sparse.csr_array,
+    trained_items: Bool,
+    k: int,
+    *,
+    exclude_seen: bool,
+    source: str,
+    called: Callable[[int], str] = list_of_user,
 ) -> None:
     """Raise an error for lists that break the contract of `Recommender.recommend`.
 
@@ -272,6 +286,8 @@ def check_recommendations(
     exclude_seen : bool
     source : str
         Where the lists come from, for the message.
+    called : callable
+        From a row to what its list is called in the message.
 
     Raises
     ------
@@ -290,7 +306,7 @@ cannot know
     """
     n, n_items = histories.shape
     try:
-        check_lists(lists, n, n_items)
+        check_lists(lists, n, n_items, called)
     except ProtocolError as error:
         raise ProtocolError(f"{source}: {error}") from None
     if lists.shape[1] != k:
@@ -306,4 +322,4 @@ cannot know
     broken["is shorter than it could be"] = listed.sum(axis=1) < np.minimum(k, allowed)
     for rule, rows in broken.items():
         if rows.any():
-            raise ProtocolError(f"{source}: the list of user {int(np.argmax(rows))} {rule}")
+            raise ProtocolError(f"{source}: {called(int(np.argmax(rows)))} {rule}")

@@ -224,6 +224,9 @@ def _spelled(value: Mapping[str, Any]) -> str:
         name = key.replace("_", " ")
         if isinstance(one, Mapping):
             parts.append(f"{name} ({_spelled(one)})")
+        elif key == "examples":
+            # They are drawn.
+            continue
         elif key != "seed":
             parts.append(f"{name} {one:.4g}" if isinstance(one, float) else f"{name} {one}")
     return "; ".join(parts)

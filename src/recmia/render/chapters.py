@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -25,13 +26,13 @@ from recmia.render.blocks import (
     row_kind,
 )
 from recmia.render.grids import defend_chapter, sweep_chapter
-from recmia.render.text import cell, verdict
+from recmia.render.text import PARTS, cell, means, verdict
 from recmia.results.audit import AuditResult
 from recmia.results.defend import DefendResult
 from recmia.results.findings import REGIME_WORDS, fewest, figure, find, most_identified, section_name, unusual
 from recmia.results.folder import Result
 from recmia.results.sweep import SweepResult
-from recmia.settings import SERVED_ALIKE
+from recmia.settings import SERVED_ALIKE, AuditSettings
 
 # How users are called in a report: names in place of ids.
 Names = Callable[[pl.Series], pl.Series]
@@ -56,6 +57,7 @@ def _audit(folder: Path, result: AuditResult, names: Names, points: int) -> Chap
         users = users.with_columns(names(users["user_id"]).alias("user_id"))
     settings = result.settings
     promised = [str(promise) for promise in result.promises]
+    known = settings.knowledge.known if isinstance(settings, AuditSettings) else 1.0
     return Chapter(
         title=f"{settings.target} on {data_name(settings)}",
         folder=str(folder),
@@ -65,15 +67,17 @@ def _audit(folder: Path, result: AuditResult, names: Names, points: int) -> Chap
         cards=[Card.of(one, words.bar_label(one)) for one in found.sections],
         answers=[
             ("What was tested", words.tested(result)),
-            ("What the attacker knows", [words.attackers(settings.levels)]),
+            ("What the attacker knows and asks", [words.attackers(settings.levels, known), words.queries(result)]),
             ("Which attacks were run", [words.attacks_run(_series(result))]),
             ("How certain the results are", words.certainty(result, found)),
+            *([("What answers give away", [found.disclosure])] if found.disclosure else []),
             *([("What the defence promises", promised)] if promised else []),
             ("Who is exposed most", words.exposed(result, users)),
         ],
         advice=words.advice(result, f"{folder}/config.toml"),
         parts=[
             _regimes(result, users),
+            *_asking(result),
             _rocs(result, points),
             _distributions(result),
             _users(result, users),
@@ -91,11 +95,11 @@ def _regimes(result: AuditResult, users: pl.DataFrame) -> Part:
     rows = []
     for name, level, regime in _sections(result):
         rows.append(Row([f"{name}: {REGIME_WORDS.get(regime, '')}".rstrip(": ")], "group"))
-        for attack in _series(result):
+        for attack in _series(result, level, regime):
             cells = [cell(by_key.get((level, regime, attack, metric))) for metric in present]
-            rows.append(Row([attack, *cells], row_kind(attack)))
+            rows.append(Row([attack, means(attack), *cells], row_kind(attack)))
     # With the names that this page has for users.
-    told = find(result.joint(), users, result.promises, result.provenance)
+    told = find(result.joint(), users, result.promises, result.provenance, result.disclosures)
     first = metrics[0]
     size = f"{fewest(first)}{first.n_members:,} members against {first.n_nonmembers:,} non-members"
     caption = f"{size[:1].upper()}{size[1:]}; 95% intervals"
@@ -105,12 +109,13 @@ def _regimes(result: AuditResult, users: pl.DataFrame) -> Part:
             "A member is a person in the training data. A regime defines how non-members are served, and so what an "
             "attack measures. AUC: the probability that, of one member and one non-member, the attack picks the member "
             "(0.5: chance). TPR at FPR 0.01: the share of members found when one non-member in 100 is wrongly called a "
-            "member. Dimmed rows are rules that need no model.",
+            "member. An attacker who looks sees the list that a person is shown; one who asks also puts parts of the "
+            "history to the system, and sees the answers. Dimmed rows are rules that need no model.",
         ],
         tables=[
             Table(
                 caption,
-                ["Served and attacked", *(METRICS[name].heading for name in present)],
+                ["Served and attacked", "Attacker", *(METRICS[name].heading for name in present)],
                 rows,
                 sorted(notes),
                 open=True,
@@ -131,12 +136,56 @@ def _quality(utilities: pl.DataFrame) -> list[Table]:
         rows.append(Row([str(regime)], "group"))
         for (metric,), found in part.partition_by("metric", as_dict=True, maintain_order=True).items():
             by_group = {row["users"]: row for row in found.iter_rows(named=True)}
-            cells = [
-                f"{one['value']:.3f} [{one['low']:.3f}–{one['high']:.3f}]"
-                for one in (by_group[group] for group in groups)
-            ]
-            rows.append(Row([str(metric), *cells]))
+            rows.append(Row([str(metric), *(_with_interval(by_group[group]) for group in groups)]))
     return [Table("Recommendation quality on held-out interactions", ["Measure", *groups], rows, open=True)]
+
+
+def _asking(result: AuditResult) -> list[Part]:
+    """How the attacker asks, and what comes back; nothing where it did not ask."""
+    tables = _given_away(result.disclosures)
+    if not tables:
+        return []
+    drawn = [
+        Figure.of(
+            f"Asked about {one['users']}",
+            f"One query about {one['users']}: asked with {one['asked']} items of a history, the system names "
+            f"{len(one['hits'])} of the {one['hidden']} others in an answer of {one['k']} items. The table below holds "
+            "the means over all people.",
+            views={"": charts.query_example(one)},
+        )
+        for one in result.query_examples
+    ]
+    return [
+        Part(
+            "What an attacker asks, and what comes back",
+            words=[
+                "The attacker puts a part of a person's history to the system, as if it were a stranger's, and counts "
+                "how much of the hidden part the answer names. A system completes a history best that it was trained "
+                "on. Each square is an item. The two queries are ordinary ones: of those of the usual size, each has "
+                "the share of hidden items named that is nearest to the mean of its group.",
+                words.queries(result),
+            ],
+            figures=drawn,
+            tables=tables,
+        )
+    ]
+
+
+def _given_away(disclosures: pl.DataFrame) -> list[Table]:
+    """A table of what answers give away, users across; none if nothing was asked."""
+    if disclosures.is_empty():
+        return []
+    groups, rows = disclosures["users"].unique(maintain_order=True).to_list(), []
+    for (part,), of_part in disclosures.partition_by("part", as_dict=True, maintain_order=True).items():
+        rows.append(Row([PARTS[str(part)]], "group"))
+        for (metric,), found in of_part.partition_by("metric", as_dict=True, maintain_order=True).items():
+            by_group = {row["users"]: row for row in found.iter_rows(named=True)}
+            rows.append(Row([str(metric), *(_with_interval(by_group[group]) for group in groups)]))
+    return [Table("What answers to queries give away of the rest of a history", ["Measure", *groups], rows, open=True)]
+
+
+def _with_interval(row: Mapping[str, Any]) -> str:
+    return f"{row['value']:.3f} [{row['low']:.3f}–{row['high']:.3f}]"
 
 
 def _rocs(result: AuditResult, points: int) -> Part:
@@ -147,13 +196,13 @@ def _rocs(result: AuditResult, points: int) -> Part:
     n_nonmembers = result.metrics[0].n_nonmembers
     resolvable = [rate for rate in rates if rate * n_nonmembers >= 1]
     sections = {
-        name: {attack: result.rocs[level, regime, attack] for attack in series}
+        name: {attack: result.rocs[level, regime, attack] for attack in _series(result, level, regime)}
         for name, level, regime in _sections(result)
     }
     views = charts.rocs(sections, n_nonmembers, rules=RULES, points=points)
     for name, level, regime in _sections(result):
         curves = sections[name]
-        best = sorted(series, key=lambda attack: -values[level, regime, attack])[:3]
+        best = sorted(curves, key=lambda attack: -values[level, regime, attack])[:3]
         drawn.append(
             Figure.of(
                 f"{name}: {REGIME_WORDS.get(regime, '')}",
@@ -164,7 +213,7 @@ def _rocs(result: AuditResult, points: int) -> Part:
             )
         )
         rows.append(Row([name], "group"))
-        for attack in series:
+        for attack in curves:
             found = [np.mean([float(one.tpr_at(rate)) for one in curves[attack]]) for rate in resolvable]
             rows.append(
                 Row(
@@ -201,7 +250,7 @@ def _distributions(result: AuditResult) -> Part:
     for name, level, regime in _sections(result):
         picks = {}
         rows.append(Row([name], "group"))
-        for attack in series:
+        for attack in _series(result, level, regime):
             part = parts[level, regime, attack]
             member, score = part["member"].to_numpy(), part["score"].to_numpy()
             picks[attack] = charts.distribution(member, score)
@@ -310,7 +359,7 @@ def _baselines(result: AuditResult) -> Part:
     lowest = min(row.low for row in aucs.values() if row.low is not None)
     drawn = []
     for name, level, regime in _sections(result):
-        rows = [aucs[level, regime, attack] for attack in series]
+        rows = [aucs[level, regime, attack] for attack in _series(result, level, regime)]
         best = max((row for row in rows if row.attack in RULES), key=lambda row: row.value or 0.0)
         values = [{"series": row.attack, "value": row.value, "low": row.low, "high": row.high} for row in rows]
         drawn.append(
@@ -341,8 +390,11 @@ def _sections(result: AuditResult) -> list[tuple[str, str, str]]:
     return [(section_name(level, regime, len(levels)), level, regime) for regime in regimes for level in levels]
 
 
-def _series(result: AuditResult) -> list[str]:
-    return list(dict.fromkeys(row.attack for row in result.metrics))
+def _series(result: AuditResult, level: str = "", regime: str = "") -> list[str]:
+    """Names of all attacks and rules, or of those of one section: not every system can be asked."""
+    section = (level, regime)
+    rows = (row for row in result.metrics if not regime or (row.knowledge, row.regime) == section)
+    return list(dict.fromkeys(row.attack for row in rows))
 
 
 def _values(result: AuditResult) -> dict[tuple[str, str, str], float]:

@@ -35,6 +35,10 @@ TILE = (52, 32)
 FRONTIER, _LABEL = (400, 300), 10
 # Where the vertical axis of a frontier ends: above 1, so that a point there is drawn whole.
 _TOP = 1.04
+# Squares side by side in the picture of a query, what they stand for, and their colours.
+_SQUARES = 25
+QUERY_STATES = ("asked with", "answered", "hidden, and answered", "hidden, not answered")
+QUERY_COLOURS = ("var(--rule)", "var(--line)", "var(--hue-2)", "var(--hue-1)")
 _LEGEND = alt.Legend(orient="top", symbolOpacity=1, symbolSize=80, symbolStrokeWidth=0)
 _CHANCE: Mapping[str, Any] = MappingProxyType({"strokeDash": [1, 3], "color": "var(--soft)", "strokeWidth": 1})
 _LEVEL: Mapping[str, Any] = MappingProxyType({"strokeDash": [6, 4], "color": "var(--ink)", "strokeWidth": 1})
@@ -354,6 +358,53 @@ def per_user_auc(users: pl.DataFrame, column: str, title: str, *, logarithmic: b
         _spec(alt.layer(chance, points, band, line), 280),
         {"users": drawn.to_dicts(), "groups": _equal_groups(users, column)},
     )
+
+
+def query_example(example: Mapping[str, Any]) -> Chart:
+    """Return a chart of one query: what was asked with, the answer, and the hidden part, a square for each item.
+
+    Parameters
+    ----------
+    example : mapping
+        As of `recmia.game.disclosure.examples`.
+    """
+    hits, hidden, k = example["hits"], example["hidden"], example["k"]
+    states = QUERY_STATES
+    blocks = [
+        (f"asked with {example['asked']} items of the history", [states[0]] * example["asked"]),
+        (f"the answer, best first: {k} items", [states[2 if rank in set(hits) else 1] for rank in range(1, k + 1)]),
+        (
+            f"the hidden part of the history: {len(hits)} of its {hidden} items came back",
+            [states[2]] * len(hits) + [states[3]] * (hidden - len(hits)),
+        ),
+    ]
+    squares, labels, line = [], [], 0
+    for words, items in blocks:
+        labels.append({"x": 0, "y": line, "words": words})
+        line += 1
+        squares += [
+            {"x": place % _SQUARES, "y": line + place // _SQUARES, "state": state} for place, state in enumerate(items)
+        ]
+        line += -(-len(items) // _SQUARES) + 1
+    x = alt.X("x:Q", axis=None, scale=alt.Scale(domain=[-0.5, _SQUARES - 0.5], nice=False))
+    y = alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[line - 1, -0.7], nice=False, zero=False))
+    colour = alt.Color(
+        "state:N",
+        title=None,
+        scale=alt.Scale(domain=list(states), range=list(QUERY_COLOURS)),
+        legend=_LEGEND,
+    )
+    marks = (
+        alt.Chart(alt.NamedData("squares"))
+        .mark_point(shape="square", filled=True, size=110, opacity=1)
+        .encode(x=x, y=y, color=colour)
+    )
+    texts = (
+        alt.Chart(alt.NamedData("labels"))
+        .mark_text(align="left", baseline="middle", dx=-6, color="var(--ink)", fontSize=12)
+        .encode(x=x, y=y, text="words:N")
+    )
+    return Chart(_spec(alt.layer(marks, texts), 15 * line), {"squares": squares, "labels": labels})
 
 
 def _equal_groups(users: pl.DataFrame, column: str) -> Rows:

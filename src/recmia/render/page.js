@@ -33,9 +33,17 @@
     const figure = figures[element.id];
     const { view, pick, shown } = state(element.dataset.part);
     const spec = figure.specs[view] ?? figure.specs[""];
-    const data = figure.data[pick] ?? figure.data[""] ?? Object.values(figure.data)[0];
+    const data = figure.data[""] ?? (pick ? figure.data[pick] : Object.values(figure.data)[0]);
     const turn = (views.get(element)?.turn ?? 0) + 1;
     views.set(element, { ...views.get(element), turn });
+    if (!data) {
+      // What asks cannot be run where the system answers no stranger.
+      views.get(element).result?.finalize();
+      views.set(element, { turn });
+      element.textContent = `${pick} was not run here.`;
+      element.dataset.drawn = `${view}/${pick}`;
+      return;
+    }
     const whole = { ...spec, config, datasets: { ...spec.datasets, ...data } };
     const result = await vegaEmbed(element, whole, options);
     // A later request replaces this drawing.

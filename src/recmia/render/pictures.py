@@ -27,7 +27,8 @@ _WIDEST = 1500
 def pictures(result: Result) -> dict[str, bytes]:
     """Return the pictures of a result by file name: PNG and SVG of the ROC, of the grid, or of the frontier."""
     if isinstance(result, AuditResult):
-        return files_of("roc", roc_of(result))
+        asked = queries_of(result)
+        return files_of("roc", roc_of(result)) | ({} if asked is None else files_of("queries", asked))
     if isinstance(result, SweepResult):
         settings = result.settings
         drawn = sweep_picture(
@@ -75,6 +76,21 @@ def roc_of(result: AuditResult) -> Static:
         rules=RULES,
         words=REGIME_WORDS,
     )
+
+
+def queries_of(result: AuditResult) -> Static | None:
+    """Return a picture of a query about a member and of one about a non-member; None if nothing was asked."""
+    shown = result.query_examples
+    if not shown:
+        return None
+    panels = [(f"Asked about {one['users']}", charts.query_example(one)) for one in shown]
+    settings = result.settings
+    title = (
+        "What a system answers to half of a history\n"
+        f"{settings.target}, {result.provenance['data']['source']}: ordinary queries, each with the recall nearest to "
+        "the mean of its group; each square is an item"
+    )
+    return picture([panels], title, size=(380, 260))
 
 
 def files_of(stem: str, drawn: Static) -> dict[str, bytes]:

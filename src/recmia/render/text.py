@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 from rich.console import Console
 
-from recmia.attacks import RULES
+from recmia.attacks import RULES, attack_spec
 from recmia.metrics import METRICS, Metric
 from recmia.render.tables import FigureTable, Row
 from recmia.results.audit import AuditResult
@@ -31,7 +31,7 @@ def verdict(findings: Findings) -> str:
     """Return what was found: a line in all, a paragraph for each section, lines on users, promises and intervals."""
     lines = [" ".join((f"{findings.label}.", findings.claim, *findings.caveats))]
     lines += [f"{one.name} ({one.about}): {one.text}" for one in findings.sections]
-    lines += [findings.users] if findings.users else []
+    lines += [one for one in (findings.disclosure, findings.users) if one]
     return plain("\n".join([*lines, *map(str, findings.promises), TOGETHER]))
 
 
@@ -51,19 +51,24 @@ def metrics_table(metrics: Sequence[Metric]) -> FigureTable:
     shown = []
     for regime in dict.fromkeys(row.regime for row in metrics):
         for level in levels:
-            shown.append(Row([section_name(level, regime, len(levels))], style="bold"))
+            shown.append(Row([section_name(level, regime, len(levels)), ""], style="bold"))
             rows = [row for row in metrics if (row.knowledge, row.regime) == (level, regime)]
             for attack in dict.fromkeys(row.attack for row in rows):
                 cells = [cell(by_key.get((level, regime, attack, name))) for name in names]
-                shown.append(Row([f"  {attack}"], cells, "dim" if attack in RULES else ""))
+                shown.append(Row([f"  {attack}", means(attack)], cells, "dim" if attack in RULES else ""))
     return FigureTable(
         title=f"Can members be distinguished from non-members? {size[:1].upper()}{size[1:]} users, "
         f"{repeated}, 95% intervals",
-        labels=["served and attacked"],
+        labels=["served and attacked", "attacker"],
         columns=[_heading(name) for name in names],
         rows=shown,
         caption="\n".join(sorted(notes)),
     )
+
+
+def means(attack: str) -> str:
+    """Return what an attacker does: asks the system, only looks at lists, or applies a rule that needs no model."""
+    return "rule" if attack in RULES else "asks" if attack_spec(attack).asks else "looks"
 
 
 def as_text(*tables: FigureTable, width: int = 100) -> str:
@@ -137,6 +142,22 @@ def utility_table(rows: pl.DataFrame) -> FigureTable:
             by_group = {row["users"]: row for row in found.iter_rows(named=True)}
             shown.append(Row([f"  {metric}"], [_figure_of(by_group[group]) for group in groups]))
     return FigureTable("Recommendation quality on held-out interactions, 95% intervals", ["users"], groups, shown)
+
+
+def disclosure_table(rows: pl.DataFrame) -> FigureTable:
+    """Return what answers give away of the rest of a history; see `recmia.AuditResult.disclosures`."""
+    groups, shown = rows["users"].unique(maintain_order=True).to_list(), []
+    for (part,), of_part in rows.partition_by("part", as_dict=True, maintain_order=True).items():
+        shown.append(Row([PARTS[str(part)]], style="bold"))
+        for (metric,), found in of_part.partition_by("metric", as_dict=True, maintain_order=True).items():
+            by_group = {row["users"]: row for row in found.iter_rows(named=True)}
+            cells = [_figure_of(by_group[group]) if group in by_group else "–" for group in groups]
+            shown.append(Row([f"  {metric}"], cells))
+    return FigureTable("What answers to queries give away, 95% intervals", ["of the history"], groups, shown)
+
+
+# The parts of a history that a query does not ask with.
+PARTS = {"hidden": "the part that was not asked with", "unknown": "the part that the attacker does not know"}
 
 
 def defences_table(rows: pl.DataFrame) -> list[FigureTable]:
@@ -217,7 +238,8 @@ def result_tables(result: Result) -> list[FigureTable]:
     """Return the tables of a result of any kind."""
     if isinstance(result, AuditResult):
         tables = [metrics_table(result.metrics)]
-        return tables if result.utility.is_empty() else [*tables, utility_table(result.utilities)]
+        tables += [] if result.disclosure.is_empty() else [disclosure_table(result.disclosures)]
+        return tables + ([] if result.utility.is_empty() else [utility_table(result.utilities)])
     if isinstance(result, SweepResult):
         return grid_tables(result.table, result.axes)
     return defences_table(result.table)

@@ -45,7 +45,7 @@ _KNOWLEDGE: Mapping[str, str] = {
     "white-box": "such data and the item vectors of the model itself",
 }
 NO_PROOF = "An audit shows what these attacks find. It does not prove that no other attack finds more."
-_MANY_SHADOWS = 64
+_MANY_SHADOWS = 16
 # AUCs that differ by less are described as equal.
 _ALIKE = 0.01
 
@@ -103,13 +103,30 @@ def intervals(row: Mapping[str, Any]) -> str:
     )
 
 
-def attackers(levels: Sequence[str]) -> str:
-    """Say what the attackers know."""
-    known = "; ".join(f"{_KNOWLEDGE[level]} (`{level}`)" for level in levels if level in _KNOWLEDGE)
+def attackers(levels: Sequence[str], known: float = 1.0) -> str:
+    """Say what the attackers know; `known` is the share of a history that they know."""
+    told = "; ".join(f"{_KNOWLEDGE[level]} (`{level}`)" for level in levels if level in _KNOWLEDGE)
+    history = "that person's history" if known == 1 else f"{known:.0%} of that person's history, drawn at random,"
     return (
-        "The attacker sees what an outsider who knows a person can see: that person's history and the list that the "
-        f"system shows them. In addition, the attacker has {known}."
+        f"The attacker sees what an outsider who knows a person can see: {history} and the list that the system shows "
+        f"them. In addition, the attacker has {told}."
     )
+
+
+def queries(result: AuditResult) -> str:
+    """Say what the attacker asked."""
+    asked = next((one["asked"] for one in result.provenance.get("attacker", ()) if "asked" in one), None)
+    if asked is None:
+        return "The attacker only looked at lists, and did not ask the system."
+    words = (
+        "Attacks that ask put parts of what they know of a person's history to the system, as if it were a stranger's, "
+        f"and see what it answers: {asked['queries']:,} queries to each system, {result.settings.attacker.queries} a "
+        "person."
+    )
+    less, never = asked["users_asked_about_less_often"], asked["users_not_asked_about"]
+    if less or never:
+        words += f" The histories of {less:,} people are too short for so many, and of {never:,} nothing can be asked."
+    return words
 
 
 def certainty(result: AuditResult, found: Findings) -> list[str]:
@@ -174,7 +191,7 @@ def why_no_users(result: AuditResult) -> str:
             "training data and some without; these files are of one system."
         )
     if not any(name in ATTACKS and ATTACKS[name].needs == "pool" for name in result.settings.attacker.attacks):
-        return "No attack was run that can identify single people; `--attack list-lr --n-targets 20` does."
+        return "No attack was run that can identify single people; `--attack query-lr --n-targets 20` does."
     return (
         "How exposed one person is can be measured only over several trained systems, some with that person in the "
         "training data and some without; this run has one. Run again with `--n-targets 20`."
@@ -215,10 +232,10 @@ def _advice(own: AuditSettings, found: Sequence[Finding], config: str) -> list[s
     elif not remembered:
         if any(finding.grade == "unclear" for finding in shared):
             words.append("Obtain narrower intervals before any decision: use more users, `--n-targets` or `--seeds`.")
-        strong = "list-lr" not in own.attacker.attacks or own.attacker.n_shadows < _MANY_SHADOWS
+        strong = "query-lr" not in own.attacker.attacks or own.attacker.n_shadows < _MANY_SHADOWS
         words.append(
             "Do not take this as proof that nothing leaks."
-            + (f" Run the strongest attack first: `--attack list-lr --n-shadows {_MANY_SHADOWS}`." if strong else "")
+            + (f" Run the strongest attack first: `--attack query-lr --n-shadows {_MANY_SHADOWS}`." if strong else "")
         )
     if leaks and own.n_targets == 1:
         words.append("Find out who is exposed most before any decision: run again with `--n-targets 20`.")

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recmia.attacks import RULES, attack_spec
+from recmia.attacks import ATTACKS, RULES, attack_spec
 from recmia.data.datasets import CleaningReport, clean, load
 from recmia.data.interactions import Interactions, with_items_of
 from recmia.defences import Defence
@@ -39,7 +39,7 @@ from recmia.metrics.epsilon import GaussianBound, PromiseCheck, gaussian_bound
 from recmia.metrics.individual import identifiable, per_user_auc
 from recmia.provenance import peak_memory, versions
 from recmia.results.findings import JUDGED, Findings, find
-from recmia.settings import AS_SERVED, IN_MEMORY, SERVED_ALIKE, AnyAuditSettings, AuditSettings
+from recmia.settings import AS_SERVED, FOLDING, IN_MEMORY, SERVED_ALIKE, AnyAuditSettings, AuditSettings
 
 # Called with what is being done, and how many of how many units of work are done.
 Progress = Callable[[str, int, int], None]
@@ -64,6 +64,9 @@ class AuditResult:
     utility : polars.DataFrame
         With `held_out`, what the lists of each target are worth: columns seed, run, regime, users ("all", "members",
         "non-members"), metric, value, low, high; else empty.
+    disclosure : polars.DataFrame
+        Where the attacker asks, what the answers of each target give away: columns seed, run, and those of
+        `recmia.game.disclosure.disclosed`; else empty.
     """
 
     settings: AnyAuditSettings
@@ -71,6 +74,7 @@ class AuditResult:
     users: pl.DataFrame
     provenance: dict[str, Any]
     utility: pl.DataFrame = field(default_factory=pl.DataFrame)
+    disclosure: pl.DataFrame = field(default_factory=pl.DataFrame)
 
     @cached_property
     def metrics(self) -> tuple[Metric, ...]:
@@ -164,18 +168,20 @@ class AuditResult:
     @cached_property
     def utilities(self) -> pl.DataFrame:
         """Means of `utility` over targets and seeds: columns regime, users, metric, value, low, high."""
-        rows = []
-        if not self.utility.is_empty():
-            keys = ("regime", "users", "metric")
-            for key, part in self.utility.partition_by(*keys, as_dict=True, maintain_order=True).items():
-                runs = [
-                    [Estimate(*one) for one in run.select("value", "low", "high").rows()]
-                    for run in part.partition_by("seed", maintain_order=True)
-                ]
-                # The same users judge the lists of all runs: their chance does not average out.
-                mean = combine(runs, in_seed=1, over_seeds=1, most=math.inf)
-                rows.append((*key, mean.value, mean.low, mean.high))
-        return pl.DataFrame(rows, ["regime", "users", "metric", "value", "low", "high"], orient="row")
+        return _means(self.utility, ("regime", "users", "metric"), math.inf)
+
+    @cached_property
+    def disclosures(self) -> pl.DataFrame:
+        """Means of `disclosure` over targets and seeds: columns part, metric, users, value, low, high."""
+        return _means(self.disclosure, ("part", "metric", "users"), 1)
+
+    @property
+    def query_examples(self) -> list[dict[str, Any]]:
+        """An ordinary query about a member and one about a non-member; see `recmia.game.disclosure.examples`."""
+        noted: list[list[dict[str, Any]]] = [
+            one["examples"] for one in self.provenance.get("attacker", ()) if "examples" in one
+        ]
+        return noted[0] if noted else []
 
     @cached_property
     def promises(self) -> tuple[PromiseCheck, ...]:
@@ -211,7 +217,7 @@ class AuditResult:
     @cached_property
     def findings(self) -> Findings:
         """What the figures mean; every page, table and gate says it in these words."""
-        return find(self.joint(), self.per_user_auc, self.promises, self.provenance)
+        return find(self.joint(), self.per_user_auc, self.promises, self.provenance, self.disclosures)
 
     def _measured(self, specs: Iterable[MetricSpec], confidence: float) -> tuple[Metric, ...]:
         rows: list[Metric] = []
@@ -250,12 +256,24 @@ class AuditResult:
         """The confidence at which all figures that findings rest on hold together."""
         return simultaneous(max(1, len(self._keys) * len(JUDGED)))
 
-    @property
+    @cached_property
     def _keys(self) -> list[Key]:
         """Knowledge, regime and attack of all that was scored."""
-        settings = self.settings
+        settings, scored = self.settings, set(self.scores.select("regime", "attack").unique().rows())
+
+        def was_run(attack: str, regime: str) -> bool:
+            # Where the system cannot be asked, attacks that ask were not run; of user code, only the scores tell.
+            asks = ATTACKS[attack].asks if attack in ATTACKS else (regime, attack) not in scored
+            return regime in FOLDING or not asks
+
         attacks = (*settings.attacker.attacks, *RULES)
-        return [(level, regime, one) for level in settings.levels for regime in settings.regimes for one in attacks]
+        return [
+            (level, regime, one)
+            for level in settings.levels
+            for regime in settings.regimes
+            for one in attacks
+            if was_run(one, regime)
+        ]
 
     @cached_property
     def _runs(self) -> dict[Key, Runs]:
@@ -282,6 +300,21 @@ class AuditResult:
                 seeds.append(SeedRuns((np.concatenate(members), np.concatenate(scores)), targets))
             found[key] = Runs(seeds, in_seed, over_seeds, share)
         return found
+
+
+def _means(table: pl.DataFrame, keys: tuple[str, ...], most: float) -> pl.DataFrame:
+    """Return means over targets and seeds, each with its interval."""
+    rows = []
+    if not table.is_empty():
+        for key, part in table.partition_by(*keys, as_dict=True, maintain_order=True).items():
+            runs = [
+                [Estimate(*one) for one in run.select("value", "low", "high").rows()]
+                for run in part.partition_by("seed", maintain_order=True)
+            ]
+            # The same users are measured in all runs: their chance does not average out.
+            mean = combine(runs, in_seed=1, over_seeds=1, most=most)
+            rows.append((*key, mean.value, mean.low, mean.high))
+    return pl.DataFrame(rows, [*keys, "value", "low", "high"], orient="row")
 
 
 def _overlap(settings: AnyAuditSettings) -> tuple[float, float]:
@@ -376,6 +409,7 @@ def join_plays(
         scores=pl.concat([play.scores for play in plays]),
         users=pl.concat([play.users for play in plays]),
         utility=pl.concat([play.utility for play in plays]),
+        disclosure=pl.concat([play.disclosure for play in plays]),
         provenance={
             "versions": versions(),
             "data": {

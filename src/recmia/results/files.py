@@ -8,7 +8,7 @@ lists                 what each of them is shown: columns user, item, rank; see 
 members               ids of those in the training data; or a column member (0 or 1) beside the ids, of all users
 items                 ids of further items that a list may hold: items that nobody in the histories knows
 shadow-...            the same of a system of the attacker's own, of which only the lists need not be known
-pool/...              lists for the audited users and members, for each of many such systems
+pool/...              lists for the audited users and members, for each of many such systems; longer lists say more
 ====================  ==============================================================================================
 
 Where only a pool is given, its first system is the shadow as well. What is missing on the attacker's side is trained
@@ -20,11 +20,14 @@ audit gives its numbers.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from recmia.data.datasets import CleaningReport, load
-from recmia.data.interactions import Bool, Interactions, over_common_items
+from recmia.data.interactions import Bool, Int32, Interactions, over_common_items
 from recmia.data.lists import read_items, read_lists, read_members, write_lists, write_members
 from recmia.errors import DataError, TooFewUsersError
 from recmia.game import streams
@@ -90,12 +93,14 @@ def run_files_audit(
     setup = replace(setup, settings=settings)
     pool: list[Served | Side] = []
     if pool_files:
-        pool += [_read_system(audited, lists, members, k) for lists, members in pool_files]
+        pool += _read_pool(audited, pool_files, k)
     elif setup.pool_attacks:
         pool += shadow_halves(audited, settings.attacker.n_shadows, settings.run.seed)
     shadow: Served | Side | None = None
     if pool_files and not files.shadow_interactions:
-        shadow = pool[0]
+        first = pool[0]
+        assert isinstance(first, Served), "from files"
+        shadow = Served(first.side, first.lists[:, :k])
     elif has_shadow(setup):
         shadow = _shadow(settings, audited if shadow_data is None else shadow_data)
     everyone = [audited] if shadow_data is None else [audited, shadow_data]
@@ -172,9 +177,14 @@ def _shadow(settings: FilesSettings, data: Interactions) -> Served | Side:
     return Served(side, read_lists(Path(files.shadow_lists), data.users, data.items, settings.k, shorter=True))
 
 
-def _read_system(audited: Interactions, lists: Path, members: Path, k: int) -> Served:
-    side = Side(audited, read_members(members, audited.users))
-    return Served(side, read_lists(lists, audited.users, audited.items, k, shorter=True))
+def _read_pool(audited: Interactions, files: Sequence[tuple[Path, Path]], k: int) -> list[Served]:
+    """Read the systems of a pool; their lists may be longer than those of the audited system."""
+    sides = [Side(audited, read_members(members, audited.users)) for _, members in files]
+    found = [read_lists(lists, audited.users, audited.items, 0, shorter=True) for lists, _ in files]
+    padded: Int32 = np.full((len(found), audited.n_users, max(k, *(one.shape[1] for one in found))), -1, np.int32)
+    for row, lists in zip(padded, found, strict=True):
+        row[:, : lists.shape[1]] = lists
+    return [Served(side, lists) for side, lists in zip(sides, padded, strict=True)]
 
 
 def _pool_files(settings: FilesSettings) -> list[tuple[Path, Path]]:

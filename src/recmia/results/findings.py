@@ -148,6 +148,8 @@ class Findings:
     sections : tuple of Finding
     users : str
         Which single users are identified, if that can be told; else empty.
+    disclosure : str
+        What answers to queries give away of histories, if the attacker asks; else empty.
     promises : tuple of PromiseCheck
     """
 
@@ -156,6 +158,7 @@ class Findings:
     caveats: tuple[str, ...]
     sections: tuple[Finding, ...]
     users: str = ""
+    disclosure: str = ""
     promises: tuple[PromiseCheck, ...] = ()
 
     @property
@@ -174,6 +177,7 @@ def find(
     per_user_auc: pl.DataFrame | None = None,
     promises: Sequence[PromiseCheck] = (),
     provenance: Mapping[str, Any] | None = None,
+    disclosures: pl.DataFrame | None = None,
 ) -> Findings:
     """Grade the metrics of an audit and put them into words.
 
@@ -186,6 +190,8 @@ def find(
     promises : sequence of PromiseCheck
     provenance : mapping, optional
         As of `recmia.AuditResult`: from it comes what the attacker could not know, and who was left out.
+    disclosures : polars.DataFrame, optional
+        As of `recmia.AuditResult`.
 
     Returns
     -------
@@ -213,7 +219,8 @@ def find(
         worst = max((worst, "marked"), key=ORDER.index)
         caveats.insert(0, "A promise of differential privacy is broken: what is stated is not what is done.")
     users = "" if per_user_auc is None else _identified(per_user_auc)
-    return Findings(worst, _CLAIMS[worst], tuple(caveats), tuple(sections), users, tuple(promises))
+    given_away = "" if disclosures is None or disclosures.is_empty() else _disclosed(disclosures, about)
+    return Findings(worst, _CLAIMS[worst], tuple(caveats), tuple(sections), users, given_away, tuple(promises))
 
 
 def grade_auc(row: Metric) -> Grade:
@@ -297,7 +304,7 @@ def _finding(name: str, rows: Sequence[Metric], about: Mapping[str, Any]) -> Fin
         figures.append(epsilon)
         graded.append("marked")
     grade = max(graded, key=ORDER.index)
-    strong_attack = any(attack_spec(row.attack).needs == "pool" or row.attack not in ATTACKS for row in attacks)
+    strong_attack = any(_is_strong(row.attack) for row in attacks)
     if grade in ("none", "slight") and not strong_attack and regime in (*FOLDING, AS_SERVED):
         grade = "untested"
     alike = (
@@ -315,6 +322,15 @@ def _finding(name: str, rows: Sequence[Metric], about: Mapping[str, Any]) -> Fin
         caveats=tuple(_caveats(regime, grade, aucs, about)),
         of_the_fallback=alike and regime in ("popular", "popular-random"),
     )
+
+
+def _is_strong(attack: str) -> bool:
+    """Whether it says something that an attack finds little: only for those that ask and compare the answers.
+
+    Attacks that look at lists find next to nothing on systems of which every member is found by asking.
+    """
+    spec = attack_spec(attack)
+    return attack not in ATTACKS or (spec.asks and spec.needs in ("pool", "references"))
 
 
 def _raising(rows: Sequence[Metric], attacks: Sequence[Metric]) -> tuple[Metric | None, Metric | None]:
@@ -371,6 +387,11 @@ def _details(
         sentences.append(
             f"The published attack (`{published.attack}`) {strength(published)} (AUC {figure(published)})."
         )
+    looking = strongest([row for row in attacks if not attack_spec(row.attack).asks])
+    if attack_spec(best.attack).asks and looking is not None and looking is not published:
+        sentences.append(
+            f"Without asking, the strongest attack (`{looking.attack}`) {strength(looking)} (AUC {figure(looking)})."
+        )
     if rule is None or rule is best:
         return sentences
     above = towards_members(rule)[0] > towards_members(best)[0] + _ALIKE
@@ -413,7 +434,10 @@ def _caveats(regime: str, grade: Grade, aucs: Sequence[Metric], about: Mapping[s
             "tell the solvers apart, whatever the model memorised."
         )
     if grade == "untested":
-        sentences.append("No strong attack was run here: that a weak one finds little proves nothing.")
+        sentences.append(
+            "None of the strong attacks was run here, which ask the system with parts of histories: that others find "
+            "little proves nothing."
+        )
     elif regime in (*FOLDING, AS_SERVED) and grade not in LEAK:
         sentences.append("That an attack fails is no proof of safety: a stronger one may not.")
     return sentences
@@ -454,6 +478,28 @@ def _left_out(about: Mapping[str, Any]) -> list[str]:
         f"{1 - kept / read:.0%} of the {read:,} users were left out, for too short a history: the audit says nothing "
         "about them."
     ]
+
+
+def _disclosed(disclosures: pl.DataFrame, about: Mapping[str, Any]) -> str:
+    """A sentence or two on what answers give away."""
+    asked: Mapping[str, Any] = next((one["asked"] for one in about.get("attacker", ()) if "asked" in one), {})
+    share = asked.get("share", 0.5)
+    part, rest = ("half", "the other half") if share == 0.5 else (f"{share:.0%}", "the rest")
+    sentences = []
+    for which, said in (
+        ("hidden", f"Asked with {part} of a history, the system names {{}} of {rest} of a member's, and {{}} of a "
+         "non-member's, in answers of {} items."),
+        ("unknown", "Of what the attacker did not know, it names {} of a member's, and {} of a non-member's."),
+    ):  # fmt: skip
+        rows = disclosures.filter(pl.col("metric").str.starts_with("recall@"), part=which)
+        found = {row["users"]: row for row in rows.iter_rows(named=True)}
+        if set(found) == {"members", "non-members"}:
+            shares = [
+                f"{100 * row['value']:.0f}% [{100 * row['low']:.0f}–{100 * row['high']:.0f}]"
+                for row in (found["members"], found["non-members"])
+            ]
+            sentences.append(said.format(*shares, rows["metric"][0].partition("@")[2]))
+    return " ".join(sentences)
 
 
 def _identified(per_user_auc: pl.DataFrame) -> str:

@@ -62,7 +62,8 @@ def write_result(result: Result, folder: Path, pictures: Pictures = _NO_PICTURES
         of            files
         ============  ==========================================================================================
         an audit      ``config.toml``, ``metrics.json``, ``scores.parquet``, ``users.parquet``, ``run.json``; with
-                      several targets ``per_user_auc.parquet``; with held-out interactions ``utility.parquet``
+                      several targets ``per_user_auc.parquet``; with held-out interactions ``utility.parquet``;
+                      where the attacker asks ``disclosure.parquet``
         a sweep       ``config.toml`` (what the cells share), ``table.csv``, ``table.parquet``, ``sweep.json``
                       (axes, errors, provenance)
         defences      ``config.toml``, ``table.csv``, ``table.parquet`` (a row a defence and regime),
@@ -138,6 +139,8 @@ def _write_audit(result: AuditResult, scratch: Path) -> None:
     result.users.write_parquet(scratch / "users.parquet")
     if not result.utility.is_empty():
         result.utility.write_parquet(scratch / "utility.parquet")
+    if not result.disclosure.is_empty():
+        result.disclosure.write_parquet(scratch / "disclosure.parquet")
     if not result.per_user_auc.is_empty():
         result.per_user_auc.write_parquet(scratch / "per_user_auc.parquet")
 
@@ -170,13 +173,14 @@ def _write_defend(result: DefendResult, scratch: Path) -> None:
 
 def _read_audit(folder: Path) -> AuditResult:
     """Read the folder of an audit; metrics are computed anew from the scores."""
-    utility = folder / "utility.parquet"
+    utility, disclosure = folder / "utility.parquet", folder / "disclosure.parquet"
     result = AuditResult(
         settings=_read_settings(folder),
         scores=_table(folder / "scores.parquet", _SCORES),
         users=_table(folder / "users.parquet", _USERS),
         provenance=_read_object(folder / "run.json", "data"),
         utility=_table(utility, _UTILITY) if utility.exists() else pl.DataFrame(),
+        disclosure=_table(disclosure, _DISCLOSURE) if disclosure.exists() else pl.DataFrame(),
     )
     try:
         # Nobody is to find out later that scores are missing.
@@ -230,6 +234,7 @@ _SCORES = ("seed", "knowledge", "side", "run", "regime", "attack", "user_id", "m
 # Of a table of many audits.
 _METRICS = (*(field.name for field in fields(Metric)), "joint_low", "joint_high")
 _UTILITY = ("seed", "run", "regime", "users", "metric", "value", "low", "high")
+_DISCLOSURE = ("seed", "run", "users", "part", "metric", "value", "low", "high")
 _USERS = ("seed", "user_id", "history_length", "rarity")
 # Files that an error message names.
 _NAMED = 5

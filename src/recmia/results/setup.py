@@ -11,9 +11,10 @@ from recmia.attacks import ATTACKS, RULES, Attack, AttackSpec, PoolAttack, resol
 from recmia.defences import Defence, System, check_defences, parse_defences
 from recmia.errors import ConfigError
 from recmia.game.plan import Setup
-from recmia.game.serving import check_servable
+from recmia.game.serving import check_askable, check_servable
 from recmia.recommenders.spec import RecommenderSpec, resolve_recommender
-from recmia.settings import IN_MEMORY, AnyAuditSettings, AuditSettings, FilesSettings
+from recmia.settings import FOLDING, IN_MEMORY, AnyAuditSettings, AuditSettings, FilesSettings
+from recmia.settings.attacker import AttackerSettings
 
 AnyAttack = str | AttackSpec | Attack | PoolAttack
 # Objects of the user's, by the names that the settings have for them.
@@ -49,17 +50,26 @@ def resolve(
         if name not in found:
             found[name] = resolve_recommender(name)
     chosen = tuple(attacks.get(name) or resolve_attack(name) for name in settings.attacker.attacks)
-    _enough_shadows(chosen, settings.attacker.n_shadows)
+    _enough_shadows(chosen, settings.attacker)
+    _can_ask(chosen, settings)
+    references = _references(chosen, settings)
     rules = tuple(ATTACKS[name] for name in RULES)
     shadow = found[settings.shadow]
     if isinstance(settings, AuditSettings):
+        if settings.knowledge.known < 1 and settings.game.split == "shared":
+            raise ConfigError(
+                f"known = {settings.knowledge.known:g} means that the attacker knows a part of each audited history; "
+                "with split = 'shared' its own users are the audited ones, with whole histories; take split = 'users'"
+            )
         target = found[settings.target]
         acting = parse_defences(settings.system.defence, settings.system.dp, defences)
         for spec in {spec.name: spec for spec in (target, shadow)}.values():
             check_servable(spec.name, spec.folds_in, settings.regimes)
+            if any(one.asks for one in chosen):
+                check_askable(spec.name, spec.folds_in)
             used = spec.used(settings.recommenders)
             check_defences(acting, System(spec, used, settings.regimes, settings.k))
-        return Setup(settings, target, shadow, (*chosen, *rules), acting)
+        return Setup(settings, target, shadow, (*chosen, *rules), acting, references)
     assert isinstance(settings, FilesSettings), "of files"
     check_servable(shadow.name, shadow.folds_in, [settings.game.regime])
     return Setup(settings, None, shadow, (*chosen, *rules))
@@ -116,11 +126,42 @@ def in_memory(name: str) -> bool:
     return name.endswith(IN_MEMORY)
 
 
-def _enough_shadows(attacks: Sequence[AttackSpec], n_shadows: int) -> None:
-    # Two shadows more than it takes to fit the attack: they are held out to choose a threshold.
-    needed = {spec.name: spec.min_shadows + 2 for spec in attacks if spec.needs == "pool"}
-    short = [f"{name} needs {count}" for name, count in needed.items() if count > n_shadows]
+def _enough_shadows(attacks: Sequence[AttackSpec], attacker: AttackerSettings) -> None:
+    needed = {spec.name: spec.min_shadows for spec in attacks if spec.needs == "pool"}
+    short = [f"{name} needs {count}" for name, count in needed.items() if count > attacker.n_shadows]
     if short:
         raise ConfigError(
-            f"too few shadow models: {', '.join(short)}; got {n_shadows}; raise n_shadows, or name other attacks"
+            f"too few shadow models: {', '.join(short)}; got {attacker.n_shadows}; raise n_shadows, or name other "
+            "attacks"
         )
+
+
+def _can_ask(attacks: Sequence[AttackSpec], settings: AnyAuditSettings) -> None:
+    asking = ", ".join(spec.name for spec in attacks if spec.asks)
+    if not asking:
+        return
+    if isinstance(settings, FilesSettings):
+        raise ConfigError(f"{asking}: lists from files answer no queries; name attacks that only look at lists")
+    if not settings.attacker.queries:
+        raise ConfigError(f"{asking}: asks the system, and queries = 0 means that nothing is asked; raise queries")
+    if set(FOLDING).isdisjoint(settings.regimes):
+        raise ConfigError(
+            f"{asking}: asks with histories of strangers, which are served only in {' and '.join(FOLDING)}; got "
+            f"{', '.join(settings.regimes)}; add one of these regimes, or name attacks that only look at lists"
+        )
+
+
+def _references(attacks: Sequence[AttackSpec], settings: AnyAuditSettings) -> tuple[RecommenderSpec, ...]:
+    needing = ", ".join(spec.name for spec in attacks if spec.needs == "references")
+    if not needing:
+        return ()
+    if isinstance(settings, AuditSettings) and settings.game.split != "users" and settings.levels != ("black-box",):
+        raise ConfigError(
+            f"{needing}: compares with reference models, which must be trained on people who are not audited; with "
+            f"split = {settings.game.split!r} there are none; take split = 'users', or name other attacks"
+        )
+    found = tuple(resolve_recommender(name) for name in settings.attacker.references)
+    for spec in found:
+        if not spec.folds_in:
+            raise ConfigError(f"{spec.name} cannot be a reference model: it answers no stranger's history")
+    return found

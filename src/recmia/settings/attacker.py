@@ -23,15 +23,32 @@ class MLPSettings(Settings):
     batches: int = Field(20, ge=1, description="Steps an epoch: shuffled batches of equal size.")
 
 
+# The attacks of an audit that names none; where the system cannot be asked, those that only look.
+DEFAULT_ATTACKS = ("mlp", "list-lr", "completion", "query-lr")
+LOOKING_ATTACKS = ("mlp", "list-lr")
+
+
 class AttackerSettings(Settings):
-    """Which attacks are run, and with what shadow models."""
+    """Which attacks are run, with what shadow and reference models, and what may be asked."""
 
     shadow: str = Field("lfm", description="The attacker's recommender, or your own as package.module:factory.")
     attacks: tuple[str, ...] = Field(
-        ("mlp", "list-lr"), description="Attacks; the rules that need no model are always run."
+        DEFAULT_ATTACKS, description="Attacks; the rules that need no model are always run."
     )
     n_shadows: int = Field(
-        16, ge=0, multiple_of=2, description="Shadow models, each on half of the users, for list-lr and rmia."
+        8, ge=0, multiple_of=2, description="Shadow models, each on half of the users, for list-lr, query-lr and rmia."
+    )
+    depth: int = Field(0, ge=0, description="Length of the lists that shadow models serve; 0 means ten times k.")
+    queries: int = Field(
+        6,
+        ge=0,
+        multiple_of=2,
+        description="Queries a user: histories of the attacker's own making; 0: it only looks at lists.",
+    )
+    query_share: float = Field(0.5, gt=0, lt=1, description="Share of a history that a query asks with.")
+    references: tuple[str, ...] = Field(
+        ("itemknn", "ease", "lfm"),
+        description="Models that the attacker trains on other people's data, for completion-reference.",
     )
     rank_weights: RankWeights = Field("uniform", description="Weights of the ranks in a user's vector.")
     thresholds: bool = Field(
@@ -39,7 +56,7 @@ class AttackerSettings(Settings):
     )
     mlp: MLPSettings = MLPSettings()
 
-    @field_validator("attacks")
+    @field_validator("attacks", "references")
     @classmethod
     def _once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         return refuse_repeats(names)
@@ -55,6 +72,9 @@ class KnowledgeSettings(Settings):
         "", description="Data set of the black-box attacker, items known by id (else drawn from public statistics)."
     )
     item_vectors: ItemVectorSource = Field("shadow", description="Data that the attacker's item vectors come from.")
+    known: float = Field(
+        1.0, gt=0, le=1, description="Share of each audited history that the attacker knows, drawn at random."
+    )
 
     @field_validator("knowledge", mode="before")
     @classmethod

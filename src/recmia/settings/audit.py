@@ -9,11 +9,17 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from recmia.errors import ConfigError
-from recmia.settings.attacker import AttackerSettings, Knowledge, KnowledgeSettings
+from recmia.settings.attacker import (
+    DEFAULT_ATTACKS,
+    LOOKING_ATTACKS,
+    AttackerSettings,
+    Knowledge,
+    KnowledgeSettings,
+)
 from recmia.settings.base import ComposedSettings, Settings
 from recmia.settings.data import Columns, DataSettings
 from recmia.settings.defences import FilesSystemSettings, SystemSettings
-from recmia.settings.game import AS_SERVED, FilesGameSettings, GameSettings, ServingSettings
+from recmia.settings.game import AS_SERVED, FOLDING, FilesGameSettings, GameSettings, ServingSettings
 from recmia.settings.recommenders import RecommenderSettings
 from recmia.settings.run import FilesRunSettings, RunSettings
 
@@ -77,7 +83,13 @@ class AuditSettings(AnyAuditSettings):
 
     @classmethod
     def _completed(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """Take ``recommender`` for the target and, unless one is named, the shadow; and so with a training command."""
+        """Fill in what follows from other settings.
+
+        ``recommender`` is the target and, unless one is named, the shadow; a training command likewise. Of the default
+        attacks, only those are run that can be: none asks without queries, or where no regime folds in.
+        """
+        if tuple(given.get("attacks", DEFAULT_ATTACKS)) == DEFAULT_ATTACKS and not _can_ask(given):
+            given["attacks"] = LOOKING_ATTACKS
         if "recommender" in given:
             if "target" in given:
                 raise ConfigError(
@@ -221,6 +233,14 @@ class FilesSettings(AnyAuditSettings):
     def k(self) -> int:
         """Most items of a list; 0 until the files are read, if it is the longest list that decides."""
         return self.game.k
+
+
+def _can_ask(given: Mapping[str, Any]) -> bool:
+    regimes = given.get("regimes", FOLDING)
+    # What is no sequence of names is refused later.
+    return given.get("queries") != 0 and (
+        not isinstance(regimes, (list, tuple)) or not set(FOLDING).isdisjoint(regimes)
+    )
 
 
 def _has_command(given: Mapping[str, Any]) -> bool:

@@ -34,6 +34,7 @@ class CommonOptions(TypedDict, total=False):
     exclude_seen: bool
     k: int
     n_shadows: int
+    depth: int
     rank_weights: RankWeights
     thresholds: bool
     seed: int
@@ -65,6 +66,10 @@ class AuditOptions(CommonOptions, total=False):
     dp: PrivacySettings | _Fields
     knowledge: Sequence[Knowledge]
     black_box_data: str
+    known: float
+    queries: int
+    query_share: float
+    references: Sequence[str]
     item_vectors: ItemVectorSource
     seeds: int
 

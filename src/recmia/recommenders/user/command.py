@@ -84,8 +84,9 @@ class CommandRecommender(Recommender):
     def fit(self, interactions: Interactions, *, rng: np.random.Generator) -> Self:
         """Keep the data for the run; see `Recommender.fit`."""
         self._members, self._seed = interactions, int(rng.integers(2**31))
-        self._of_members: dict[tuple[int, bool], Int32] = {}
-        self._by_history: dict[tuple[int, bool], dict[bytes, Int32]] = {}
+        self._of_members: dict[bool, Int32] = {}
+        self._by_history: dict[bool, dict[bytes, Int32]] = {}
+        self._expected: dict[bool, tuple[int, list[sparse.csr_array]]] = {}
         self._failed: RecmiaError | None = None
         self.trained_items = interactions.item_counts() > 0
         return self
@@ -100,25 +101,38 @@ class CommandRecommender(Recommender):
         empty = np.diff(histories.indptr) == 0
         if empty.any():
             raise ProtocolError(f"a command is asked by histories; that of user {int(np.argmax(empty))} is empty")
-        asked = _digests(histories)
-        served = self._by_history.get((k, exclude_seen), {})
-        if any(digest not in served for digest in asked):
-            served = dict(zip(asked, self._serve(histories, k, exclude_seen), strict=True))
-            self._by_history[k, exclude_seen] = served
-        return np.stack([served[digest] for digest in asked])
+        asked, found = _digests(histories), self._by_history.get(exclude_seen, {})
+        if any(digest not in found or len(found[digest]) < k for digest in asked):
+            self._serve(histories, k, exclude_seen)
+            found = self._by_history[exclude_seen]
+        return np.stack([found[digest][:k] for digest in asked])
 
     def recommend_members(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> Int32:
         """Return the lists that the command wrote for the users of the fit; see `Recommender.recommend_members`."""
         self.fitted_items(k)
-        if (k, exclude_seen) not in self._of_members:
+        found = self._of_members.get(exclude_seen)
+        if found is None or found.shape[1] < k:
             self._serve(histories[:0], k, exclude_seen)
-        return self._of_members[k, exclude_seen]
+            found = self._of_members[exclude_seen]
+        return found[:, :k]
 
-    def _serve(self, strangers: sparse.csr_array, k: int, exclude_seen: bool) -> Int32:
-        """Run the command, keep the lists of the users of the fit, and return those of others."""
+    def expect(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> None:
+        """Serve these histories, too, in the next run; shorter lists are the starts of longer ones."""
+        most, before = self._expected.get(exclude_seen, (0, []))
+        self._expected[exclude_seen] = max(most, k), [*before, histories]
+
+    def _serve(self, histories: sparse.csr_array, k: int, exclude_seen: bool) -> None:
+        """Run the command for these and all expected histories, and keep the lists."""
         if self._failed is not None:
             raise self._failed
         assert self._members is not None
+        most, expected = self._expected.pop(exclude_seen, (0, []))
+        k = max(k, min(most, int(self.fitted_items().sum())))
+        strangers = sparse.vstack([histories, *expected], format="csr")
+        strangers = strangers[np.flatnonzero(np.diff(strangers.indptr))]
+        # Each history once.
+        rows = {digest: row for row, digest in enumerate(_digests(strangers))}
+        strangers = strangers[list(rows.values())]
         attempts = self.settings.retries + 1
         for attempt in range(attempts):
             try:
@@ -130,8 +144,8 @@ class CommandRecommender(Recommender):
                     self._failed = ProtocolError(f"{error}{tried}")
                     raise self._failed from None
         n_members = self._members.n_users
-        self._of_members[k, exclude_seen] = lists[:n_members]
-        return lists[n_members:]
+        self._of_members[exclude_seen] = lists[:n_members]
+        self._by_history[exclude_seen] = dict(zip(rows, lists[n_members:], strict=True))
 
     def _run(self, strangers: sparse.csr_array, k: int, exclude_seen: bool) -> Int32:
         """Run the command once, in a folder of its own, and return the lists."""
