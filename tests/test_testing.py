@@ -319,20 +319,21 @@ def test_a_control_needs_no_taste_but_all_the_rest() -> None:
 
 def leak_of(name: str) -> Any:
     """The planted leak that an attack is made for; rules that look at the history alone are made for none."""
-    return "none" if ATTACKS[name].rule == "history" else "twin"
+    spec = ATTACKS[name]
+    return "memoriser" if spec.asks else "none" if spec.rule == "history" else "twin"
 
 
 @pytest.mark.statistical
 @pytest.mark.parametrize("name", ATTACKS)
 def test_every_attack_of_recmia_passes(name: str) -> None:
-    compares_users = name in ("k-means", "shared-list")
-    check_attack(partial(ATTACKS[name].make, {}), finds=leak_of(name), alone=not compares_users)
+    check_attack(partial(ATTACKS[name].make, {}), finds=leak_of(name), alone=name not in COMPARE_USERS)
 
 
+COMPARE_USERS: dict[str, Any] = {"k-means": "twin", "shared-list": "twin", "completion-reference": "memoriser"}
 LEARNS_OF_ODDITIES = [
     "naive-bayes",
     "logistic-regression",
-    *(name for name in ATTACKS if ATTACKS[name].needs == "pool"),
+    *(name for name in ATTACKS if ATTACKS[name].needs == "pool" and not ATTACKS[name].asks),
 ]
 
 
@@ -342,10 +343,75 @@ def test_attacks_that_also_find_one_odd_item(name: str) -> None:
     check_attack(partial(ATTACKS[name].make, {}), finds="oddity")
 
 
-@pytest.mark.parametrize("name", ["k-means", "shared-list"])
+@pytest.mark.parametrize("name", COMPARE_USERS)
 def test_attacks_that_compare_users_say_so(name: str) -> None:
     with pytest.raises(AssertionError, match=f"{name}: a user's score must not depend on the other users"):
-        check_attack(partial(ATTACKS[name].make, {}), finds="twin")
+        check_attack(partial(ATTACKS[name].make, {}), finds=COMPARE_USERS[name])
+
+
+ASKING = [name for name in ATTACKS if ATTACKS[name].asks]
+
+
+def test_which_attacks_ask() -> None:
+    assert ASKING == ["completion", "completion-reference", "query-lr", "query-lr-completion"]
+    for name in ATTACKS:
+        assert ATTACKS[name].make({}).asks == ATTACKS[name].asks
+
+
+class OnlyLooks(Attack):
+    """Does not say that it asks, and so is handed no answer."""
+
+    name = "only-looks"
+    needs = "nothing"
+
+    def score(self, observation: Observation) -> Any:
+        assert observation.queries is None
+        assert observation.answers is None
+        assert observation.references is None
+        return -np.diff(observation.histories.indptr).astype(np.float64)
+
+
+def test_who_only_looks_sees_no_answers_and_finds_no_memoriser() -> None:
+    check_attack(OnlyLooks, finds="none")
+    with pytest.raises(AssertionError, match="only-looks: it must find the planted leak 'memoriser'"):
+        check_attack(OnlyLooks, finds="memoriser")
+
+
+class Recalls(Attack):
+    """A sound one of the user's that asks: how many of the hidden items are in the answers."""
+
+    name = "recalls"
+    needs = "nothing"
+    asks = True
+
+    def score(self, observation: Observation) -> Any:
+        assert observation.queries is not None
+        assert observation.answers is not None
+        hits = in_history(observation.answers, observation.queries.hidden).sum(axis=1)
+        return np.bincount(observation.queries.user, hits, len(observation))
+
+
+class RecallsFewest(Recalls):
+    name = "recalls-fewest"
+
+    def score(self, observation: Observation) -> Any:
+        return -super().score(observation)
+
+
+class RecallsOfOthers(Recalls):
+    name = "recalls-of-others"
+
+    def score(self, observation: Observation) -> Any:
+        scores = super().score(observation)
+        return scores - scores.mean()
+
+
+def test_an_attack_that_asks() -> None:
+    check_attack(Recalls, finds="memoriser")
+    with pytest.raises(AssertionError, match="recalls-fewest: it must find the planted leak 'memoriser'"):
+        check_attack(RecallsFewest, finds="memoriser")
+    with pytest.raises(AssertionError, match="recalls-of-others: a user's score must not depend on the other users"):
+        check_attack(RecallsOfOthers, finds="memoriser")
 
 
 class NearCentre(Attack):
@@ -599,7 +665,7 @@ BROKEN_ATTACKS: list[tuple[Any, str]] = [
     (LosesWhatItLearned, "it must give the same scores after pickle"),
     (ItsOwnRandomness, "the same seed must give the same scores; draw from `rng` alone"),
     (RemembersTheFit, "fit must forget the earlier fit"),
-    (LearnsAfterAll, 'needs is "nothing", so the scores must not depend on the labels'),
+    (LearnsAfterAll, "needs is 'nothing', so the scores must not depend on the labels"),
     (KeepsTheLabels, "labels that are permuted after fit must not change the scores"),
     (Standardises, r"a user's score must not depend on the other users; that of user 0 does \(an attack that compares"),
     (ComparesWithThePool, "a user's score must not depend on the other users; that of user 0 does$"),
@@ -668,7 +734,7 @@ def test_unknown_leaks() -> None:
             call()
 
 
-@pytest.mark.parametrize("kind", ["twin", "oddity", "none"])
+@pytest.mark.parametrize("kind", ["twin", "oddity", "memoriser", "none"])
 def test_planted_leaks_are_what_they_say(kind: Any) -> None:
     seen, member = planted_leak(kind, np.random.default_rng(3), n_users=101)
     assert (len(seen), member.sum()) == (101, 50)
@@ -686,6 +752,22 @@ def test_planted_leaks_are_what_they_say(kind: Any) -> None:
     again, same_member = planted_leak(kind, np.random.default_rng(3), n_users=101)
     np.testing.assert_array_equal(seen.lists, again.lists)
     np.testing.assert_array_equal(member, same_member)
+    # What is asked, and answered.
+    queries, answers = seen.queries, seen.answers
+    assert queries is not None
+    assert answers is not None
+    assert seen.references is not None
+    assert queries.user.tolist() == np.repeat(np.arange(101), 2).tolist()
+    assert ((queries.asked + queries.hidden) != seen.histories[queries.user]).nnz == 0
+    assert not in_history(answers, queries.asked).any()
+    recall = in_history(answers, queries.hidden).sum(axis=1) / np.diff(queries.hidden.indptr)
+    members, others = recall[member[queries.user]].mean(), recall[~member[queries.user]].mean()
+    assert (members > others + 0.2) == (kind == "memoriser")
+    for model in seen.references:
+        known = in_history(model, queries.hidden).sum(axis=1) / np.diff(queries.hidden.indptr)
+        assert abs(known[member[queries.user]].mean() - known[~member[queries.user]].mean()) < 0.1, "of other people"
+    assert again.answers is not None
+    np.testing.assert_array_equal(answers, again.answers)
 
 
 def test_planted_pools_are_of_pairs() -> None:
@@ -693,6 +775,9 @@ def test_planted_pools_are_of_pairs() -> None:
     np.testing.assert_array_equal(pool.member[::2], ~pool.member[1::2])
     assert (pool.lists.shape, len(targets), member.shape) == ((6, 30, 10), 2, (2, 30))
     assert all(seen.histories is pool.histories for seen in targets)
+    assert all(seen.queries is pool.queries for seen in targets)
+    assert pool.answers is not None
+    assert pool.answers.shape == (6, 60, 10)
 
 
 def test_nothing_is_planted_where_there_is_none() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -188,7 +189,7 @@ class Observation:
 
     def looking_only(self) -> Observation:
         """Return what an attacker sees who does not ask: no queries, and no answers."""
-        return replace(self, queries=None, answers=None, references=None)
+        return _part(self, queries=None, answers=None, references=None)
 
     def feature(self, name: str, compute: Callable[[Observation], npt.NDArray[Any]]) -> npt.NDArray[Any]:
         """Return ``compute(self)``, an array with one row per user, which is computed once for each name."""
@@ -207,11 +208,12 @@ class Observation:
                 "answers": None if answers is None else answers[places],
                 "references": None if references is None else references[:, places],
             }
-        part = replace(
+        part = _part(
             self,
             histories=self.histories[rows],
             lists=self.lists[rows],
             last_time=None if self.last_time is None else self.last_time[rows],
+            _features={},
             **asked,
         )
         part._features.update({name: array[rows] for name, array in self._features.items()})
@@ -297,7 +299,7 @@ class ShadowPool:
 
     def take(self, shadows: npt.NDArray[np.integer]) -> ShadowPool:
         """Return the pool of these shadow models, with all users."""
-        return replace(
+        return _part(
             self,
             lists=self.lists[shadows],
             member=self.member[shadows],
@@ -307,7 +309,7 @@ class ShadowPool:
 
     def looking_only(self) -> ShadowPool:
         """Return the pool of an attacker who does not ask: no queries, and no answers."""
-        return replace(self, queries=None, answers=None)
+        return _part(self, queries=None, answers=None)
 
     def take_users(self, users: Bool) -> ShadowPool:
         """Return the pool of these users, given as a mask bool[n], with all shadow models."""
@@ -315,7 +317,7 @@ class ShadowPool:
         if self.queries is not None:
             queries, places = self.queries.take_users(np.flatnonzero(users))
             asked = {"queries": queries, "answers": None if self.answers is None else self.answers[:, places]}
-        return replace(
+        return _part(
             self,
             histories=self.histories[users],
             lists=self.lists[:, users],
@@ -338,7 +340,26 @@ class ShadowPool:
 
     def observe_shadow(self, number: int) -> Observation:
         """Return the observation of one of the shadow models."""
-        return self.observe(self.lists[number], None if self.answers is None else self.answers[number])
+        empty: npt.NDArray[np.int32] = np.full((self.n_users, 0), -1, np.int32)
+        answers = None if self.answers is None else self.answers[number]
+        # Lists and answers were checked with the pool.
+        return _part(
+            Observation(self.histories, empty, self.items),
+            lists=self.lists[number],
+            queries=None if answers is None else self.queries,
+            answers=answers,
+        )
+
+
+_Value = TypeVar("_Value")
+
+
+def _part(whole: _Value, **changed: Any) -> _Value:
+    """Return a value with other fields, which are parts of those of `whole`: what was checked is not checked again."""
+    part = copy(whole)
+    for name, value in changed.items():
+        object.__setattr__(part, name, value)
+    return part
 
 
 def check_answers(

@@ -17,9 +17,9 @@ from recmia.observation import Items, Observation
 # Items that all users may have and be shown; they have no vector.
 COMMON = 40
 
-# Every attack that works on one observation, made with the default settings.
+# Every attack that works on one observation and looks at lists only, made with the default settings.
 MAKERS: Mapping[str, Callable[[], Any]] = {
-    name: partial(spec.make, {}) for name, spec in ATTACKS.items() if spec.needs != "pool"
+    name: partial(spec.make, {}) for name, spec in ATTACKS.items() if spec.needs != "pool" and not spec.asks
 }
 LEARNING = [name for name, spec in ATTACKS.items() if spec.needs == "shadow"]
 

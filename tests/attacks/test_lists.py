@@ -23,7 +23,10 @@ from recmia.recommenders import LFM
 from recmia.settings import SGDSettings
 from tests.attacks.helpers import area
 
-POOL_ATTACKS: dict[str, Any] = {name: partial(spec.make, {}) for name, spec in ATTACKS.items() if spec.needs == "pool"}
+# Those that look at lists; for those that ask see test_queries.
+POOL_ATTACKS: dict[str, Any] = {
+    name: partial(spec.make, {}) for name, spec in ATTACKS.items() if spec.needs == "pool" and not spec.asks
+}
 EVERY = pytest.mark.parametrize("name", POOL_ATTACKS)
 ONLINE = pytest.mark.parametrize("name", [name for name, make in POOL_ATTACKS.items() if make().online])
 
@@ -538,14 +541,16 @@ def test_too_few_shadows(name: str) -> None:
     pool, lists, _ = game(10, no_leak, 0)
     needed = ATTACKS[name].min_shadows
     assert make().min_shadows == needed
-    with pytest.raises(TooFewShadowsError, match=f"{name} needs at least {needed} shadow models; got 2") as found:
-        make().fit(pool.take(np.arange(2)), rng=np.random.default_rng(0))
+    few = needed - 1
+    with pytest.raises(TooFewShadowsError, match=f"{name} needs at least {needed} shadow models; got {few}") as found:
+        make().fit(pool.take(np.arange(few)), rng=np.random.default_rng(0))
     assert found.value.estimate == needed
-    assert np.isfinite(fitted_scores(make, pool.take(np.arange(needed)), lists)).all()
-    with pytest.raises(TooFewShadowsError, match=f"two of them to choose a threshold; got {needed}") as found:
-        run(make, pool.take(np.arange(needed)), lists)
-    assert found.value.estimate == needed + 2
-    run(make, pool.take(np.arange(needed + 2)), lists)
+    # No shadow can be held out of so few; with a pair more, all are.
+    held_out, scores = run(make, pool.take(np.arange(needed)), lists)
+    assert held_out.shape == (0, pool.n_users)
+    assert np.isfinite(scores).all()
+    held_out, _ = run(make, pool.take(np.arange(needed + 2)), lists)
+    assert held_out.shape == (needed + 2, pool.n_users)
 
 
 @pytest.mark.parametrize("order", [np.arange(9), np.array([0, 2, 1, 3, 4, 5, 6, 7])], ids=["odd", "mixed"])
@@ -770,3 +775,60 @@ def test_bad_scores_of_an_attack_are_caught(bad: Any, words: str, target: bool) 
     pool, lists, _ = game(16, no_leak, 0)
     with pytest.raises(ProtocolError, match=words):
         run(Broken, pool, lists)
+
+
+# ---- Deep lists ----
+
+
+def deep_game(S: int, leak: float, seed: int, n: int = 60, depth: int = 30) -> tuple[ShadowPool, Any, Any]:
+    """A pool with lists of 10 and deep lists, what 8 targets show, and who is a member; `leak` is noise of members."""
+    rng = np.random.default_rng([9, seed])
+    taste = 2 * rng.normal(size=(n, 40))
+    into = pairs(S, n, rng)
+    member = rng.random((8, n)) < 0.5
+    noise = 1 + leak * np.concatenate([into, member])[:, :, None]
+    shown = np.argsort(-(taste + noise * rng.gumbel(size=(S + 8, n, 40))), axis=2)[:, :, :depth].astype(np.int32)
+    pool = replace(pool_of(np.ascontiguousarray(shown[:S, :, :10]), into, 40), deep=shown[:S])
+    return pool, np.ascontiguousarray(shown[S:, :, :10]), member
+
+
+@pytest.mark.parametrize("name", ["list-lr", "list-lr-surprise", "list-lr-offline"])
+def test_deep_lists_find_the_leak_with_four_shadows(name: str) -> None:
+    areas = {}
+    for deep in (True, False):
+        found = []
+        for seed in range(6):
+            pool, lists, member = deep_game(4, 1.0, seed)
+            scores = fitted_scores(POOL_ATTACKS[name], pool if deep else replace(pool, deep=None), lists)
+            found.append(area(member.ravel(), scores.ravel()))
+        areas[deep] = float(np.mean(found))
+    assert areas[True] > 0.7
+    assert areas[True] > areas[False]
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize("S", [2, 4, 8])
+@pytest.mark.parametrize("name", ["list-lr", "list-lr-surprise", "list-lr-offline", "rmia"])
+def test_deep_lists_tell_nothing_where_nothing_leaks(name: str, S: int) -> None:
+    if ATTACKS[name].min_shadows > S:
+        return
+    targets, shadows = [], []
+    for seed in range(20):
+        pool, lists, member = deep_game(S, 0.0, seed)
+        held_out, scores = run(POOL_ATTACKS[name], pool, lists)
+        targets.append(area(member.ravel(), scores.ravel()))
+        if len(held_out):
+            shadows.append(area(pool.member.ravel(), held_out.ravel()))
+    for areas in (targets, shadows):
+        if areas:
+            assert abs(np.mean(areas) - 0.5) < 4 * np.std(areas, ddof=1) / np.sqrt(len(areas)) + 0.005
+
+
+def test_the_lists_are_the_starts_of_the_deep_lists() -> None:
+    pool, _, _ = deep_game(4, 0.0, 0)
+    assert pool.deep is not None
+    with pytest.raises(ProtocolError, match="starts of its deep lists"):
+        replace(pool, deep=pool.deep[:, ::-1])
+    part = pool.take(np.array([2, 3])).take_users(np.arange(60) < 5)
+    assert part.deep is not None
+    assert np.array_equal(part.deep, pool.deep[2:, :5])

@@ -64,12 +64,16 @@ def test_names() -> None:
         "mlp", "naive-bayes", "decision-tree", "logistic-regression", "random-forest", "gradient-boosting", "k-nn",
     ]  # fmt: skip
     assert [name for name in ATTACKS if ATTACKS[name].needs == "pool"] == [
-        "list-lr", "list-lr-surprise", "list-lr-counts", "list-lr-ranks", "list-lr-ridge", "list-lr-offline", "rmia",
+        "query-lr", "query-lr-completion", "list-lr", "list-lr-surprise", "list-lr-counts", "list-lr-ranks",
+        "list-lr-ridge", "list-lr-offline", "rmia",
     ]  # fmt: skip
     assert RULES == (
         "shared-list", "popular-overlap", "seen-in-list", "history-length", "history-popularity", "recency",
     )  # fmt: skip
     assert [name for name in RULES if ATTACKS[name].rule == "history"] == list(RULES[3:])
+    assert [name for name in ATTACKS if ATTACKS[name].asks] == [
+        "completion", "completion-reference", "query-lr", "query-lr-completion",
+    ]  # fmt: skip
     published = [name for name in ATTACKS if ATTACKS[name].published]
     assert published == [*list(ATTACKS)[:7], "distance", "k-means"]
 
@@ -118,7 +122,7 @@ class Locked(Short):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ("list_lr", r"unknown attack 'list_lr'; did you mean 'list-lr'\? allowed: decision-tree, distance"),
+        ("list_lr", r"unknown attack 'list_lr'; did you mean 'list-lr'\? allowed: completion, completion-"),
         ("recency", "'recency' is a rule that is always run; name attacks: mlp, naive-bayes"),
         (3, "an attack must be a name, or an object of a subclass of recmia.attacks.Attack or PoolAttack; got a int"),
         (Short, "an attack must be a name, or an object of a subclass"),

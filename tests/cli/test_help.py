@@ -81,7 +81,13 @@ def test_every_setting_has_an_option(command: str) -> None:
     """Those of tables are not in the help, but in that of their table."""
     text, model = shown(command, "--help"), RUNS[command]
     of_tables = dict(tables(model))
-    left_out = {"matrix": {"target", "shadow"}, "defend": {"defence"}}.get(command, set())
+    left_out = {
+        "matrix": {"target", "shadow"},
+        "defend": {"defence"},
+        # Files answer no queries.
+        "audit-files": {"queries", "query_share", "references"},
+    }.get(command, set())
+    assert not [name for name in left_out if re.search(rf"{option(name)}\b", text)]
     for name in model.flat_fields().keys() - left_out:
         if name not in of_tables:
             assert re.search(rf"{option(name)}\b", text), name
@@ -107,6 +113,20 @@ def test_an_unknown_table_is_refused_by_the_nearest() -> None:
         shown("audit", "--help-settings", "ncff")
     with pytest.raises(ConfigError, match="unknown table of settings 'dp'"):
         shown("audit-files", "--help-settings", "dp")
+
+
+def test_what_the_attacker_may_ask_is_in_the_help() -> None:
+    text = " ".join(shown("audit", "--help").replace("│", " ").split())
+    for words in (
+        "--queries <int> Queries about each user; 0: the attacker only looks at lists. [default: 6]",
+        "--query-share <float> Share of history asked with. [default: 0.5]",
+        "[default: itemknn,ease,lfm]",
+        "[default: mlp,list-lr,completion,query-lr]",
+        "each on half of the users. [default: 8]",
+        "0 means ten times k. [default: 0]",
+        "--known <float> Share of each audited history that is known, drawn at random. [default: 1.0]",
+    ):
+        assert words in text, words
 
 
 @pytest.mark.parametrize("option_name", ["--n-targets", "--targets", "--n-shadows", "--shadows", "--factors", "-l"])

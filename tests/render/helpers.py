@@ -11,7 +11,7 @@ import polars as pl
 
 from recmia.metrics.roc import Roc
 from recmia.metrics.roc import roc as make_roc
-from recmia.render import charts, pictures
+from recmia.render import charts, layout, pictures
 from recmia.render.charts import Chart
 from recmia.render.layout import Static
 
@@ -88,6 +88,18 @@ def defended(regimes: Sequence[str] = ("popular", "fold-in"), n: int = 20) -> pl
     return pl.DataFrame(rows)
 
 
+# A query about a member, and one of which nothing came back, in an answer that is shorter than a line of squares.
+QUERIES: list[dict[str, Any]] = [
+    {"users": "a member", "asked": 30, "hidden": 28, "k": 100, "hits": [1, 2, 5, 26, 99]},
+    {"users": "a non-member", "asked": 1, "hidden": 2, "k": 10, "hits": []},
+]
+
+
+def queries_picture(title: str = "A title") -> Static:
+    panels = [(f"Asked about {one['users']}", charts.query_example(one)) for one in QUERIES]
+    return layout.picture([panels], title, size=(380, 260))
+
+
 def one_of_each() -> dict[str, Static]:
     """One of each kind."""
     keys: dict[str, Mapping[str, Sequence[Any]]] = {
@@ -96,7 +108,8 @@ def one_of_each() -> dict[str, Static]:
         "map": {"k": [5, 10], "lfm.epochs": [1, 2]},
     }  # fmt: skip
     swept = {name: sweep_picture(axes) for name, axes in keys.items()}
-    return swept | {"roc": roc_picture(["popular"]), "frontier": pictures.frontier_picture(defended(), 0.6, "A title")}
+    drawn = {"roc": roc_picture(["popular"]), "frontier": pictures.frontier_picture(defended(), 0.6, "A title")}
+    return swept | drawn | {"queries": queries_picture()}
 
 
 def chart_of_each() -> dict[str, Chart]:
@@ -126,6 +139,7 @@ def chart_of_each() -> dict[str, Chart]:
             rows.filter(pl.col("lfm.epochs") == 1).with_columns(pl.col("k").cast(pl.String)), "k", ["5", "10"]
         ),
         "map": charts.heat_map(rows.filter(attack="mlp"), "k", "lfm.epochs", {"k": [5, 10], "lfm.epochs": [1, 2]}),
+        "query": charts.query_example(QUERIES[0]),
         "auc": charts.frontier(defended(["fold-in"]), "auc", 0.6),
         "tpr": charts.frontier(defended(["fold-in"]), "tpr", 0.6),
     }

@@ -14,7 +14,7 @@ import pytest
 
 from recmia.render import charts, layout
 from recmia.render.charts import Chart
-from tests.render.helpers import RULES, chart_of_each, curves, defended, table
+from tests.render.helpers import QUERIES, RULES, chart_of_each, curves, defended, table
 
 
 def test_the_charts_of_the_page_leave_colours_to_its_style_sheet(built: dict[str, Chart]) -> None:
@@ -128,6 +128,31 @@ def test_a_rate_that_is_not_resolvable_is_left_out() -> None:
     chart = charts.frontier(rows, "tpr", 0.6)
     assert "3000" not in {one["text"] for one in chart.data["labels-tpr"]}
     assert layout.picture([[("", chart)]], "A title").svg()
+
+
+@pytest.mark.parametrize("example", QUERIES, ids=lambda one: str(one["users"]))
+def test_a_query_is_a_square_for_each_item(example: dict[str, Any]) -> None:
+    data = charts.query_example(example).data
+    states = [one["state"] for one in data["squares"]]
+    asked, answer = states[: example["asked"]], states[example["asked"] :][: example["k"]]
+    hidden = states[example["asked"] + example["k"] :]
+    assert set(asked) == {"asked with"}
+    assert [rank for rank, state in enumerate(answer, 1) if state == "hidden, and answered"] == example["hits"]
+    assert set(answer) <= {"answered", "hidden, and answered"}
+    assert len(hidden) == example["hidden"]
+    assert hidden.count("hidden, and answered") == len(example["hits"])
+    assert set(hidden) <= {"hidden, and answered", "hidden, not answered"}
+    assert set(states) <= set(charts.QUERY_STATES)
+    places = [(one["x"], one["y"]) for one in data["squares"]]
+    assert len(set(places)) == len(places), "no square covers another"
+    lines = {one["y"] for one in data["labels"]}
+    assert len(lines) == 3
+    assert not lines & {y for _, y in places}, "nor a text"
+    assert [one["words"] for one in data["labels"]] == [
+        f"asked with {example['asked']} items of the history",
+        f"the answer, best first: {example['k']} items",
+        f"the hidden part of the history: {len(example['hits'])} of its {example['hidden']} items came back",
+    ]
 
 
 def test_equal_groups_hold_everyone(built: dict[str, Chart]) -> None:

@@ -57,7 +57,7 @@ def result() -> AuditResult:
     pairs = [(user, (7 * number + item * item) % 97) for number, user in enumerate(users) for item in range(40)]
     user, item = zip(*pairs, strict=True)
     interactions = Interactions.from_arrays(np.array(user), np.array(item))
-    found = recmia.audit(interactions, **QUICK, n_targets=20, attacks=["mlp", "list-lr"])
+    found = recmia.audit(interactions, **QUICK, n_targets=20, attacks=["mlp", "list-lr", "query-lr"], queries=2)
     nasty = [NASTY, EVIL, "</script><script>alert(3)</script>", "`code` & {{ 7 * 7 }}"]
     most = most_identified(found.per_user_auc)["user_id"].head(len(nasty)).to_list()
     named = pl.col("user_id").replace(dict(zip(most, nasty, strict=True)))
@@ -172,8 +172,9 @@ def test_the_page_says_it_all_in_order(text: str, result: AuditResult) -> None:
     headings = [unescape(title) for title in re.findall(r"<h[23][^>]*>(.*?)</h[23]>", text.partition("<script")[0])]
     assert headings == [
         "The recommendations reveal who was in the training data.", "What an attacker learns", "What was tested",
-        "What the attacker knows", "Which attacks were run", "How certain the results are", "Who is exposed most",
-        "What to do", "Every attack in every regime", "How many members are found, and with how many errors",
+        "What the attacker knows and asks", "Which attacks were run", "How certain the results are",
+        "What answers give away", "Who is exposed most", "What to do", "Every attack in every regime",
+        "What an attacker asks, and what comes back", "How many members are found, and with how many errors",
         "Scores of members and non-members", "Who is exposed", "Comparison with rules that need no model", "Provenance",
     ]  # fmt: skip
     said = Reader(text).words
@@ -185,6 +186,53 @@ def test_the_page_says_it_all_in_order(text: str, result: AuditResult) -> None:
     assert DAY in said
     for line in verdict(result.findings).splitlines():
         assert line in said
+    assert "Attacks that ask put parts of what they know of a person's history to the system" in said
+    assert "60 queries to each system, 2 a person" in said
+    assert result.findings.disclosure in said
+
+
+def rows_of(text: str, caption: str) -> list[list[str]]:
+    """The cells of the rows of a table."""
+    (table,) = re.findall(rf'<table aria-label="{re.escape(caption)}.*?</table>', text, re.DOTALL)
+    rows = [
+        re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in re.findall(r"<tr.*?</tr>", table, re.DOTALL)
+    ]
+    return [[unescape(re.sub(r"<[^>]+>", "", cell)).strip() for cell in row] for row in rows]
+
+
+def test_a_table_marks_who_asks(text: str) -> None:
+    head, *rows = rows_of(text, "At least")
+    assert head[:2] == ["Served and attacked", "Attacker"]
+    marks = {(row[0], row[1]) for row in rows if len(row) > 1 and row[1]}
+    assert {("mlp", "looks"), ("list-lr", "looks"), ("query-lr", "asks")} <= marks
+    assert {name for name, mark in marks if mark == "rule"} == set(RULES)
+    # What asks is run only where the system answers strangers.
+    assert [row[0] for row in rows].count("query-lr") == 1
+    assert [row[0] for row in rows].count("list-lr") == 2
+
+
+def test_what_comes_back_is_drawn_and_told(text: str, result: AuditResult) -> None:
+    head, *rows = rows_of(text, "What answers to queries give away of the rest of a history")
+    assert head == ["Measure", "members", "non-members"]
+    assert rows[0][0] == "the part that was not asked with"
+    assert [row[0] for row in rows[1:]] == ["recall@5", "precision@5"]
+    cells = {cell for row in rows for cell in row}
+    for row in result.disclosures.iter_rows(named=True):
+        assert f"{row['value']:.3f} [{row['low']:.3f}–{row['high']:.3f}]" in cells
+    reader = Reader(text)
+    labels = [attributes["aria-label"] or "" for _, attributes in reader.tags if attributes.get("class") == "chart"]
+    for one in result.query_examples:
+        (label,) = [label for label in labels if label.startswith(f"One query about {one['users']}: ")]
+        assert f"asked with {one['asked']} items of a history, the system names {len(one['hits'])} of the" in label
+        assert f"{one['hidden']} others in an answer of {one['k']} items" in label
+
+
+def test_a_run_that_only_looks_tells_of_no_answers(small: Interactions) -> None:
+    only = recmia.audit(small, **QUICK, regimes=["fold-in"], queries=0)
+    said = Reader(page({Path("run"): only})).words
+    assert "The attacker only looked at lists, and did not ask the system." in said
+    for words in ("What answers give away", "What an attacker asks, and what comes back", "was not asked with"):
+        assert words not in said
 
 
 def test_headings_are_in_order(text: str) -> None:
@@ -196,7 +244,7 @@ def test_headings_are_in_order(text: str) -> None:
 def test_every_chart_has_words_and_a_table(text: str) -> None:
     reader = Reader(text)
     charts = [attributes for tag, attributes in reader.tags if attributes.get("class") == "chart"]
-    assert len(charts) == 2 + 2 + 2 + 2
+    assert len(charts) == 2 + 2 + 2 + 2 + 2
     assert all(len(chart["aria-label"] or "") > 50 and chart["role"] == "img" for chart in charts)
     assert ("html", {"lang": "en"}) in reader.tags
 
@@ -319,7 +367,8 @@ def test_several_runs_share_a_page(run: Path, sweeps: dict[str, Path]) -> None:
 def test_one_target_says_why_nobody_is_named(result: AuditResult, attacks: tuple[str, ...], said: str) -> None:
     settings = result.settings.changed(n_targets=1, attacks=attacks)
     scores = result.scores.filter((pl.col("side") == "shadow") | (pl.col("run") == 0))
-    shown = Reader(page({Path("run"): replace(result, settings=settings, scores=scores)}))
+    looked = replace(result, settings=settings, scores=scores, disclosure=pl.DataFrame())
+    shown = Reader(page({Path("run"): looked}))
     assert said in shown.words
     assert len([1 for _, attributes in shown.tags if attributes.get("class") == "chart"]) == 6
 
@@ -509,12 +558,12 @@ ROC = "#run-1-how-many-members-are-found-and-with-how-many-errors-1"
 
 def test_charts_are_drawn_and_nothing_is_fetched(opened: Opened, file: Path) -> None:
     charts = opened.page.locator(".chart")
-    assert charts.count() == 8
+    assert charts.count() == 10
     for number in range(charts.count()):
         assert charts.nth(number).locator("svg path[d]").count() > 5
-    # Two attacks, six rules and a coin; bands for the attacks.
-    assert opened.page.locator(f"{ROC} .mark-line path[d]").count() == 9
-    assert opened.page.locator(f"{ROC} .mark-area path[d]").count() == 2
+    # Three attacks, six rules and a coin; bands for the attacks.
+    assert opened.page.locator(f"{ROC} .mark-line path[d]").count() == 10
+    assert opened.page.locator(f"{ROC} .mark-area path[d]").count() == 3
     assert opened.asked == [file.as_uri()]
     assert opened.said == []
 
@@ -557,11 +606,59 @@ def test_curves_can_be_hidden(opened: Opened) -> None:
 def test_another_attack_is_picked(opened: Opened) -> None:
     chart = "#run-1-scores-of-members-and-non-members-0"
     drawn = opened.page.get_attribute(chart, "data-drawn")
-    (other,) = {"mlp", "list-lr"} - {str(drawn).strip("/")}
+    other = "mlp" if str(drawn).strip("/") != "mlp" else "list-lr"
     form = opened.page.locator("form[data-part=run-1-scores-of-members-and-non-members] select")
     form.select_option(other)
     opened.page.wait_for_selector(f"{chart}[data-drawn='/{other}']")
     assert opened.said == []
+
+
+def test_what_was_not_run_in_a_regime_is_said_in_its_figure(browser: Any, file: Path) -> None:
+    """In popular nobody can ask; a figure that has nothing to draw says so, and draws again what it has."""
+    opened = Opened(browser, file)
+    page, popular, fold_in = opened.page, *(f"#run-1-scores-of-members-and-non-members-{place}" for place in (0, 1))
+    form = page.locator("form[data-part=run-1-scores-of-members-and-non-members] select")
+    for turn in range(2):
+        form.select_option("query-lr")
+        page.wait_for_selector(f"{popular}[data-drawn='/query-lr']")
+        page.wait_for_selector(f"{fold_in}[data-drawn='/query-lr']")
+        assert page.locator(popular).text_content() == "query-lr was not run here.", turn
+        assert page.locator(f"{popular} svg").count() == 0
+        assert page.locator(f"{fold_in} svg path[d]").count() > 5
+        form.select_option("mlp")
+        page.wait_for_selector(f"{popular}[data-drawn='/mlp']")
+        page.wait_for_selector(f"{fold_in}[data-drawn='/mlp']")
+        assert "was not run" not in (page.locator(popular).text_content() or "")
+        assert page.locator(f"{popular} svg path[d]").count() > 5
+    # Back and forth at once: what was asked last is shown.
+    form.select_option("query-lr")
+    form.select_option("mlp")
+    page.wait_for_selector(f"{popular}[data-drawn='/mlp']")
+    form.select_option("mlp")
+    form.select_option("query-lr")
+    page.wait_for_selector(f"{popular}[data-drawn='/query-lr']")
+    page.wait_for_timeout(300)
+    assert page.locator(popular).text_content() == "query-lr was not run here."
+    assert opened.said == []
+
+
+def test_the_attack_that_a_page_opens_with_was_run_somewhere(opened: Opened) -> None:
+    """Nothing is drawn of what asks in popular, whatever is picked first."""
+    drawn = opened.page.get_attribute("#run-1-scores-of-members-and-non-members-1", "data-drawn")
+    assert str(drawn).strip("/") in ("mlp", "list-lr", "query-lr")
+
+
+def test_a_query_is_drawn_square_by_square(opened: Opened, result: AuditResult) -> None:
+    for place, one in enumerate(result.query_examples):
+        chart = opened.page.locator(f"#run-1-what-an-attacker-asks-and-what-comes-back-{place}")
+        squares = one["asked"] + one["k"] + one["hidden"]
+        assert chart.locator("svg .mark-symbol.role-mark path").count() == squares
+        texts = chart.locator("svg .mark-text.role-mark text").all_text_contents()
+        assert texts == [
+            f"asked with {one['asked']} items of the history",
+            f"the answer, best first: {one['k']} items",
+            f"the hidden part of the history: {len(one['hits'])} of its {one['hidden']} items came back",
+        ]
 
 
 def test_a_script_for_a_name_is_shown_as_text(opened: Opened) -> None:

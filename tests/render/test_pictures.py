@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+import recmia
+from recmia import Interactions
 from recmia.render import pictures
 from recmia.render.layout import Static
 from recmia.render.style import defence_family
@@ -149,6 +152,32 @@ def test_a_frontier_marks_what_others_are_compared_with(drawn: dict[str, Static]
         (star,) = [row for row in shown[f"panel-{column}-values"] if row["series"] == "none"]
         assert star["worth"] == pytest.approx(expected["ndcg@10"], rel=1e-4)
         assert star["auc"] == pytest.approx(expected["auc"], rel=1e-4)
+
+
+def test_a_query_about_a_member_stands_beside_one_about_a_non_member(drawn: dict[str, Static]) -> None:
+    picture = drawn["queries"]
+    assert headings(picture) == ["Asked about a member", "Asked about a non-member"]
+    assert len(panels(picture)) == 2
+    shown = picture.svg()
+    for words in ("asked with", "answered", "hidden, and answered", "hidden, not answered"):
+        assert f">{words}<" in shown, "the legend"
+    for words in ("5 of its 28 items came back", "0 of its 2 items came back", "asked with 30 items of the history"):
+        assert words in shown
+
+
+@pytest.mark.parametrize(("share", "words"), [(0.5, "half of a history"), (0.3, "30% of a history")])
+def test_the_queries_of_an_audit(small: Interactions, share: float, words: str) -> None:
+    result = recmia.audit(
+        small, factors=4, k=10, seeds=1, n_shadows=0, queries=2, query_share=share, regimes=["fold-in"],
+        attacks=["completion"], lfm={"epochs": 1},
+    )  # fmt: skip
+    found = pictures.pictures(result)
+    assert set(found) == {"roc.png", "roc.svg", "queries.png", "queries.svg"}
+    assert f"What a system answers to {words}" in found["queries.svg"].decode()
+    assert found == pictures.pictures(result), "the same bytes"
+    nothing = replace(result, provenance=result.provenance | {"attacker": []})
+    assert pictures.queries_of(nothing) is None
+    assert set(pictures.pictures(nothing)) == {"roc.png", "roc.svg"}
 
 
 @pytest.mark.parametrize("regimes", [["popular"], ["popular", "fold-in"]])

@@ -41,7 +41,7 @@ def table_text(rows: list[Metric], width: int = 100) -> str:
     ],
 )
 def test_verdict_follows_the_figures(value: float, low: float, words: str) -> None:
-    rows = [row("fold-in", "list-lr", value, low, value + 0.02), row("fold-in", "shared-list", 0.5, 0.5, 0.5)]
+    rows = [row("fold-in", "query-lr", value, low, value + 0.02), row("fold-in", "shared-list", 0.5, 0.5, 0.5)]
     said = verdict(rows)
     assert words in said
     assert "too wide" not in said
@@ -50,12 +50,14 @@ def test_verdict_follows_the_figures(value: float, low: float, words: str) -> No
     assert ("the lists reveal members" in said) == (value >= 0.65)
 
 
+@pytest.mark.parametrize("attack", ["mlp", "list-lr", "completion"])
 @pytest.mark.parametrize(("value", "low"), [(0.52, 0.49), (0.58, 0.54)])
-def test_little_that_a_weak_attack_finds_is_no_finding(value: float, low: float) -> None:
-    rows = [row("fold-in", "mlp", value, low, value + 0.02), row("fold-in", "shared-list", 0.5, 0.5, 0.5)]
+def test_little_that_a_weak_attack_finds_is_no_finding(value: float, low: float, attack: str) -> None:
+    rows = [row("fold-in", attack, value, low, value + 0.02), row("fold-in", "shared-list", 0.5, 0.5, 0.5)]
     said = verdict(rows)
     assert said.startswith("Not tested against a strong attack. No strong attack was run")
-    assert "that a weak one finds little proves nothing" in said
+    assert "None of the strong attacks was run here, which ask the system with parts of histories" in said
+    assert "that others find little proves nothing" in said
     assert "no proof of safety" not in said
 
 
@@ -70,21 +72,22 @@ def test_a_wide_interval_is_no_finding() -> None:
 @pytest.mark.parametrize(
     ("value", "low", "words"),
     [
-        (0.52, 0.49, "List-lr cannot be distinguished from chance (AUC 0.520"),
-        (0.58, 0.54, "List-lr distinguishes members from non-members only slightly (AUC 0.580"),
-        (0.72, 0.70, "List-lr distinguishes members from non-members, with many errors (AUC 0.720"),
-        (0.97, 0.95, "List-lr distinguishes members from non-members almost always (AUC 0.970"),
+        (0.52, 0.49, "Query-lr cannot be distinguished from chance (AUC 0.520"),
+        (0.58, 0.54, "Query-lr distinguishes members from non-members only slightly (AUC 0.580"),
+        (0.72, 0.70, "Query-lr distinguishes members from non-members, with many errors (AUC 0.720"),
+        (0.97, 0.95, "Query-lr distinguishes members from non-members almost always (AUC 0.970"),
     ],
 )
 def test_attacks_with_many_shadows_have_their_own_sentence(value: float, low: float, words: str) -> None:
     published, rule = row("fold-in", "mlp", 0.51, 0.49, 0.53), row("fold-in", "shared-list", 0.5, 0.5, 0.5)
-    pooled = row("fold-in", "list-lr", value, low, value + 0.02)
+    pooled = row("fold-in", "query-lr", value, low, value + 0.02)
     said = verdict([published, pooled, rule])
     assert words.lower() in said.lower()
     assert "The published attack (mlp) cannot be distinguished from chance" in said
-    assert ("list-lr finds more than any such rule" in said) == (low > 0.5)
-    assert ("list-lr finds more than any such rule: the lists reveal members" in said) == (value >= 0.65)
+    assert ("query-lr finds more than any such rule" in said) == (low > 0.5)
+    assert ("query-lr finds more than any such rule: the lists reveal members" in said) == (value >= 0.65)
     assert ("no proof of safety" in said) == (value < 0.65)
+    assert "Without asking" not in said
     alone = verdict([pooled, rule])
     assert words.lower() in alone.lower()
     assert "published" not in alone
@@ -117,9 +120,56 @@ def test_epsilon_is_shown_as_a_bound() -> None:
     area = replace(row("fold-in", "list-lr", 0.7, 0.6, 0.8), targets=3)
     rows = [area, replace(area, metric="epsilon", value=1.234, low=1.234, high=None, note=note)]
     shown = " ".join(table_text(rows).split())
-    assert "list-lr 0.700 [0.600–0.800] ≥ 1.23" in shown
+    assert "list-lr looks 0.700 [0.600–0.800] ≥ 1.23" in shown
     assert f"epsilon: {note}" in shown
     assert "At least 10 against 10 users, mean over 5 seeds with 3 targets each" in shown
+
+
+def test_a_table_marks_who_asks() -> None:
+    attacks = {
+        "mlp": "looks", "list-lr": "looks", "completion": "asks", "completion-reference": "asks", "query-lr": "asks",
+        "their-own": "looks", "shared-list": "rule", "recency": "rule",
+    }  # fmt: skip
+    shown = table_text([row("fold-in", attack, 0.7, 0.6, 0.8) for attack in attacks])
+    assert "attacker" in shown
+    for attack, means in attacks.items():
+        assert text.means(attack) == means
+        assert re.search(rf"{attack} +│? *{means} +│? *0\.700", shown), attack
+
+
+def test_what_looking_finds_has_its_own_sentence() -> None:
+    rows = [row("fold-in", "mlp", 0.51, 0.49, 0.53), row("fold-in", "list-lr", 0.53, 0.49, 0.57)]
+    said = verdict([*rows, row("fold-in", "query-lr", 0.99, 0.98, 1.0)])
+    assert "The published attack (mlp) cannot be distinguished from chance (AUC 0.510" in said
+    assert "Without asking, the strongest attack (list-lr) cannot be distinguished from chance (AUC 0.530" in said
+    assert "Without asking" not in verdict(rows)
+
+
+PARTS = pl.DataFrame(
+    [
+        {"part": part, "metric": metric, "users": users, "value": 0.123, "low": 0.045, "high": 0.678}
+        for part in ("hidden", "unknown")
+        for metric in ("recall@100", "precision@10")
+        for users in ("members", "non-members")
+    ]
+)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_what_is_given_away_loses_no_digit(width: int) -> None:
+    shown = text.as_text(text.disclosure_table(PARTS), width=width)
+    assert "…" not in shown
+    assert all(len(line) <= width for line in shown.splitlines())
+    assert shown.count("0.123") == shown.count("[0.045–0.678]") == 8
+    said = " ".join(shown.split())
+    for words in ("the part that was not asked with", "the part that the attacker does not know", "members"):
+        assert words in said
+    # Of a group about which nothing was asked there is nothing to tell.
+    some = text.as_text(
+        text.disclosure_table(PARTS.filter((pl.col("part") == "hidden") | (pl.col("users") == "members")))
+    )
+    assert some.count("0.123") == 6
+    assert sum(line.endswith(" –") for line in some.splitlines()) == 2
 
 
 def per_user(named: list[int], *, regime: str = "fold-in", seed: int = 0) -> pl.DataFrame:

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from recmia import Interactions, defend
+from recmia import Interactions, audit, defend
 from recmia.attacks import ATTACKS, RULES
 from recmia.metrics import Metric
 from recmia.metrics.epsilon import PromiseCheck
@@ -51,7 +51,7 @@ def test_the_headline_of_defences(
 
 
 def test_a_broken_promise_comes_first() -> None:
-    metrics = rows("fold-in", list_lr=(0.51, 0.47))
+    metrics = rows("fold-in", query_lr=(0.51, 0.47))
     kept = PromiseCheck("dp-training=4", "grey-box", "fold-in", 4.0, 1e-5, 0.5, "list-lr")
     assert find(metrics, promises=[kept]).grade == "none"
     broken = find(metrics, promises=[replace(kept, bound=5.0)])
@@ -79,26 +79,33 @@ def rows(regime: str, **aucs: tuple[float, float]) -> list[Metric]:
     ],
 )
 def test_the_headline_follows_the_figure(value: float, low: float, grade: str, said: str) -> None:
-    found = find(rows("fold-in", list_lr=(value, low)))
+    found = find(rows("fold-in", query_lr=(value, low)))
     assert found.grade == grade
     assert said in found.claim
     assert not found.caveats
+    looking = find(rows("fold-in", list_lr=(value, low)))
+    untested = grade in ("slight", "none")
+    assert looking.grade == ("untested" if untested else grade)
+    assert ("No strong attack was run" in looking.claim) == untested
 
 
 def test_what_the_fallback_gives_away_is_told_from_memory() -> None:
-    popular = rows("popular", list_lr=(1.0, 0.99)) + rows("fold-in", list_lr=(0.51, 0.47))
+    popular = rows("popular", list_lr=(1.0, 0.99)) + rows("fold-in", query_lr=(0.51, 0.47))
     popular = [replace(row, value=1.0, low=0.99) if (row.regime, row.attack) == ("popular", "shared-list") else row
                for row in popular]  # fmt: skip
     found = find(popular)
     assert [finding.of_the_fallback for finding in found.sections] == [True, False]
     assert "not what the model memorised" in found.sections[0].text
     assert "these attacks find nothing" in found.caveats[0]
-    unclear = find([row for row in popular if row.regime == "popular"] + rows("fold-in", list_lr=(0.6, 0.4)))
+    alone = [row for row in popular if row.regime == "popular"]
+    unclear = find(alone + rows("fold-in", query_lr=(0.6, 0.4)))
     assert "too small to say" in unclear.caveats[0]
+    untested = find(alone + rows("fold-in", list_lr=(0.51, 0.47)))
+    assert "no strong attack was run" in untested.caveats[0]
 
 
 def test_few_who_are_found_without_error_are_a_leak() -> None:
-    few = rows("fold-in", list_lr=(0.58, 0.55))
+    few = rows("fold-in", query_lr=(0.58, 0.55))
     few.append(replace(few[-1], metric="tpr@fpr=0.01", value=0.2, low=0.15))
     assert find(few).grade == "marked"
     few[-1] = replace(few[-1], low=0.05)
@@ -107,7 +114,7 @@ def test_few_who_are_found_without_error_are_a_leak() -> None:
 
 def test_the_auc_of_the_strongest_attack_decides() -> None:
     for value, low in ((0.9, 0.85), (0.6, 0.45), (0.51, 0.47)):
-        metrics = rows("fold-in", list_lr=(value, low))
+        metrics = rows("fold-in", query_lr=(value, low))
         assert find(metrics).grade == grade_auc(metrics[-1])
 
 
@@ -125,6 +132,36 @@ def test_every_regime_and_attack_is_explained() -> None:
     told = words.attacks_run(["mlp", *RULES, "my-attack"])
     assert told == f"`mlp`: {ATTACKS['mlp'].about}; `my-attack`: user code."
     assert "only rules" in words.attacks_run(RULES)
+    asking = words.attacks_run(["completion", "query-lr", "shared-list"])
+    assert asking == f"`completion`: {ATTACKS['completion'].about}; `query-lr`: {ATTACKS['query-lr'].about}."
+
+
+def test_what_the_attacker_knows_of_a_history() -> None:
+    assert "can see: that person's history and the list" in words.attackers(["grey-box"])
+    part = words.attackers(["grey-box", "white-box"], 0.2)
+    assert "can see: 20% of that person's history, drawn at random, and the list" in part
+    assert "(`grey-box`)" in part
+    assert "(`white-box`)" in part
+
+
+def test_what_was_asked_is_said(small: Interactions) -> None:
+    result = audit(
+        small, factors=4, k=10, seeds=1, regimes=["fold-in"], attacks=["completion"], n_shadows=0, queries=2,
+        lfm={"epochs": 1},
+    )  # fmt: skip
+    said = words.queries(result)
+    assert "as if it were a stranger's" in said
+    assert said.endswith("and see what it answers: 120 queries to each system, 2 a person.")
+    asked = result.provenance["attacker"][0]["asked"]
+    assert asked == {"queries": 120, "share": 0.5, "users_asked_about_less_often": 0, "users_not_asked_about": 0}
+    few = asked | {"queries": 90, "users_asked_about_less_often": 7, "users_not_asked_about": 3}
+    told = words.queries(replace(result, provenance=result.provenance | {"attacker": [{"seed": 0, "asked": few}]}))
+    assert told.endswith(
+        "90 queries to each system, 2 a person. The histories of 7 people are too short for so many, and of 3 nothing "
+        "can be asked."
+    )
+    silent = replace(result, provenance=result.provenance | {"attacker": []})
+    assert words.queries(silent) == "The attacker only looked at lists, and did not ask the system."
 
 
 def grid(*cells: dict[str, tuple[float, float]]) -> SweepResult:
@@ -151,10 +188,13 @@ def grid(*cells: dict[str, tuple[float, float]]) -> SweepResult:
     ],
 )
 def test_the_headline_of_a_sweep(values: list[tuple[float, float]], grade: Grade, said: str) -> None:
-    result = grid(*({"list_lr": value} for value in values))
+    result = grid(*({"query_lr": value} for value in values))
     judged, sentence = words.sweep_headline(result)
     assert judged == grade
     assert said in sentence
+    looking, told = words.sweep_headline(grid(*({"list_lr": value} for value in values)))
+    assert looking == ("untested" if grade in ("none", "slight") else grade)
+    assert ("No strong attack was run, so this sweep cannot say" in told) == (looking == "untested")
 
 
 def test_a_sweep_names_the_cells_where_most_and_least_is_found() -> None:

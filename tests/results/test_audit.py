@@ -35,10 +35,12 @@ def quick(small: Interactions) -> AuditResult:
 def test_every_attack_in_every_regime_has_every_metric(quick: AuditResult) -> None:
     names = {(row.regime, row.attack, row.metric) for row in quick.metrics}
     metrics = ("auc", "tpr@fpr=0.1", "tpr@fpr=0.01", "tpr@fpr=0.001", "balanced_accuracy", "epsilon")
-    attacks = ("mlp", "list-lr", *RULES)
+    looking, asking = ("mlp", "list-lr", *RULES), ("completion", "query-lr")
+    # Only a system that folds in can be asked.
+    everywhere = {("popular", a, m) for a in looking for m in metrics}
+    everywhere |= {("fold-in", a, m) for a in (*looking, *asking) for m in metrics}
     # A bound on epsilon is about the model only where members and non-members are served alike.
-    everywhere = {(r, a, m) for r in ("popular", "fold-in") for a in attacks for m in metrics}
-    assert names == everywhere - {("popular", attack, "epsilon") for attack in attacks}
+    assert names == everywhere - {("popular", attack, "epsilon") for attack in looking}
     assert len(names) == len(quick.metrics)
     assert all((row.seeds, row.targets, row.knowledge) == (2, 1, "grey-box") for row in quick.metrics)
     targets = quick.scores.filter(side="target", regime="fold-in", attack="mlp").partition_by("seed")
@@ -49,6 +51,83 @@ def test_every_attack_in_every_regime_has_every_metric(quick: AuditResult) -> No
 def test_data_in_memory_keep_their_texts(small: Interactions) -> None:
     result = recmia.audit(small, **QUICK | {"seeds": 1, "regimes": ("fold-in",), "target": "content"})
     assert {row.regime for row in result.metrics} == {"fold-in"}
+
+
+def test_answers_and_what_they_give_away(quick: AuditResult) -> None:
+    assert quick.disclosure.columns == ["seed", "run", "users", "part", "metric", "value", "low", "high"]
+    rows = quick.disclosure.select("seed", "run", "users", "part", "metric").rows()
+    assert rows == [
+        (seed, 0, users, "hidden", metric)
+        for seed in (0, 1)
+        for users in ("members", "non-members")
+        for metric in ("recall@10", "precision@10")
+    ]
+    assert quick.disclosures.columns == ["part", "metric", "users", "value", "low", "high"]
+    assert len(quick.disclosures) == 4
+    for part, metric, users, value, low, high in quick.disclosures.rows():
+        runs = quick.disclosure.filter(part=part, metric=metric, users=users)["value"]
+        assert value == pytest.approx(runs.mean())
+        assert 0 <= low < value < high <= 1
+    for one in quick.query_examples:
+        assert one["k"] == 10
+        assert one["asked"] >= 1
+        assert len(one["hits"]) <= min(one["hidden"], 10)
+        assert all(1 <= rank <= 10 for rank in one["hits"])
+    assert [one["users"] for one in quick.query_examples] == ["a member", "a non-member"]
+    assert quick.provenance["attacker"][0]["asked"] == {
+        "queries": 60 * 6, "share": 0.5, "users_asked_about_less_often": 0, "users_not_asked_about": 0,
+    }  # fmt: skip
+    assert quick.findings.disclosure.startswith("Asked with half of a history, the system names ")
+    assert quick.findings.disclosure in quick.verdict
+    assert "What answers to queries give away" in str(quick)
+
+
+def test_the_attacker_knows_a_part(small: Interactions) -> None:
+    """Of the rest, too, the answers give some away."""
+    own = QUICK | {"seeds": 1, "regimes": ("fold-in",), "attacks": ("completion",), "n_shadows": 0, "queries": 2}
+    part = recmia.audit(small, **own | {"known": 0.2, "query_share": 0.4})
+    assert part.disclosures["part"].unique(maintain_order=True).to_list() == ["hidden", "unknown"]
+    assert part.findings.disclosure.startswith(
+        "Asked with 40% of what the attacker knows of a history, the system names "
+    )
+    assert "Of what the attacker did not know, it names " in part.findings.disclosure
+    whole = recmia.audit(small, **own)
+    # The system is the same: who is audited, who is a member, and how long the histories are.
+    keys = ["seed", "side", "run", "user_id", "member"]
+    assert_frame_equal(part.scores.select(keys), whole.scores.select(keys))
+    assert_frame_equal(part.users, whole.users)
+
+
+def test_few_shadows_leave_none_to_choose_a_threshold_by(small: Interactions) -> None:
+    """They are all needed to fit the attack; what needs no threshold is measured all the same."""
+    own = {"seeds": 1, "regimes": ("fold-in",), "attacks": ("query-lr", "list-lr"), "queries": 2}
+    few = recmia.audit(small, **QUICK | own | {"n_shadows": 2})
+    shadows = few.scores.filter(side="shadow")
+    assert set(shadows["attack"]) == set(RULES), "no score of a shadow that its own attack was fitted on"
+    for attack in ("query-lr", "list-lr"):
+        found = {row.metric: row for row in few.metrics if row.attack == attack}
+        assert found["auc"].value is not None
+        assert found["tpr@fpr=0.1"].value is not None
+        for metric in ("balanced_accuracy", "epsilon"):
+            assert found[metric].value is None
+            assert found[metric].note
+    assert few.findings.sections[0].best.attack in ("query-lr", "list-lr")
+    enough = recmia.audit(small, **QUICK | own | {"n_shadows": 4})
+    assert set(enough.scores.filter(side="shadow")["attack"]) == {"query-lr", "list-lr", *RULES}
+
+
+class NeedsStrangers(Random):
+    """Serves only those whom it was trained on."""
+
+    folds_in = False
+
+
+@pytest.mark.parametrize("attack", ["completion", "completion-reference", "query-lr", "query-lr-completion"])
+def test_a_system_that_serves_no_stranger_cannot_be_asked(small: Interactions, attack: str) -> None:
+    with pytest.raises(ConfigError, match="NeedsStrangers"):
+        recmia.audit(
+            small, **QUICK | {"attacks": (attack,), "target": NeedsStrangers(), "regimes": ("popular", "trained")}
+        )
 
 
 def test_every_figure_has_its_interval(quick: AuditResult) -> None:
@@ -104,7 +183,8 @@ def test_adding_a_regime_or_an_attack_changes_no_score(quick: AuditResult, small
     wider = {
         **QUICK,
         "regimes": ["trained", "fold-in", "popular-random", "popular"],
-        "attacks": ["naive-bayes", "rmia", "mlp", "list-lr"],
+        "attacks": ["naive-bayes", "completion-reference", "query-lr", "rmia", "completion", "mlp", "list-lr"],
+        "references": ["itemknn"],
     }
     more = recmia.audit(small, **wider).scores
     keys = ["seed", "knowledge", "side", "run", "regime", "attack", "user_id"]
@@ -128,6 +208,15 @@ def test_adding_a_regime_or_an_attack_changes_no_score(quick: AuditResult, small
         {"attacks": ["list-lr-offline", "rmia"], "n_shadows": 6},
         {"target": "als", "shadow": "lfm", "knowledge": ["white-box", "grey-box"]},
         {"n_targets": 3, "attacks": ["distance"], "n_shadows": 0},
+        {"queries": 0},
+        {"queries": 2, "query_share": 0.25, "depth": 20},
+        {"known": 0.3},
+        {"known": 0.3, "knowledge": ["black-box", "grey-box"], "attacks": ["completion-reference", "query-lr"]},
+        {"attacks": ["completion"], "n_shadows": 0, "thresholds": False},
+        {"attacks": ["completion-reference"], "references": [], "n_shadows": 0},
+        {"attacks": ["query-lr", "list-lr"], "n_shadows": 2},
+        {"regimes": ["popular"]},
+        {"split": "shared", "knowledge": ["black-box"], "attacks": ["completion-reference"], "references": ["itemknn"]},
     ],
     ids=str,
 )
@@ -185,8 +274,30 @@ def test_progress_ends_at_the_total(small: Interactions) -> None:
         ({"knowledge": ["greybox"]}, "unknown level of knowledge 'greybox'; did you mean 'grey-box'"),
         ({"knowledge": []}, "knowledge: .*at least 1"),
         ({"n_targets": 0}, "n_targets: .*greater than or equal to 1"),
-        ({"n_shadows": 6}, "^too few shadow models: list-lr needs 8; got 6; raise n_shadows, or name other attacks$"),
-        ({"n_shadows": 4, "attacks": ["rmia", "list-lr"]}, "rmia needs 6, list-lr needs 8; got 4"),
+        (
+            {"n_shadows": 0},
+            "^too few shadow models: list-lr needs 2, query-lr needs 2; got 0; raise n_shadows, or name other attacks$",
+        ),
+        (
+            {"n_shadows": 2, "attacks": ["rmia", "list-lr", "list-lr-counts"]},
+            "rmia needs 4, list-lr-counts needs 4; got 2",
+        ),
+        (
+            {"queries": 0, "attacks": ["mlp", "completion", "query-lr"]},
+            "^completion, query-lr: asks the system, and queries = 0 means that nothing is asked; raise queries$",
+        ),
+        (
+            {"regimes": ["popular", "popular-random"], "attacks": ["completion"]},
+            "^completion: asks with histories of strangers, which are served only in fold-in and trained; got popular, "
+            "popular-random; add one of these regimes, or name attacks that only look at lists$",
+        ),
+        ({"known": 0.5, "split": "shared"}, "known = 0.5 means .*with split = 'shared' .*take split = 'users'"),
+        (
+            {"split": "shared", "attacks": ["mlp", "completion-reference"]},
+            "^completion-reference: compares with reference models, .*split = 'shared' there are none; take split = 'u",
+        ),
+        ({"split": "interactions", "attacks": ["completion-reference"]}, "^completion-reference: .*'interactions'"),
+        ({"attacks": ["completion-reference"], "references": ["lmf"]}, "unknown recommender 'lmf'; did you mean 'lfm'"),
         ({"split": "shared", "item_vectors": "public", **QUICK}, "sets no public part aside"),
     ],
     ids=str,
@@ -256,8 +367,9 @@ def levels(small: Interactions) -> AuditResult:
 @pytest.mark.end_to_end
 def test_levels_of_knowledge_stand_side_by_side(levels: AuditResult) -> None:
     rows = {(row.knowledge, row.regime, row.attack) for row in levels.metrics}
-    attacks = ("mlp", "list-lr", *RULES)
-    assert rows == {(level, r, a) for level in LEVELS for r in ("popular", "fold-in") for a in attacks}
+    looking = ("mlp", "list-lr", *RULES)
+    attacks = {"popular": looking, "fold-in": (*looking, "completion", "query-lr")}
+    assert rows == {(level, regime, a) for level in LEVELS for regime, run in attacks.items() for a in run}
     for level in LEVELS:
         assert f"fold-in, {level} (all served by the same path)" in levels.verdict
         assert f"popular, {level}" in str(levels)
@@ -342,16 +454,19 @@ def test_several_targets(small: Interactions) -> None:
 
 
 @pytest.mark.end_to_end
-def test_more_shadows_extend_the_pool(small: Interactions) -> None:
-    few, many = (plan(small, n_shadows=shadows, knowledge=LEVELS).tasks for shadows in (8, 16))
+@pytest.mark.parametrize("queries", [0, 2])
+def test_more_shadows_extend_the_pool(small: Interactions, queries: int) -> None:
+    few, many = (plan(small, n_shadows=shadows, knowledge=LEVELS, queries=queries).tasks for shadows in (8, 16))
     assert {task.key for task in few} < {task.key for task in many}
     store: dict[str, Any] = {}
     grown = [0]
+    own = QUICK | {"seeds": 1, "regimes": ("fold-in",), "queries": queries}
     for shadows in (8, 16, 12):
-        recmia.audit(small, store=store, **QUICK | {"seeds": 1, "regimes": ("fold-in",), "n_shadows": shadows})
+        recmia.audit(small, store=store, **own | {"n_shadows": shadows})
         grown.append(len(store))
-    # Lists of a target and a shadow and the pool, and the scores of the game.
-    assert np.diff(grown).tolist() == [1 + 1 + 8 + 1, 8 + 1, 1]
+    # Lists of a target and a shadow and the pool, answers likewise, and the scores of the game.
+    served = 2 if queries else 1
+    assert np.diff(grown).tolist() == [served * (1 + 1 + 8) + 1, served * 8 + 1, 1]
 
 
 @pytest.mark.end_to_end
@@ -381,6 +496,8 @@ def test_a_game_is_not_played_twice(small: Interactions, quick: AuditResult, mon
         {"factors": 9},
         {"lfm": {"epochs": 4}}, {"n_targets": 2}, {"n_shadows": 10}, {"min_interactions": 30}, {"member_share": 0.4},
         {"shadow": "als"}, {"target": "als"}, {"exclude_seen": False}, {"alpha": 0.2},
+        {"queries": 2}, {"queries": 0}, {"query_share": 0.3}, {"known": 0.5}, {"depth": 20},
+        {"attacks": ("completion-reference",)}, {"attacks": ("completion-reference",), "references": ("ease",)},
     ]  # fmt: skip
     played = {plan(small).key}
     for changed in changes:
@@ -430,7 +547,8 @@ def test_shadows_are_no_runs_of_a_single_user(levels: AuditResult) -> None:
     per_user_auc = levels.per_user_auc
     assert ((per_user_auc["n_in"] + per_user_auc["n_out"]) == 2).all()
     keys = ["seed", "knowledge", "regime", "attack"]
-    assert per_user_auc.group_by(keys).len()["len"].to_list() == [60] * 6
+    # Three levels: one attack with many shadow models in popular, two in fold-in.
+    assert per_user_auc.group_by(keys).len()["len"].to_list() == [60] * (3 + 6)
     assert per_user_auc.columns[:5] == [*keys, "user_id"]
     for part in per_user_auc.partition_by(keys):
         assert part["user_id"].equals(levels.users["user_id"])

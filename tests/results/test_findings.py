@@ -40,6 +40,8 @@ from recmia.settings import AS_SERVED
 
 TPR = "tpr@fpr=0.01"
 OWN = "my-attack"
+# Attacks of a case: one that is strong, and none that is.
+STRONG, WEAK = ("mlp", "query-lr"), ("mlp", "list-lr")
 # What a figure is that a case does not name.
 NEUTRAL: Mapping[str, tuple[float, float, float | None]] = {
     "auc": (0.5, 0.47, 0.53), TPR: (0.01, 0.0, 0.03), "epsilon": (0.0, 0.0, None),
@@ -73,7 +75,7 @@ class Case:
     claim: Sequence[str]
     caveats: Sequence[str] = ()
     absent: Sequence[str] = ()
-    attacks: Sequence[str] = ("mlp", "list-lr")
+    attacks: Sequence[str] = STRONG
     regime: str = "fold-in"
     attacker: Mapping[str, float] | None = None
     data: Mapping[str, Any] | None = None
@@ -105,6 +107,11 @@ def row(
     return Metric("grey-box", regime, "lfm", "lfm", attack, metric, value, low, high, 5, 1, 150, 150, "")
 
 
+NO_STRONG_ATTACK = (
+    "None of the strong attacks was run here, which ask the system with parts of histories: that others find little "
+    "proves nothing."
+)
+
 CASES: dict[str, Case] = {
     "few members, but surely": Case(
         {("mlp", "auc"): (0.58, 0.55, 0.61), ("mlp", TPR): (0.2, 0.15, 0.25)},
@@ -115,12 +122,14 @@ CASES: dict[str, Case] = {
         {("mlp", "auc"): (0.58, 0.55, 0.61), ("list-lr", TPR): (0.2, 0.15, 0.25)},
         "marked",
         ["AUC 0.580 [0.550–0.610]", "list-lr finds 20 of 100 members"],
+        attacks=WEAK,
     ),
     "an interval too wide, beside a rule": Case(
         {("list-lr", "auc"): (0.829, 0.46, 1.0), ("popular-overlap", "auc"): (0.576, 0.54, 0.61)},
         "unclear",
         ["list-lr cannot be judged: the interval is too wide (AUC 0.829 [0.460–1.000])", "reaches 0.576"],
         ["That an attack fails is no proof of safety"],
+        attacks=WEAK,
     ),
     "read backwards": Case(
         {("mlp", "auc"): (0.002, 0.001, 0.003)},
@@ -132,6 +141,7 @@ CASES: dict[str, Case] = {
         {("list-lr", "auc"): (0.55, 0.52, 0.58), ("list-lr", "epsilon"): (3.2, 3.2, None)},
         "marked",
         ["AUC 0.550 [0.520–0.580]", "its scores refute every epsilon below 3.20"],
+        attacks=WEAK,
     ),
     "a rule above the attack": Case(
         {("mlp", "auc"): (0.52, 0.48, 0.56), ("shared-list", "auc"): (0.9, 0.88, 0.92)},
@@ -147,6 +157,7 @@ CASES: dict[str, Case] = {
         {("mlp", "auc"): (0.8, 0.78, 0.82), ("shared-list", "auc"): (1.0, 0.99, 1.0)},
         "strong",
         ["what is measured is the list that non-members are given, not what the model memorised"],
+        attacks=WEAK,
         regime="popular",
     ),
     "histories that differ, as served": Case(
@@ -157,6 +168,7 @@ CASES: dict[str, Case] = {
             "Members and non-members differ in their histories alone (history-length 0.700 [0.660–0.740]): unless "
             "members were drawn at random and this is chance, no figure here is the system's alone."
         ],
+        attacks=WEAK,
         regime=AS_SERVED,
     ),
     "histories that differ by chance": Case(
@@ -180,20 +192,65 @@ CASES: dict[str, Case] = {
         "marked",
         ["with many errors (AUC 0.700"],
         ["90% of the 1,000 users were left out, for too short a history: the audit says nothing about them."],
+        attacks=WEAK,
         data={"users_read": 1000, "users": 100},
     ),
     "no strong attack": Case(
         {("mlp", "auc"): (0.55, 0.52, 0.58)},
         "untested",
         ["only slightly (AUC 0.550"],
-        ["No strong attack was run here: that a weak one finds little proves nothing."],
+        [NO_STRONG_ATTACK],
+        absent=["no proof of safety"],
         attacks=("mlp",),
+    ),
+    "a strong attack on lists is none": Case(
+        {("list-lr", "auc"): (0.52, 0.49, 0.55)},
+        "untested",
+        ["list-lr cannot be distinguished from chance (AUC 0.520"],
+        [NO_STRONG_ATTACK],
+        absent=["no proof of safety"],
+        attacks=WEAK,
+    ),
+    "a strong attack on lists, as served": Case(
+        {("list-lr", "auc"): (0.55, 0.52, 0.58)},
+        "untested",
+        ["list-lr distinguishes members from non-members only slightly (AUC 0.550"],
+        [NO_STRONG_ATTACK],
+        absent=["no proof of safety"],
+        attacks=WEAK,
+        regime=AS_SERVED,
+    ),
+    "asking without anything to compare with": Case(
+        {("completion", "auc"): (0.55, 0.52, 0.58)},
+        "untested",
+        ["completion distinguishes members from non-members only slightly (AUC 0.550"],
+        [NO_STRONG_ATTACK],
+        attacks=("mlp", "list-lr", "completion"),
+    ),
+    "asking finds what looking does not": Case(
+        {("list-lr", "auc"): (0.52, 0.49, 0.55), ("query-lr", "auc"): (0.99, 0.98, 1.0)},
+        "strong",
+        [
+            "query-lr distinguishes members from non-members almost always (AUC 0.990",
+            "The published attack (mlp) cannot be distinguished from chance (AUC 0.500",
+            "Without asking, the strongest attack (list-lr) cannot be distinguished from chance (AUC 0.520 "
+            "[0.490–0.550]).",
+        ],
+        attacks=("mlp", "list-lr", "query-lr"),
+    ),
+    "asking finds little, beside references": Case(
+        {("completion-reference", "auc"): (0.56, 0.53, 0.59)},
+        "slight",
+        ["completion-reference distinguishes members from non-members only slightly (AUC 0.560"],
+        ["That an attack fails is no proof of safety"],
+        absent=["Without asking", "None of the strong attacks"],
+        attacks=("mlp", "completion-reference"),
     ),
     "no attack at all": Case(
         {("popular-overlap", "auc"): (0.53, 0.49, 0.57)},
         "untested",
         ["The rule popular-overlap cannot be distinguished from chance"],
-        ["No strong attack was run here"],
+        [NO_STRONG_ATTACK],
         attacks=(),
     ),
     "an attack of the user's finds a leak": Case(
@@ -207,7 +264,7 @@ CASES: dict[str, Case] = {
         "slight",
         ["my-attack distinguishes members from non-members only slightly (AUC 0.560", "finds more than any such rule."],
         ["That an attack fails is no proof of safety"],
-        absent=["No strong attack was run", "the lists reveal members"],
+        absent=["None of the strong attacks was run", "the lists reveal members"],
         attacks=("mlp", OWN),
     ),
     "nothing": Case(
@@ -242,7 +299,7 @@ def test_grade_claim_and_caveats(name: str) -> None:
 def real(small: Interactions) -> AuditResult:
     """A small audit, whose figures are replaced by those of a case."""
     return recmia.audit(
-        small, attacks=["mlp", "list-lr"], regimes=["fold-in"], factors=4, k=5, seeds=1, n_shadows=8,
+        small, attacks=["mlp", "list-lr", "rmia"], regimes=["fold-in"], factors=4, k=5, seeds=1, n_shadows=8,
         lfm={"epochs": 1}, mlp={"epochs": 1},
     )  # fmt: skip
 
@@ -451,13 +508,13 @@ def test_a_weak_figure_whose_interval_reaches_a_leak_is_unclear() -> None:
 def test_that_another_solver_serves_members_is_said() -> None:
     (section,) = find([row("list-lr", "auc", 0.8, 0.78, 0.82, regime="trained")]).sections
     assert any("another solver" in one for one in section.caveats)
-    both = [row("list-lr", "auc", *one, regime=regime) for regime, one in (
+    both = [row("query-lr", "auc", *one, regime=regime) for regime, one in (
         ("trained", (0.8, 0.78, 0.82)), ("fold-in", (0.52, 0.48, 0.56)),
     )]  # fmt: skip
-    assert find(both).caveats == (
-        "This is due to whom the system serves differently. Where everyone is served by the same path, these attacks "
-        "find nothing.",
-    )
+    differently = "This is due to whom the system serves differently. Where everyone is served by the same path, "
+    assert find(both).caveats == (f"{differently}these attacks find nothing.",)
+    looking = [replace(one, attack="list-lr") for one in both]
+    assert find(looking).caveats == (f"{differently}no strong attack was run.",)
 
 
 def test_a_figure_that_is_missing_is_no_finding() -> None:
@@ -467,8 +524,8 @@ def test_a_figure_that_is_missing_is_no_finding() -> None:
 
 
 def test_the_worst_section_decides() -> None:
-    rows = [row("list-lr", "auc", *one, regime=regime) for regime, one in (
-        ("popular", (0.99, 0.98, 1.0)), ("fold-in", (0.52, 0.48, 0.56)),
+    rows = [row(attack, "auc", *one, regime=regime) for regime, attack, one in (
+        ("popular", "list-lr", (0.99, 0.98, 1.0)), ("fold-in", "query-lr", (0.52, 0.48, 0.56)),
     )]  # fmt: skip
     found = find(rows)
     assert [one.grade for one in found.sections] == ["strong", "none"]
@@ -500,6 +557,101 @@ def test_the_published_attack_is_told_beside_the_strongest() -> None:
     assert section.details[0] == (
         "The published attack (`mlp`) distinguishes members from non-members only slightly (AUC 0.550 [0.520–0.580])."
     )
+
+
+@pytest.mark.parametrize("regime", ["fold-in", "trained", AS_SERVED])
+@pytest.mark.parametrize(
+    ("attack", "grade"),
+    [
+        ("mlp", "untested"),
+        ("distance", "untested"),
+        ("completion", "untested"),
+        *((name, "untested") for name in ATTACKS if name.startswith("list-lr")),
+        ("rmia", "untested"),
+        ("query-lr", "none"),
+        ("query-lr-completion", "none"),
+        ("completion-reference", "none"),
+        (OWN, "none"),
+    ],
+)
+def test_only_who_asks_and_compares_can_find_nothing(attack: str, grade: Grade, regime: str) -> None:
+    """Every member of a system may be found by asking where the best of those who look at lists finds nothing."""
+    small: dict[Grade, Grade] = {"none": grade, "slight": "slight" if grade == "none" else grade}
+    for found, judged in small.items():
+        value = 0.5 if found == "none" else 0.56
+        (section,) = find([row(attack, "auc", value, value - 0.03, value + 0.03, regime=regime)]).sections
+        assert section.grade == judged
+        assert (NO_STRONG_ATTACK in section.caveats) == (grade == "untested")
+        assert any("no proof of safety" in one for one in section.caveats) == (grade == "none")
+    for value, leak in ((0.7, "marked"), (0.9, "strong")):
+        assert find([row(attack, "auc", value, value - 0.03, value + 0.03, regime=regime)]).grade == leak
+    # One strong attack is enough.
+    beside = [
+        row(attack, "auc", 0.5, 0.47, 0.53, regime=regime),
+        row("query-lr", "auc", 0.5, 0.47, 0.53, regime=regime),
+    ]
+    assert find(beside).grade == "none"
+
+
+@pytest.mark.parametrize("regime", ["popular", "popular-random"])
+def test_where_strangers_get_popular_lists_nobody_can_ask(regime: str) -> None:
+    (section,) = find([row("list-lr", "auc", 0.5, 0.47, 0.53, regime=regime)]).sections
+    assert (section.grade, section.caveats) == ("none", ())
+
+
+def test_what_looking_finds_is_told_where_asking_finds_more() -> None:
+    rows = [
+        row("completion", "auc", 0.9, 0.88, 0.92),
+        row("list-lr", "auc", 0.7, 0.66, 0.74),
+        row("rmia", "auc", 0.6, 0.56, 0.64),
+        row("mlp", "auc", 0.55, 0.52, 0.58),
+    ]
+    (section,) = find(rows).sections
+    assert section.best.attack == "completion"
+    assert section.details[1] == (
+        "Without asking, the strongest attack (`list-lr`) distinguishes members from non-members, with many errors "
+        "(AUC 0.700 [0.660–0.740])."
+    )
+    # Nothing is told twice, and nothing where looking finds the most, or nobody looked.
+    published = find([rows[0], rows[3]]).sections[0]
+    assert "Without asking" not in published.text
+    assert "The published attack (`mlp`)" in published.text
+    for fewer in (rows[1:], rows[:1], [replace(rows[0], value=0.68, low=0.66, high=0.7), *rows[1:]]):
+        assert "Without asking" not in find(fewer).sections[0].text
+
+
+def given_away(**parts: dict[str, tuple[float, float, float]]) -> pl.DataFrame:
+    """What answers of 100 items give away, as of an audit."""
+    rows = [
+        {"part": part, "metric": metric, "users": users.replace("_", "-"), "value": value, "low": low, "high": high}
+        for part, groups in parts.items()
+        for metric, share in (("recall@100", 1.0), ("precision@10", 0.1))
+        for users, (value, low, high) in groups.items()
+        for value, low, high in [(share * value, share * low, share * high)]
+    ]
+    return pl.DataFrame(rows)
+
+
+def test_what_answers_give_away_is_said() -> None:
+    metrics, hidden = CASES["nothing"].metrics, {"members": (0.976, 0.97, 0.98), "non_members": (0.48, 0.46, 0.5)}
+    found = find(metrics, disclosures=given_away(hidden=hidden))
+    assert found.disclosure == (
+        "Asked with half of a history, the system names 98% [97–98] of the other half of a member's, and 48% [46–50] "
+        "of a non-member's, in answers of 100 items."
+    )
+    assert found.disclosure in text.verdict(found).splitlines()
+    asked = {"attacker": [{"seed": 0, "asked": {"queries": 10, "share": 0.3}}]}
+    unknown = {"members": (0.2, 0.1, 0.3), "non_members": (0.1, 0.05, 0.15)}
+    both = find(metrics, provenance=asked, disclosures=given_away(hidden=hidden, unknown=unknown))
+    assert both.disclosure == (
+        "Asked with 30% of what the attacker knows of a history, the system names 98% [97–98] of the rest of a "
+        "member's, and 48% [46–50] of a non-member's, in answers of 100 items. Of what the attacker did not know, it "
+        "names 20% [10–30] of a member's, and 10% [5–15] of a non-member's."
+    )
+    assert both.grade == find(metrics).grade, "it is no attack"
+    # Without a group to compare with, and where nothing was asked, there is nothing to say.
+    assert find(metrics, disclosures=given_away(hidden={"members": (0.9, 0.8, 1.0)})).disclosure == ""
+    assert find(metrics, disclosures=pl.DataFrame()).disclosure == find(metrics).disclosure == ""
 
 
 def test_grades_have_words() -> None:

@@ -15,14 +15,15 @@ from pydantic import BaseModel
 import recmia
 from recmia import AuditResult, Interactions
 from recmia.errors import ConfigError
-from recmia.results.folder import read_settings_file, settings_toml
+from recmia.results import audit
+from recmia.results.folder import read_result, read_settings_file, settings_toml
 from recmia.settings import AuditSettings, FilesSettings
 
 pytestmark = pytest.mark.end_to_end
 
 FILES = [
-    "config.toml", "metrics.json", "per_user_auc.parquet", "roc.png", "roc.svg", "run.json", "scores.parquet",
-    "users.parquet",
+    "config.toml", "disclosure.parquet", "metrics.json", "per_user_auc.parquet", "queries.png", "queries.svg",
+    "roc.png", "roc.svg", "run.json", "scores.parquet", "users.parquet",
 ]  # fmt: skip
 DATASET = "synthetic:120x200x6000"
 
@@ -47,7 +48,7 @@ def test_a_run_folder_is_complete(result: AuditResult, tmp_path: Path) -> None:
     scores = pl.read_parquet(folder / "scores.parquet")
     columns = ["seed", "knowledge", "side", "run", "regime", "attack", "user_id", "member", "score"]
     assert scores.columns == columns
-    for name in ("scores", "users", "per_user_auc"):
+    for name in ("scores", "users", "per_user_auc", "disclosure"):
         assert_frame_equal(pl.read_parquet(folder / f"{name}.parquet"), getattr(result, name), check_exact=True)
     assert result.users.columns == ["seed", "user_id", "history_length", "rarity"]
 
@@ -59,8 +60,46 @@ def test_a_run_folder_is_complete(result: AuditResult, tmp_path: Path) -> None:
 
     assert (folder / "roc.png").read_bytes().startswith(b"\x89PNG")
     drawn = (folder / "roc.svg").read_text()
-    for words in ("mlp", "shared-list", "fold-in: all served by the same path", "FPR"):
+    for words in ("mlp", "shared-list", "query-lr", "fold-in: all served by the same path", "FPR"):
         assert words in drawn
+    assert (folder / "queries.png").read_bytes().startswith(b"\x89PNG")
+    asked = (folder / "queries.svg").read_text()
+    for words in ("Asked about a member", "Asked about a non-member", "hidden, and answered"):
+        assert words in asked
+
+
+def test_what_answers_give_away_is_read_as_it_was_written(result: AuditResult, tmp_path: Path) -> None:
+    result.save(tmp_path / "run")
+    read = read_result(tmp_path / "run")
+    assert isinstance(read, audit.AuditResult)
+    assert_frame_equal(read.disclosure, result.disclosure, check_exact=True)
+    assert_frame_equal(read.disclosures, result.disclosures, check_exact=True)
+    assert read.query_examples == result.query_examples
+    assert read.findings == result.findings
+    assert read.findings.disclosure.startswith("Asked with half of a history, the system names ")
+    # Without the columns that it is read by, the folder is refused by name.
+    table = pl.read_parquet(tmp_path / "run" / "disclosure.parquet")
+    table.drop("part").write_parquet(tmp_path / "run" / "disclosure.parquet")
+    with pytest.raises(ConfigError, match=r"disclosure\.parquet lacks the columns part; it has seed"):
+        read_result(tmp_path / "run")
+
+
+@pytest.mark.parametrize("changed", [{"queries": 0}, {"regimes": ["popular"]}, {"attacks": ["list-lr"]}], ids=str)
+def test_where_nothing_is_asked_no_file_tells_of_it(
+    small: Interactions, tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    found = recmia.audit(small, factors=4, k=5, seeds=1, lfm={"epochs": 1}, mlp={"epochs": 1}, **changed)
+    assert found.disclosure.is_empty()
+    assert found.disclosures.is_empty()
+    assert found.query_examples == []
+    assert found.findings.disclosure == ""
+    assert "give away" not in str(found)
+    found.save(tmp_path / "run")
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == set(FILES) - {"disclosure.parquet", "queries.png", "queries.svg", "per_user_auc.parquet"}
+    read = read_result(tmp_path / "run")
+    assert isinstance(read, audit.AuditResult)
+    assert read.findings == found.findings
 
 
 @pytest.mark.end_to_end
@@ -69,7 +108,7 @@ def test_the_folder_repeats_itself(result: AuditResult, tmp_path: Path) -> None:
     settings = AuditSettings.parse(read_settings_file(tmp_path / "one" / "config.toml"))
     assert settings == result.settings
     recmia.audit(settings=settings).save(tmp_path / "two")
-    for name in set(FILES) - {"run.json", "roc.png"}:
+    for name in set(FILES) - {"run.json", "roc.png", "queries.png"}:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
 
 

@@ -20,7 +20,65 @@ def test_the_defaults_are_valid() -> None:
     assert (settings.source, settings.target, settings.shadow) == ("ml-latest-small", "lfm", "lfm")
     assert (settings.levels, settings.regimes) == (("grey-box",), ("popular", "fold-in"))
     assert (settings.n_targets, settings.k, list(settings.seeds)) == (1, 100, [0, 1, 2, 3, 4])
-    assert settings.attacker.attacks == ("mlp", "list-lr")
+    assert settings.attacker.attacks == ("mlp", "list-lr", "completion", "query-lr")
+    assert (settings.attacker.n_shadows, settings.attacker.depth, settings.attacker.queries) == (8, 0, 6)
+    assert (settings.attacker.query_share, settings.knowledge.known) == (0.5, 1.0)
+    assert settings.attacker.references == ("itemknn", "ease", "lfm")
+
+
+ASKING, LOOKING = ("mlp", "list-lr", "completion", "query-lr"), ("mlp", "list-lr")
+
+
+@pytest.mark.parametrize(
+    ("given", "attacks"),
+    [
+        ({}, ASKING),
+        ({"queries": 2}, ASKING),
+        ({"queries": 0}, LOOKING),
+        ({"regimes": ["popular"]}, LOOKING),
+        ({"regimes": ["popular", "popular-random"]}, LOOKING),
+        ({"regimes": ("popular", "fold-in")}, ASKING),
+        ({"regimes": ["trained"]}, ASKING),
+        ({"regimes": ["trained"], "queries": 0}, LOOKING),
+        # A default that is written down, as in the file of a run, is still the default.
+        ({"regimes": ["popular"], "attacks": list(ASKING)}, LOOKING),
+        # What was chosen is not replaced: it is run, or refused by name.
+        ({"regimes": ["popular"], "attacks": ["query-lr"]}, ("query-lr",)),
+        ({"queries": 0, "attacks": ["completion", "mlp"]}, ("completion", "mlp")),
+        ({"queries": 0, "attacks": []}, ()),
+    ],
+    ids=str,
+)
+def test_where_nothing_can_be_asked_the_default_attacks_only_look(
+    given: dict[str, Any], attacks: tuple[str, ...]
+) -> None:
+    settings = AuditSettings.parse(given)
+    assert settings.attacker.attacks == attacks
+    assert AuditSettings.parse(settings.flat()) == settings
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"queries": 5}, "queries: .*multiple of 2; got 5"),
+        ({"queries": -2}, "queries: .*greater than or equal to 0; got -2"),
+        ({"queries": "many"}, "queries: .*valid integer.*'many'"),
+        ({"query_share": 0}, "query_share: .*greater than 0; got 0"),
+        ({"query_share": 1}, "query_share: .*less than 1; got 1"),
+        ({"query_share": float("nan")}, "query_share: "),
+        ({"known": 0}, "known: .*greater than 0; got 0"),
+        ({"known": 1.5}, "known: .*less than or equal to 1; got 1.5"),
+        ({"depth": -1}, "depth: .*greater than or equal to 0; got -1"),
+        ({"n_shadows": 3}, "n_shadows: .*multiple of 2; got 3"),
+        ({"references": ["ease", "ease"]}, "references: named more than once: ease"),
+        ({"attacks": ["completion", "completion"]}, "attacks: named more than once: completion"),
+        ({"query": 4}, "unknown setting 'query'; did you mean 'queries'"),
+    ],
+    ids=str,
+)
+def test_bad_values_of_what_is_asked(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        AuditSettings.parse(given)
 
 
 def test_seeds_follow_the_first() -> None:
@@ -55,13 +113,15 @@ def test_the_settings_of_files() -> None:
     assert (settings.levels, settings.regimes) == (("grey-box",), (AS_SERVED,))
     assert (settings.n_targets, settings.k) == (1, 0)
     assert settings.attacker.attacks == ("distance", "mlp", "list-lr"), "not those of audits of data"
-    assert AuditSettings().attacker.attacks == ("mlp", "list-lr")
+    assert AuditSettings().attacker.attacks == ASKING
     assert settings.game.regime == "fold-in"
     assert FilesSettings.parse(FILES | {"train": {"command": COMMAND}}).shadow == "command"
     assert FilesSettings.parse(FILES | {"train": {"command": COMMAND}, "shadow": "als"}).shadow == "als"
 
 
-@pytest.mark.parametrize("name", ["dataset", "regimes", "seeds", "n_targets", "held_out", "split", "knowledge", "dp"])
+@pytest.mark.parametrize(
+    "name", ["dataset", "regimes", "seeds", "n_targets", "held_out", "split", "knowledge", "known", "dp"]
+)
 def test_what_makes_no_sense_for_files_is_unknown(name: str) -> None:
     with pytest.raises(ConfigError, match=f"unknown setting '{name}'; .*allowed: alpha, als"):
         FilesSettings.parse(FILES | {name: 1})

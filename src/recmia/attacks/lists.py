@@ -45,8 +45,10 @@ Int64 = npt.NDArray[np.int64]
 
 # Smoothing of the counts: pseudo-shadows at the item's common rate, and a floor.
 _PRIOR, _FLOOR = 2.0, 0.01
-# Added to a rank before its logarithm is taken: the first places of a list differ little. And the power of a mean rank.
-RANK_OFFSET, POWER = 30, 0.5
+# Added to a rank before its logarithm is taken: the first places of a list differ little.
+RANK_OFFSET = 30
+# Degrees of freedom of the variance that all users have in common.
+_VARIANCE_PRIOR = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,9 +128,11 @@ class _Linear:
 class _Depths:
     r"""How far down the items of a list come in the longer lists that the shadow models serve to the same user.
 
-    With a_u(i) the mean over reference lists of log(rank + 30), where the rank of an item that is not in a list of
-    length d is d + 1, the depth of a list L of user u is the mean over i in L of exp(a_u(i) / 2), the square root of
-    the item's geometric mean rank. OUT lists and IN lists of u count half each, however many there are.
+    The depth of a list is the mean over its items and over the reference lists of log(rank + 30), where the rank of an
+    item that is not in a reference list of length d is d + 1. In the mean over reference lists, OUT lists and IN lists
+    of u count half each, however many there are. A mean of logarithms does not change in expectation with the number
+    of reference lists, so a list that is left out of its own reference can be compared with one that need not be. A
+    list without items has the depth 0.
 
     Parameters
     ----------
@@ -156,7 +160,7 @@ class _Depths:
 
     def _mean_depths(self, lists: Int32, own: bool) -> Float64:
         log_rank = np.log(np.arange(1, self.deep.shape[2] + 2) + RANK_OFFSET)
-        depths: Float64 = _mean_depths(self.deep, self.side, lists, own, log_rank, POWER, self.n_items).T
+        depths: Float64 = _mean_depths(self.deep, self.side, lists, own, log_rank, self.n_items).T
         return depths
 
 
@@ -185,16 +189,21 @@ class Surprise(PoolAttack):
     reference, and the score changes its sign. The sign of d depends on the recommender: with an LFM, the lists of users
     in training are more surprising with either reference.
 
-    With deep lists, the surprise of a list is the depth of its items in the user's other lists, OUT and IN (`_Depths`),
-    and the rest is as above. The lists on a side are each other's reference, so they say less about d_u than
-    as many independent ones: n - 1 stands for n in the noise of :math:`\hat d_u`. Two lists of a user, one in and
-    one out, have each other as the reference, so they say nothing about d: it is then taken for one standard deviation.
+    With deep lists, the surprise of a list is the depth of its items in the user's OUT lists (`_Depths`), its own left
+    out, and the rest is as above but for two things. The OUT lists are each other's reference, so they say less about
+    d_u than as many independent ones: n - 1 stands for n in the noise of :math:`\hat d_u`. And the variance is the
+    user's own, drawn to the common one as if that had been found from eight degrees of freedom. Where a user has fewer
+    than two OUT lists, IN lists are references, too. Two lists of a user, one in and one out, have each other as the
+    reference and say nothing about d: it is then taken for one standard deviation, so the list that is more surprising
+    is a member's.
 
     Parameters
     ----------
     online : bool
         Whether IN lists are used. Without them, all users have the same d_u, and the score is the surprise minus u's
         mean surprise, whichever lists are the reference.
+    both : bool
+        Whether IN lists are references as OUT lists are; for deep lists only.
 
     Examples
     --------
@@ -206,9 +215,9 @@ class Surprise(PoolAttack):
 
     min_shadows: ClassVar[int] = 2
 
-    def __init__(self, *, online: bool = True) -> None:
+    def __init__(self, *, online: bool = True, both: bool = False) -> None:
         self.name = "list-lr-surprise" if online else "list-lr-offline"
-        self.online = online
+        self.online, self.both = online, both
         self._linear: _Linear | None = None
         self._depths: _Depths | None = None
         self._slope, self._middle = np.empty(0), np.empty(0)
@@ -265,17 +274,17 @@ class Surprise(PoolAttack):
 
     def _fit_depths(self, pool: ShadowPool, deep: Int32) -> Self:
         """Do the same with deep lists."""
-        side = pool.member.astype(np.int8)
-        if not self.online:
-            side = np.where((side == 0).sum(axis=0) < 2, 0, -side).astype(np.int8)
+        few = (~pool.member).sum(axis=0) < 2
+        side = (pool.member & (self.online | ~few)).astype(np.int8)
+        reference = np.where((side == 1) & ~few & (not self.both), -1, side).astype(np.int8)
         self._depths = _Depths(
             np.ascontiguousarray(deep.transpose(1, 0, 2)),
-            np.ascontiguousarray(side.T),
+            np.ascontiguousarray(reference.T),
             pool.lists.shape[2],
             pool.n_items,
         )
         surprise = self._depths.of_shadows()
-        told = Sides.of(surprise, side)
+        told = Sides.of(surprise, side if self.online else reference)
         if self.online:
             gap, variance = told.gaps()
             self._slope, self._middle = gap / variance, told.middle(gap)
@@ -284,7 +293,7 @@ class Surprise(PoolAttack):
             self._slope, self._middle = np.full(pool.n_users, 1 / deviation), told.mean[0]
             # Minus the mean of the other OUT lists: the reference of a target's list does not include it either.
             beyond = (surprise - told.mean[0]) * n_out / np.maximum(n_out - 1, 1) / deviation
-            self.usual = beyond[~pool.member & ((~pool.member).sum(axis=0) > 1)]
+            self.usual = beyond[~pool.member & ~few]
         return self
 
     def score(self, observation: Observation) -> Float64:
@@ -329,15 +338,16 @@ class Sides:
             return max(float((self.mean[1] - self.mean[0])[both].var() / 2), 1e-12)
         return max(float(self.squares.sum() / max(free, 1.0)), 1e-12)
 
-    def gaps(self) -> tuple[Float64, float]:
-        """Return how much higher the values of each user are in training, by empirical Bayes, and the variance."""
-        variance = self.variance()
+    def gaps(self) -> tuple[Float64, Float64]:
+        """Return how much higher the values of each user are in training, by empirical Bayes, and their variance."""
+        free = np.maximum(self.count - 1, 0).sum(axis=0)
+        variance: Float64 = (self.squares + _VARIANCE_PRIOR * self.variance()) / (free + _VARIANCE_PRIOR)
         found = self.mean[1] - self.mean[0]
         many = (self.count > 1).all(axis=0)
         if not many.any():
-            return np.full(len(found), np.sqrt(variance)), variance
+            return np.sqrt(variance), variance
         gap = np.full(len(found), found[many].mean())
-        noise = variance * (1 / (self.count[:, many] - 1)).sum(axis=0)
+        noise = variance[many] * (1 / (self.count[:, many] - 1)).sum(axis=0)
         told = max(float(found[many].var() - noise.mean()), 0.0)
         gap[many] += told / (told + noise) * (found[many] - gap[many])
         return gap, variance
@@ -464,7 +474,7 @@ class ListLR(PoolAttack):
     out in turn and scored by the three as fitted on the rest, and a logistic regression on these scores gives the
     weights, the same for all users. The score is its log odds: above 0, membership is more likely than not. Users with
     IN lists only, or OUT lists only, are not used for the weights. With fewer than six shadow models, too few are left
-    to fit all three without a pair, and the score is that of `Surprise`.
+    to fit all three without a pair, and the score is that of `Surprise`. With deep lists, `SurpriseBoth` is one more.
 
     Examples
     --------
@@ -493,14 +503,15 @@ class ListLR(PoolAttack):
             self._fitted, self._slope, self._intercept = [Surprise().fit(pool, rng=rng)], np.ones(1), 0.0
             return self
         own = ~self.offline
-        held_out = np.stack([cross_scores(part, pool, rng=rng)[:, own] for part in self.parts])
+        parts: tuple[type[PoolAttack], ...] = self.parts if pool.deep is None else (*self.parts, SurpriseBoth)
+        held_out = np.stack([cross_scores(part, pool, rng=rng)[:, own] for part in parts])
         scale = np.maximum(held_out.std(axis=(1, 2)), 1e-12)
         features = held_out.reshape(len(held_out), -1).T / scale
         # What BLAS splits among threads has other last bits.
         with threadpool_limits(1):
             model = LogisticRegression().fit(features, pool.member[:, own].ravel())
         self._slope, self._intercept = model.coef_[0] / scale, float(model.intercept_[0])
-        self._fitted = [part().fit(pool, rng=rng) for part in self.parts]
+        self._fitted = [part().fit(pool, rng=rng) for part in parts]
         return self
 
     def score(self, observation: Observation) -> Float64:
@@ -548,6 +559,17 @@ class RMIA(PoolAttack):
         beyond = self._offline.score(observation)
         rank: Float64 = np.searchsorted(self._population, beyond, side="right") / len(self._population)
         return rank
+
+
+class SurpriseBoth(Surprise):
+    """`Surprise` with OUT lists and IN lists as the reference, where there are deep lists.
+
+    With twice as many references, it is the better for recommenders whose IN lists are no more like each other than
+    like OUT lists (LFM), and the worse for others (ALS).
+    """
+
+    def __init__(self) -> None:
+        super().__init__(both=True)
 
 
 class Offline(Surprise):
@@ -645,7 +667,7 @@ def _sum_weights(
 
 @numba.njit(cache=True, nogil=True)
 def _mean_depths(
-    deep: Int32, side: npt.NDArray[np.int8], lists: Int32, own: bool, log_rank: Float64, power: float, n_items: int
+    deep: Int32, side: npt.NDArray[np.int8], lists: Int32, own: bool, log_rank: Float64, n_items: int
 ) -> Float64:
     """Return the depth of each list as `_Depths` defines it, float64, shape (n, R); `lists` is int32, shape (n, R, k).
 
@@ -691,6 +713,6 @@ def _mean_depths(
                             above -= log_rank[j] - log_rank[d]
                         mean += above / (count[to] - out)
                         sides += 1
-                depths[u, r] += np.exp(power * (log_rank[d] + mean / max(sides, 1)))
+                depths[u, r] += log_rank[d] + mean / max(sides, 1)
             depths[u, r] /= max(listed, 1)
     return depths

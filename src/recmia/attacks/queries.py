@@ -7,13 +7,19 @@ completes its hidden part; see `recmia.observation.Queries` for how queries are 
 - `CompletionReference` compares with models that the attacker trained on other people's data.
 - `QueryLR` compares with shadow models that were trained with the user, and without.
 
-The last two do not count all hits alike. That a hidden item is found says the more the less any other model would have
-found it. With :math:`r_m(i)` the rank of item i in the answer of model m (k + 1 if it is not there), a hit has the
-weight
+The last two do not count all hits alike. That a hidden item is found says the more the less other models find it. With
+:math:`r_m(i)` the rank of item i in the answer of model m, k + 1 if it is not there, a hit has the weight
 
 .. math:: w_i = \exp\Big(\tfrac12 \operatorname{mean}_m \log(r_m(i) + 30)\Big),
 
-the square root of a geometric mean rank, as in `recmia.attacks.lists`, where it says how surprising a listed item is.
+the square root of a geometric mean rank. A user's hits are summed up as
+
+.. math:: z_u = \operatorname{mean}_{queries} \frac{1}{\min(|B|, k)^c}
+          \sum_{i \in B \cap L} \frac{w_i}{\sqrt{\log_2(1 + rank_L(i))}}
+
+with a power c between 0, where every hit counts the same, and 1, where every user does. What is right lies between:
+with c = 1/2, users with few and with many hidden items have the same variance. Powers, discount and weights were chosen
+on ml-latest-small.
 """
 
 from __future__ import annotations
@@ -23,12 +29,20 @@ from typing import ClassVar, Self
 import numba
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 from recmia.attacks.base import Attack, Float64, PoolAttack, for_every_user
-from recmia.attacks.lists import POWER, RANK_OFFSET, Int32, Sides, Surprise
+from recmia.attacks.lists import RANK_OFFSET, Int32, Sides, SurpriseBoth
 from recmia.errors import NotFittedError, ProtocolError
 from recmia.observation import Observation, Queries, ShadowPool, in_history, rank_by_popularity
+
+# The powers of the number of hidden items, and of the popularity of an item, in the sums of hits.
+_LARGE_POWER, _SMALL_POWER, _FAME_POWER = 0.75, 0.25, 0.25
+# The power of an item's geometric mean rank in its weight.
+_RANK_POWER = 0.5
+# Fewest shadow models that tell how membership changes the surprise of a list; the most that a list may tell.
+_SHADOWS_FOR_SURPRISE, _MOST_SURPRISE = 4, 2.0
 
 
 def completions(answers: Int32, queries: Queries) -> Float64:
@@ -107,23 +121,34 @@ class Completion(Attack):
 class CompletionReference(Attack):
     r"""How much more of its history a user gets back than models give back that were not trained on the user.
 
-    The hits are weighted as the module says, by the ranks in the answers of the reference models and in the popularity
-    ranking, which is one more reference that needs no model. With
+    With the :math:`z_u` and the weights of the module, from the ranks in the answers of the reference models, take the
+    residual of the least-squares regression of :math:`z_u` of the audited system, over all users with a query, on a
+    constant, :math:`z_u` of each reference, what :math:`z_u` would be if all hidden items came first, and the logarithm
+    of the number and the mean logarithm of the popularity of u's known items. It takes no labels, and the sign is
+    fixed: whoever is completed better than expected is taken for a member.
 
-    .. math:: C_u = \operatorname{mean}_{queries} \frac{1}{\min(|B|, k)}
-              \sum_{i \in B \cap L} \frac{w_i}{\sqrt{\log_2(1 + rank_L(i))}},
-
-    the score is the residual of the least-squares regression of :math:`C_u` of the audited system, over all users with
-    a query, on a constant, :math:`C_u` of each reference, :math:`\operatorname{mean} w_i`, and the logarithm of the
-    number and the mean logarithm of the popularity of u's known items. It takes no labels, and the sign is fixed:
-    whoever is completed better than expected is taken for a member. Users without a query get 0.
+    The score is the sum of two such residuals, each over its standard deviation: one with c = 3/4, and one with
+    c = 1/4 and the weights over the fourth root of the items' popularity, which the ranks do not tell beyond the length
+    of an answer. The first is the better with long known histories, the second with short ones and with few
+    references. Without references, the ranking of all items by popularity stands in. Users without a query get 0.
 
     References must not be trained on the audited users.
 
     Examples
     --------
-    >>> CompletionReference().needs
-    'references'
+    The first user gets two hidden items back, the second none, and nothing else tells them apart:
+
+    >>> from scipy import sparse
+    >>> from recmia.observation import Items
+    >>> halves = sparse.csr_array(np.array([[1, 1, 0, 0], [1, 1, 0, 0]], np.float32))
+    >>> others = sparse.csr_array(np.array([[0, 0, 1, 1], [0, 0, 1, 1]], np.float32))
+    >>> queries = Queries(np.array([0, 1], np.int32), halves, others)
+    >>> answers = np.array([[2, 3], [-1, -1]], np.int32)
+    >>> items = Items(np.eye(4), np.ones(4, bool), np.ones(4, int))
+    >>> history = sparse.csr_array(np.ones((2, 4), np.float32))
+    >>> seen = Observation(history, np.full((2, 2), -1, np.int32), items, queries=queries, answers=answers)
+    >>> np.sign(CompletionReference().score(seen)).tolist()
+    [1.0, -1.0]
     """
 
     name = "completion-reference"
@@ -133,82 +158,74 @@ class CompletionReference(Attack):
     def score(self, observation: Observation) -> Float64:
         """See `Attack.score`; users are compared with each other."""
         queries, answers = _asked(observation)
-        n, k = len(observation), answers.shape[1]
-        popularity = observation.items.popularity
-        place = np.empty(len(popularity), np.int64)
-        place[rank_by_popularity(popularity)] = 1 + np.arange(len(popularity))
+        n, k, popularity = len(observation), answers.shape[1], observation.items.popularity
         references = [] if observation.references is None else list(observation.references)
-        ranks = [hidden_ranks(answer, queries) for answer in references]
-        ranks.append(np.minimum(place[queries.hidden.indices], k + 1))
-        weight = _weights(np.mean([np.log(rank + RANK_OFFSET) for rank in ranks], axis=0))
-        known = (queries.asked + queries.hidden).tocsr()
-        size = np.diff(known.indptr)
-        log_popularity = known.copy()
-        log_popularity.data = np.log1p(popularity[known.indices])
-        columns = [
-            np.ones(len(queries)),
-            *(weighted_hits(rank, weight, queries, k, 1.0) for rank in ranks),
-            _sums(weight, queries) / np.maximum(np.minimum(_hidden_counts(queries), k), 1),
-            np.log(np.maximum(size, 1)),
-            np.asarray(log_popularity.sum(axis=1)).ravel() / np.maximum(size, 1),
-        ]
-        found = weighted_hits(hidden_ranks(answers, queries), weight, queries, k, 1.0)
-        X, y = (
-            np.stack([mean_by_user(column, queries.user, n) for column in part], axis=1) for part in (columns, [found])
-        )
-        asked = np.isfinite(y[:, 0])
+        ranks = [hidden_ranks(each, queries) for each in (answers, *references)]
+        if not references:
+            place = np.empty(len(popularity), np.int32)
+            place[rank_by_popularity(popularity)] = 1 + np.arange(len(popularity))
+            ranks.append(place[queries.hidden.indices])
+        weight = np.exp(_RANK_POWER * np.mean([np.log(rank + RANK_OFFSET) for rank in ranks[1:]], axis=0))
+        fame, parts = np.log1p(popularity), (queries.asked, queries.hidden)
+        size = np.maximum(sum(np.diff(part.indptr) for part in parts), 1)
+        known = [np.ones(len(size)), np.log(size), sum(_sums(fame[part.indices], part) for part in parts) / size]
+        rare = weight * np.exp(-_FAME_POWER * fame[queries.hidden.indices])
+        asked = np.bincount(queries.user, minlength=n) > 0
         scores = np.zeros(n)
-        if asked.any():
-            scale = np.maximum(np.abs(X[asked]).max(axis=0), 1e-12)
-            # What BLAS splits among threads has other last bits.
-            with threadpool_limits(1, user_api="blas"):
-                slope = np.linalg.lstsq(X[asked] / scale, y[asked, 0])[0]
-            scores[asked] = y[asked, 0] - (X[asked] / scale * slope).sum(axis=1)
+        for weights, power in ((weight, _LARGE_POWER), (rare, _SMALL_POWER)):
+            found = [weighted_hits(rank, weights, queries, k, power) for rank in (*ranks, np.ones_like(ranks[0]))]
+            y, *columns = (mean_by_user(column, queries.user, n)[asked] for column in (*found, *known))
+            residual = _residual(y, np.stack(columns, axis=1))
+            scores[asked] += residual / max(float(residual.std()) if len(residual) else 0.0, 1e-12)
         return scores
 
 
 class QueryCompletion(PoolAttack):
     r"""The log odds of membership from how well the user's history is completed, in and out of training.
 
-    With the weights of the module, from the answers of the shadow models (those with u in training and those without
-    count half each, however many there are), and
-
-    .. math:: z_u = \operatorname{mean}_{queries} \frac{1}{\sqrt{\min(|B|, k)}}
-              \sum_{i \in B \cap L} \frac{w_i}{\sqrt{\log_2(1 + rank_L(i))}},
-
-    :math:`z_u` is Gaussian about the user's own middle, :math:`N(m_u \pm d / 2, \sigma^2)`. The root of the number of
-    hidden items makes the variance nearly the same for all users. So
+    The :math:`z_u` of the module, with c = 1/4 and weights from the answers of the shadow models, is Gaussian about the
+    user's own middle, :math:`N(m_u \pm d / 2, \sigma^2)`. So
 
     .. math:: s_u = \frac{d}{\sigma^2} (z_u - m_u),
 
-    with d and :math:`\sigma^2` from all users together. Two shadow models, one with u and one without, are enough.
+    with d and :math:`\sigma^2` from all users together. In the mean over models of the weights, those with u in
+    training and those without count half each, however many there are. Two shadow models, one with u and one without,
+    are enough. Users without a query get 0.
+
+    Examples
+    --------
+    >>> QueryCompletion().min_shadows
+    2
     """
 
     name = "query-lr-completion"
     asks = True
 
     def __init__(self) -> None:
-        self._weight, self._slope, self._middle = np.empty(0), 0.0, np.empty(0)
+        self._weight, self._middle, self._slope, self._k = np.empty(0), np.empty(0), 0.0, 0
 
     def fit(self, pool: ShadowPool, *, rng: np.random.Generator) -> Self:
         """Compute the weights, and the middle of each user."""
         self.check_pool(pool)
         if pool.queries is None or pool.answers is None:
-            raise ProtocolError(f"the attack {self.name} needs the answers of the shadow models to queries")
-        queries, k = pool.queries, pool.answers.shape[2]
+            raise ProtocolError(f"the attack {self.name} needs what the shadow models answer to queries")
+        queries, self._k = pool.queries, pool.answers.shape[2]
         ranks = [hidden_ranks(answers, queries) for answers in pool.answers]
-        into = np.repeat(pool.member[:, queries.user], _hidden_counts(queries), axis=1)
-        logs = np.zeros((2, len(queries.hidden.indices)))
-        for rank, inside in zip(ranks, into, strict=True):
-            log_rank = np.log(rank + RANK_OFFSET)
-            logs += np.stack([np.where(inside, 0, log_rank), np.where(inside, log_rank, 0)])
-        count = np.stack([(~into).sum(axis=0), into.sum(axis=0)])
-        self._weight = _weights((logs / np.maximum(count, 1)).sum(axis=0) / np.maximum((count > 0).sum(axis=0), 1))
-        completed = np.stack([self._completed(rank, queries, k, pool.n_users) for rank in ranks])
-        told = Sides.of(completed, pool.member.astype(np.int8))
-        both = (told.count > 0).all(axis=0) & (told.mean > 0).any(axis=0)
-        gap = np.full(pool.n_users, (told.mean[1] - told.mean[0])[both].mean() if both.any() else 0.0)
-        self._slope, self._middle = float(gap[0] / told.variance()), told.middle(gap)
+        log_ranks = np.zeros((2, len(ranks[0])))
+        of_user = np.repeat(queries.user, _hidden_counts(queries))
+        for rank, member in zip(ranks, pool.member, strict=True):
+            into = member[of_user]
+            log_ranks[into.astype(int), np.arange(len(into))] += np.log(rank + RANK_OFFSET)
+        count = np.stack([(~pool.member).sum(axis=0), pool.member.sum(axis=0)])[:, of_user]
+        self._weight = np.exp(_RANK_POWER * (log_ranks / np.maximum(count, 1)).sum(axis=0) / (count > 0).sum(axis=0))
+        asked = np.bincount(queries.user, minlength=pool.n_users) > 0
+        completed = np.stack([self._completed(rank, queries, pool.n_users)[asked] for rank in ranks])
+        told = Sides.of(completed, pool.member[:, asked].astype(np.int8))
+        found = (told.mean[1] - told.mean[0])[(told.count > 0).all(axis=0)]
+        gap = np.full(int(asked.sum()), found.mean() if len(found) else 0.0)
+        self._slope = float(gap.mean() / told.variance()) if len(gap) else 0.0
+        self._middle = np.zeros(pool.n_users)
+        self._middle[asked] = told.middle(gap)
         return self
 
     def score(self, observation: Observation) -> Float64:
@@ -217,14 +234,20 @@ class QueryCompletion(PoolAttack):
             raise NotFittedError(f"the attack {self.name} was asked for scores before fit")
         queries, answers = _asked(observation)
         ranks = hidden_ranks(answers, queries)
-        return self._slope * (self._completed(ranks, queries, answers.shape[1], len(observation)) - self._middle)
+        if len(ranks) != len(self._weight) or answers.shape[1] != self._k:
+            raise ProtocolError(f"the attack {self.name} scores answers of the length and to the queries of its pool")
+        return np.nan_to_num(self._slope * (self._completed(ranks, queries, len(observation)) - self._middle))
 
-    def _completed(self, ranks: Int32, queries: Queries, k: int, n: int) -> Float64:
-        return np.nan_to_num(mean_by_user(weighted_hits(ranks, self._weight, queries, k, 0.5), queries.user, n))
+    def _completed(self, ranks: Int32, queries: Queries, n: int) -> Float64:
+        return mean_by_user(weighted_hits(ranks, self._weight, queries, self._k, _SMALL_POWER), queries.user, n)
 
 
 class QueryLR(PoolAttack):
-    r"""The log odds of membership, from `QueryCompletion` and, with enough shadow models, from the list shown.
+    """The log odds of membership, from `QueryCompletion` and from `SurpriseBoth`; the strongest attack that we have.
+
+    The score is the sum of the two. There are no weights to learn, so two shadow models are enough. The surprise of the
+    list that is shown is left out with fewer than four, which cannot tell which way membership changes it. It is cut
+    off at -2 and 2: its tails are heavier than a Gaussian's, so larger log odds are not to be believed.
 
     Examples
     --------
@@ -237,22 +260,24 @@ class QueryLR(PoolAttack):
     min_shadows: ClassVar[int] = 2
 
     def __init__(self) -> None:
-        self._parts: list[PoolAttack] = []
+        self._completion: QueryCompletion | None = None
+        self._surprise: SurpriseBoth | None = None
 
     def fit(self, pool: ShadowPool, *, rng: np.random.Generator) -> Self:
         """Fit the parts."""
         self.check_pool(pool)
-        parts: list[PoolAttack] = [QueryCompletion()]
-        if len(pool) >= 4:
-            parts.append(Surprise())
-        self._parts = [part.fit(pool, rng=rng) for part in parts]
+        self._completion = QueryCompletion().fit(pool, rng=rng)
+        self._surprise = SurpriseBoth().fit(pool, rng=rng) if len(pool) >= _SHADOWS_FOR_SURPRISE else None
         return self
 
     def score(self, observation: Observation) -> Float64:
         """See `PoolAttack.score`."""
-        if not self._parts:
+        if self._completion is None:
             raise NotFittedError(f"the attack {self.name} was asked for scores before fit")
-        return np.asarray(sum(part.score(observation) for part in self._parts), np.float64)
+        scores = self._completion.score(observation)
+        if self._surprise is None:
+            return scores
+        return scores + np.clip(self._surprise.score(observation), -_MOST_SURPRISE, _MOST_SURPRISE)
 
 
 def hidden_ranks(answers: Int32, queries: Queries) -> Int32:
@@ -274,9 +299,10 @@ def hidden_ranks(answers: Int32, queries: Queries) -> Int32:
 
 
 def weighted_hits(ranks: Int32, weight: Float64, queries: Queries, k: int, power: float) -> Float64:
-    """Return the sum of w / sqrt(log2(1 + rank)) over the hits of each query, over min(|B|, k)^power."""
+    """Return the module's z of each query, float64, shape (q,), where c is `power`."""
     hits = np.where(ranks <= k, weight / np.sqrt(np.log2(1 + ranks)), 0)
-    return _sums(hits, queries) / np.maximum(np.minimum(_hidden_counts(queries), k), 1) ** power
+    found: Float64 = _sums(hits, queries.hidden) / np.clip(_hidden_counts(queries), 1, k) ** power
+    return found
 
 
 def _completion(observation: Observation) -> Float64:
@@ -294,16 +320,21 @@ def _hidden_counts(queries: Queries) -> npt.NDArray[np.int64]:
     return np.diff(queries.hidden.indptr).astype(np.int64)
 
 
-def _sums(values: Float64, queries: Queries) -> Float64:
-    """Return the sum over the hidden items of each query, float64, shape (q,)."""
-    of = np.repeat(np.arange(len(queries)), _hidden_counts(queries))
-    sums: Float64 = np.bincount(of, values, len(queries)).astype(np.float64)
+def _sums(values: Float64, of: sparse.csr_array) -> Float64:
+    """Return the sum of `values`, one for each stored entry, over each row."""
+    row = np.repeat(np.arange(of.shape[0]), np.diff(of.indptr))
+    sums: Float64 = np.bincount(row, values, of.shape[0]).astype(np.float64)
     return sums
 
 
-def _weights(mean_log_rank: Float64) -> Float64:
-    weights: Float64 = np.exp(POWER * mean_log_rank)
-    return weights
+def _residual(y: Float64, X: Float64) -> Float64:
+    """Return what least squares leave of y, float64[n], with the columns of X."""
+    X = X / np.maximum(np.abs(X).max(axis=0, initial=0), 1e-12)
+    # What BLAS splits among threads has other last bits.
+    with threadpool_limits(1, user_api="blas"):
+        slope = np.linalg.lstsq(X, y)[0]
+    residual: Float64 = y - (X * slope).sum(axis=1)
+    return residual
 
 
 @numba.njit(cache=True, nogil=True)

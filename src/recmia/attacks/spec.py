@@ -55,7 +55,7 @@ class AttackSpec:
     Examples
     --------
     >>> ATTACKS["list-lr"].needs, ATTACKS["list-lr"].min_shadows
-    ('pool', 6)
+    ('pool', 2)
     >>> ATTACKS["mlp"].make({"rank_weights": "linear"}).rank_weights
     'linear'
     """

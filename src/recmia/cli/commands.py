@@ -71,7 +71,7 @@ _MATRIX = "lfm,itemknn,userknn,ease"
 
 
 def _audit(**given: Any) -> None:
-    """Audit a recommender: train it, serve lists to members and non-members, attack it, and say what leaks.
+    """Audit a recommender: train it, serve members and non-members, attack it, and say what leaks.
 
     Without options: the paper's case and the strict one, side by side, on MovieLens ml-latest-small.
     """

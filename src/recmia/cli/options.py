@@ -71,8 +71,8 @@ def argument(name: str, kind: Any, words: str) -> inspect.Parameter:
 RECOMMENDER = extra(
     "recommender",
     str,
-    "What to audit: a name, your own as package.module:factory, or a command (--help-settings train). Shadows are of "
-    "it, too, unless named.",
+    "A name, your own as package.module:factory, or a command (--help-settings train). Shadows are of it, too, unless "
+    "named.",
     "The audited system",
 )
 # The options of the gate, for any command that ends with metrics.

@@ -30,6 +30,9 @@ class Promise:
         What an attacker may see for this epsilon.
     levels : tuple of str
         The attackers' levels of knowledge at which it holds: without ``white-box`` where item vectors are not covered.
+    covers_answers : bool
+        Whether it covers the answers to an attacker's queries, and not only the list of each user. A promise that does
+        not is held against attacks that look at lists alone.
 
     Examples
     --------
@@ -43,6 +46,7 @@ class Promise:
     regimes: tuple[str, ...]
     unit: str = "the list of one user"
     levels: tuple[str, ...] = LEVELS
+    covers_answers: bool = False
 
 
 @dataclass(frozen=True)

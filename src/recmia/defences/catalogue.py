@@ -108,7 +108,7 @@ class DPTraining(WrappingDefence):
     def promise(self) -> Promise:
         """Return the promise of the item parameters, which holds for all that is computed from them."""
         unit = "the trained item parameters, with any number of lists that are computed from them"
-        return Promise(self.epsilon, self.settings.delta, FOLDING, unit)
+        return Promise(self.epsilon, self.settings.delta, FOLDING, unit, covers_answers=True)
 
 
 class FoldInMembers(WrappingDefence):

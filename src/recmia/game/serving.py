@@ -138,7 +138,7 @@ def answer(model: Recommender, queries: Queries, k: int, *, users: IdMap, exclud
     >>> data, rng = Interactions.from_arrays([1, 1, 2, 3], [1, 2, 1, 3]), np.random.default_rng(0)
     >>> queries = draw_queries(data, 2, 0.5, rng)
     >>> answer(Popularity().fit(data, rng=rng), queries, 1, users=data.users).tolist()
-    [[0], [1]]
+    [[1], [0]]
     """
     trained, name = _trained_items(model, queries.asked.shape[1], k), type(model).__name__
     check_askable(name, model.folds_in)

@@ -28,7 +28,7 @@ from recmia.observation import Queries
 from recmia.provenance import versions
 from recmia.recommenders.base import Recommender
 from recmia.recommenders.spec import RecommenderSpec
-from recmia.settings import RecommenderSettings, Regime
+from recmia.settings import FOLDING, RecommenderSettings, Regime
 
 # To be increased whenever the same settings may give other lists or scores than before.
 _REVISION = 4
@@ -73,8 +73,8 @@ class Task:
     wrappers : tuple of Wrapper
         The first is the innermost.
     depth : int
-        Length of the lists where that is more than `k`: as long as the model can make them, and then padded. Where
-        popular items are drawn at random, lists have `k` items.
+        Length of the lists in regimes that fold in, where that is more than `k`: as long as the model can make them,
+        and then padded.
     queries : Queries, optional
         What the system is asked besides, by fold-in, for `k` items each.
     asked_of : IdMap, optional
@@ -130,7 +130,7 @@ class Task:
     @property
     def length(self) -> int:
         """The length of the lists."""
-        return self.k if self.regime == "popular-random" else max(self.k, self.depth)
+        return max(self.k, self.depth) if self.regime in FOLDING else self.k
 
     @cached_property
     def answers_key(self) -> str:

@@ -84,9 +84,9 @@ def queries_of(result: AuditResult) -> Static | None:
     if not shown:
         return None
     panels = [(f"Asked about {one['users']}", charts.query_example(one)) for one in shown]
-    settings = result.settings
+    settings, share = result.settings, result.settings.attacker.query_share
     title = (
-        "What a system answers to half of a history\n"
+        f"What a system answers to {'half' if share == 0.5 else f'{share:.0%}'} of a history\n"
         f"{settings.target}, {result.provenance['data']['source']}: ordinary queries, each with the recall nearest to "
         "the mean of its group; each square is an item"
     )

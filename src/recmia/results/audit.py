@@ -45,6 +45,9 @@ from recmia.settings import AS_SERVED, FOLDING, IN_MEMORY, SERVED_ALIKE, AnyAudi
 Progress = Callable[[str, int, int], None]
 Key = tuple[str, str, str]
 _NOBODY = np.empty(0, np.bool_), np.empty(0)
+_NO_THRESHOLD = Estimate(
+    None, None, None, "not resolvable where the attack takes all shadow models: two more would choose a threshold"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,8 +190,8 @@ class AuditResult:
     def promises(self) -> tuple[PromiseCheck, ...]:
         """What the defences promise, beside what the audit refutes; needs thresholds.
 
-        One check for each promise, level and regime where it holds. The bound is the largest over all attacks, each at
-        a confidence that all have together (Bonferroni).
+        One check for each promise, level and regime where it holds. The bound is the largest over all attacks that see
+        only what the promise covers, each at a confidence that all have together (Bonferroni).
         """
         settings = self.settings
         if not settings.attacker.thresholds:
@@ -201,7 +204,14 @@ class AuditResult:
                 for level in settings.levels:
                     if level not in promise["levels"]:
                         continue
-                    found = [(one[2], runs) for one, runs in self._runs.items() if one[:2] == (level, regime)]
+                    covered = promise.get("covers_answers", False)
+                    found = [
+                        (one[2], runs)
+                        for one, runs in self._runs.items()
+                        if one[:2] == (level, regime)
+                        and (covered or not attack_spec(one[2]).asks)
+                        and _has_shadow_scores(runs)
+                    ]
                     confidence = simultaneous(max(1, len(found)))
                     stated, delta = promise["epsilon"], promise["delta"]
                     bounds = [(bound_of(runs, delta, confidence).value, attack) for attack, runs in found]
@@ -229,7 +239,10 @@ class AuditResult:
             for spec in chosen:
                 if spec.is_bound and regime not in (*SERVED_ALIKE, AS_SERVED):
                     continue
-                estimate = spec.estimate(runs, together if spec.is_bound else confidence)
+                unresolved = spec.needs_thresholds and not _has_shadow_scores(runs)
+                estimate = (
+                    _NO_THRESHOLD if unresolved else spec.estimate(runs, together if spec.is_bound else confidence)
+                )
                 rows.append(
                     Metric(
                         knowledge=level,
@@ -300,6 +313,11 @@ class AuditResult:
                 seeds.append(SeedRuns((np.concatenate(members), np.concatenate(scores)), targets))
             found[key] = Runs(seeds, in_seed, over_seeds, share)
         return found
+
+
+def _has_shadow_scores(runs: Runs) -> bool:
+    """Whether there are scores of shadow users to choose a threshold on, which takes two shadow models to spare."""
+    return all(len(member) > 0 for member, _ in (seed.shadow for seed in runs.seeds))
 
 
 def _means(table: pl.DataFrame, keys: tuple[str, ...], most: float) -> pl.DataFrame:

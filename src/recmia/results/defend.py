@@ -26,7 +26,7 @@ from recmia.results.sweep import SweepResult, metric_rows, run_sweep
 from recmia.settings import AuditSettings
 
 # Where a run says nothing else.
-DEFAULTS: Mapping[str, Any] = MappingProxyType({"held_out": 0.2, "n_shadows": 32})
+DEFAULTS: Mapping[str, Any] = MappingProxyType({"held_out": 0.2, "n_shadows": 8})
 NONE, POPULARITY = "none", "popularity-only"
 _NONE: Mapping[str, Any] = MappingProxyType({})
 UTILITY = "ndcg@10"

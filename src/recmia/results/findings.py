@@ -485,9 +485,10 @@ def _disclosed(disclosures: pl.DataFrame, about: Mapping[str, Any]) -> str:
     asked: Mapping[str, Any] = next((one["asked"] for one in about.get("attacker", ()) if "asked" in one), {})
     share = asked.get("share", 0.5)
     part, rest = ("half", "the other half") if share == 0.5 else (f"{share:.0%}", "the rest")
+    known = " what the attacker knows of" if "unknown" in disclosures["part"] else ""
     sentences = []
     for which, said in (
-        ("hidden", f"Asked with {part} of a history, the system names {{}} of {rest} of a member's, and {{}} of a "
+        ("hidden", f"Asked with {part} of{known} a history, the system names {{}} of {rest} of a member's, and {{}} of a "
          "non-member's, in answers of {} items."),
         ("unknown", "Of what the attacker did not know, it names {} of a member's, and {} of a non-member's."),
     ):  # fmt: skip

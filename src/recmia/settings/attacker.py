@@ -32,28 +32,23 @@ class AttackerSettings(Settings):
     """Which attacks are run, with what shadow and reference models, and what may be asked."""
 
     shadow: str = Field("lfm", description="The attacker's recommender, or your own as package.module:factory.")
-    attacks: tuple[str, ...] = Field(
-        DEFAULT_ATTACKS, description="Attacks; the rules that need no model are always run."
-    )
+    attacks: tuple[str, ...] = Field(DEFAULT_ATTACKS, description="Attacks; rules are always run.")
     n_shadows: int = Field(
-        8, ge=0, multiple_of=2, description="Shadow models, each on half of the users, for list-lr, query-lr and rmia."
+        6, ge=0, multiple_of=2, description="Shadow models of list-lr, query-lr, rmia, each on half of the users."
     )
     depth: int = Field(0, ge=0, description="Length of the lists that shadow models serve; 0 means ten times k.")
     queries: int = Field(
         6,
         ge=0,
         multiple_of=2,
-        description="Queries a user: histories of the attacker's own making; 0: it only looks at lists.",
+        description="Queries about each user; 0: the attacker only looks at lists.",
     )
-    query_share: float = Field(0.5, gt=0, lt=1, description="Share of a history that a query asks with.")
+    query_share: float = Field(0.5, gt=0, lt=1, description="Share of history asked with.")
     references: tuple[str, ...] = Field(
-        ("itemknn", "ease", "lfm"),
-        description="Models that the attacker trains on other people's data, for completion-reference.",
+        ("itemknn", "ease", "lfm"), description="For completion-reference: models trained on others' data."
     )
-    rank_weights: RankWeights = Field("uniform", description="Weights of the ranks in a user's vector.")
-    thresholds: bool = Field(
-        True, description="Choose thresholds on shadow users, scored out of fold; AUC and TPR do not need them."
-    )
+    rank_weights: RankWeights = Field("uniform", description="Weights of the ranks.")
+    thresholds: bool = Field(True, description="Choose thresholds on shadow users; AUC and TPR need none.")
     mlp: MLPSettings = MLPSettings()
 
     @field_validator("attacks", "references")
@@ -69,12 +64,10 @@ class KnowledgeSettings(Settings):
         ("grey-box",), min_length=1, description="What the attacker knows: black-box, grey-box, white-box."
     )
     black_box_data: str = Field(
-        "", description="Data set of the black-box attacker, items known by id (else drawn from public statistics)."
+        "", description="Data set of the black-box attacker; none: drawn from public statistics."
     )
     item_vectors: ItemVectorSource = Field("shadow", description="Data that the attacker's item vectors come from.")
-    known: float = Field(
-        1.0, gt=0, le=1, description="Share of each audited history that the attacker knows, drawn at random."
-    )
+    known: float = Field(1.0, gt=0, le=1, description="Share of each audited history that is known, drawn at random.")
 
     @field_validator("knowledge", mode="before")
     @classmethod
