@@ -11,7 +11,7 @@ from scipy import sparse
 
 from recmia.attacks.vectors import user_vectors
 from recmia.errors import ProtocolError
-from recmia.observation import Items, Observation, ShadowPool, check_lists, in_history, rank_by_popularity
+from recmia.observation import Items, Observation, Queries, ShadowPool, check_lists, in_history, rank_by_popularity
 
 
 def item_knowledge(n_items: int = 6, factors: int = 2) -> Items:
@@ -100,6 +100,93 @@ def test_a_feature_is_computed_once_for_each_observation() -> None:
     assert calls == [3, 3]
 
 
+def asked_of(n: int = 3, n_items: int = 6) -> tuple[Queries, Any]:
+    """Two queries about users 0 and 2, none about user 1, and an answer to each."""
+    halves = np.zeros((4, n_items), np.float32)
+    halves[[0, 1, 2, 3], [0, 1, 2, 3]] = 1
+    asked, hidden = (sparse.csr_array(halves[rows]) for rows in ([0, 1, 2, 3], [1, 0, 3, 2]))
+    answers = np.array([[1, 4], [0, 5], [3, -1], [-1, -1]], np.int32)
+    return Queries(np.array([0, 0, 2, 2], np.int32), asked, hidden), answers
+
+
+def asking() -> Observation:
+    queries, answers = asked_of()
+    return replace(observation(), queries=queries, answers=answers, references=np.stack([answers, answers]))
+
+
+def test_answers_belong_to_queries_about_these_users() -> None:
+    seen = asking()
+    queries, answers = asked_of()
+    assert len(queries) == 4
+    for changed, words in (
+        ({"queries": None}, "there are answers, and no queries that they answer"),
+        ({"queries": None, "answers": None}, "there are answers, and no queries that they answer"),
+        ({"answers": answers[:3]}, r"lists must be int32 with shape \(4, k\)"),
+        ({"answers": answers.astype(np.int64)}, "lists must be int32"),
+        ({"answers": np.where(answers == 4, 6, answers)}, r"the answer to query 0 holds an item out of 0\.\.5"),
+        ({"answers": np.where(answers == 4, 1, answers)}, "the answer to query 0 holds an item twice"),
+        ({"answers": np.array([[1, 4], [0, 5], [-1, 3], [-1, -1]], np.int32)}, "query 2 has an item after its padding"),
+        ({"references": answers}, r"references must be int32 with shape \(R, 4, k\)"),
+        ({"references": np.stack([answers, answers + 2])}, "the answer to query 0 holds an item out of"),
+        ({"queries": Queries(queries.user + np.int32(1), queries.asked, queries.hidden)}, r"about users 0\.\.2 and 6"),
+        ({"queries": Queries(queries.user, queries.asked[:, :5], queries.hidden[:, :5])}, "and 5 items"),
+    ):  # fmt: skip
+        with pytest.raises(ProtocolError, match=words):
+            replace(seen, **changed)
+
+
+def test_queries_that_cannot_be() -> None:
+    queries, _ = asked_of()
+    user: Any
+    for user, asked, hidden, words in (
+        (queries.user[::-1].copy(), queries.asked, queries.hidden, "in ascending order"),
+        (queries.user - np.int32(1), queries.asked, queries.hidden, "0 or more"),
+        (queries.user.astype(np.int64), queries.asked, queries.hidden, r"user int32\[q\]"),
+        (queries.user[:3], queries.asked, queries.hidden, r"int32\[3\], \(4, 6\) and \(4, 6\)"),
+        (queries.user, queries.asked, queries.hidden[:, :5], r"\(4, 6\) and \(4, 5\)"),
+        (queries.user, queries.asked, queries.asked, "asks with an item that it also hides"),
+    ):
+        with pytest.raises(ProtocolError, match=words):
+            Queries(user, asked, hidden)
+
+
+def test_who_only_looks_sees_neither_queries_nor_answers() -> None:
+    seen = asking()
+    looked = seen.looking_only()
+    assert (looked.queries, looked.answers, looked.references) == (None, None, None)
+    for name in ("histories", "lists", "items", "last_time"):
+        assert getattr(looked, name) is getattr(seen, name)
+    seen.feature("answers", lambda one: np.asarray(one.answers)[:3, 0])
+    assert seen.looking_only().feature("answers", lambda one: one.lists[:, 0]).tolist() == seen.lists[:, 0].tolist()
+
+
+def test_queries_go_with_their_users() -> None:
+    seen = asking()
+    assert seen.queries is not None
+    assert seen.answers is not None
+    assert seen.references is not None
+    part = seen.take(np.array([2, 1]))
+    assert part.queries is not None
+    assert part.answers is not None
+    assert part.references is not None
+    assert part.queries.user.tolist() == [0, 0]
+    np.testing.assert_array_equal(part.queries.asked.toarray(), seen.queries.asked.toarray()[2:])
+    np.testing.assert_array_equal(part.queries.hidden.toarray(), seen.queries.hidden.toarray()[2:])
+    np.testing.assert_array_equal(part.answers, seen.answers[2:])
+    np.testing.assert_array_equal(part.references, seen.references[:, 2:])
+    nobody = seen.take(np.array([1]))
+    assert nobody.queries is not None
+    assert (len(nobody.queries), nobody.answers is not None and nobody.answers.shape) == (0, (0, 2))
+
+
+def test_the_fingerprint_is_of_what_is_asked_with() -> None:
+    queries, _ = asked_of()
+    same = Queries(np.array([0, 1, 2, 2], np.int32), queries.asked.copy(), queries.hidden)
+    assert same.fingerprint == queries.fingerprint, "a system does not see whom it is asked about"
+    other = Queries(queries.user, queries.hidden, queries.asked)
+    assert other.fingerprint != queries.fingerprint
+
+
 def shadow_pool(S: int = 4, n: int = 3, n_items: int = 6) -> ShadowPool:
     rng = np.random.default_rng(0)
     lists = np.array([[rng.permutation(n_items)[:4] for _ in range(n)] for _ in range(S)], np.int32)
@@ -124,6 +211,60 @@ def test_shadow_pool() -> None:
     np.testing.assert_array_equal(seen.lists, pool.lists[1])
     assert seen.histories is pool.histories
     assert seen.items is pool.items
+
+
+def asking_pool() -> ShadowPool:
+    """With lists of two items that go on for two more, and answers."""
+    pool = shadow_pool()
+    queries, answers = asked_of()
+    return replace(pool, lists=pool.lists[:, :, :2], deep=pool.lists, queries=queries, answers=np.stack([answers] * 4))
+
+
+def test_deep_lists_and_answers_go_with_their_shadows_and_users() -> None:
+    pool = asking_pool()
+    assert pool.deep is not None
+    assert pool.answers is not None
+    part = pool.take(np.array([2, 0]))
+    np.testing.assert_array_equal(part.deep, pool.deep[[2, 0]])
+    np.testing.assert_array_equal(part.answers, pool.answers[[2, 0]])
+    assert part.queries is pool.queries
+    fewer = pool.take_users(np.array([False, True, True]))
+    np.testing.assert_array_equal(fewer.deep, pool.deep[:, 1:])
+    np.testing.assert_array_equal(fewer.answers, pool.answers[:, 2:])
+    assert fewer.queries is not None
+    assert fewer.queries.user.tolist() == [1, 1]
+    looked = pool.looking_only()
+    assert (looked.queries, looked.answers) == (None, None)
+    assert looked.deep is pool.deep, "longer lists of its own models take no question"
+    for number in range(4):
+        one = pool.observe_shadow(number)
+        np.testing.assert_array_equal(one.lists, pool.lists[number])
+        np.testing.assert_array_equal(one.answers, pool.answers[number])
+        assert one.queries is pool.queries
+        assert pool.looking_only().observe_shadow(number).queries is None
+    seen = pool.observe(pool.lists[0], pool.answers[0])
+    assert seen.queries is pool.queries
+    assert pool.observe(pool.lists[0]).queries is None, "of a system that was not asked"
+
+
+def test_what_a_shadow_pool_refuses_of_deep_lists_and_answers() -> None:
+    pool = asking_pool()
+    assert pool.deep is not None
+    assert pool.answers is not None
+    answers = pool.answers.copy()
+    answers[3, 1, 1] = answers[3, 1, 0]
+    twice = pool.deep.copy()
+    twice[1, 2, 3] = twice[1, 2, 0]
+    for changed, words in (
+        ({"deep": pool.deep[:, :, ::-1]}, "must be the starts of its deep lists"),
+        ({"deep": pool.deep[:, :2]}, "must be the starts of its deep lists"),
+        ({"deep": twice}, "shadow 1: the list of user 2 holds an item twice"),
+        ({"answers": answers}, "shadow 3: the answer to query 1 holds an item twice"),
+        ({"answers": pool.answers[:, :3]}, r"shadow 0: lists must be int32 with shape \(4, k\)"),
+        ({"queries": None}, "there are answers, and no queries that they answer"),
+    ):
+        with pytest.raises(ProtocolError, match=words):
+            replace(pool, **changed)
 
 
 def test_a_shadow_pool_needs_the_history_of_each_user() -> None:

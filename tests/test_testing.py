@@ -349,7 +349,7 @@ def test_attacks_that_compare_users_say_so(name: str) -> None:
         check_attack(partial(ATTACKS[name].make, {}), finds=COMPARE_USERS[name])
 
 
-ASKING = [name for name in ATTACKS if ATTACKS[name].asks]
+ASKING = [name for name in ATTACKS if ATTACKS[name].asks and not ATTACKS[name].rule]
 
 
 def test_which_attacks_ask() -> None:
@@ -650,7 +650,7 @@ BROKEN_ATTACKS: list[tuple[Any, str]] = [
     (lambda: same, "make must return a new attack each time"),
     (ScoresBeforeFit, "scores before fit must raise NotFittedError; it returned instead"),
     (WrongErrorBeforeFitting, r"scores before fit must raise NotFittedError, not ValueError: what\?"),
-    (AnyNumberOfShadows, "fit on 3 shadow models, below min_shadows, must raise TooFewShadowsError; it returned"),
+    (AnyNumberOfShadows, "fit on [0-9] shadow models, below min_shadows, must raise TooFewShadowsError; it returned"),
     (WrongErrorForFewShadows, "must raise TooFewShadowsError, not ProtocolError: too few"),
     (FitGivesNothing, "fit must return the attack itself"),
     (ChangesItsData, "fit must not change the arrays that it is given"),

@@ -146,6 +146,8 @@ class Observation:
         What the system answered, best first; -1 pads.
     references : int32, shape (R, q, k), optional
         What R models that the attacker trained on other people's data answer to the same queries.
+    as_stranger : int32, shape (n, k), optional
+        What the system answers to each user's whole history, put to it as a stranger's.
 
     Raises
     ------
@@ -169,6 +171,7 @@ class Observation:
     queries: Queries | None = None
     answers: npt.NDArray[np.int32] | None = None
     references: npt.NDArray[np.int32] | None = None
+    as_stranger: npt.NDArray[np.int32] | None = None
     # Features that were computed before, by name: arrays with one row per user. Not an argument, so that
     # `dataclasses.replace` with other lists or histories starts without them.
     _features: dict[str, npt.NDArray[Any]] = field(default_factory=dict, init=False, repr=False)
@@ -183,13 +186,15 @@ class Observation:
             raise ProtocolError(f"last_time must have shape {(n,)}; got {self.last_time.shape}")
         check_lists(self.lists, n, n_items)
         check_answers(self.queries, n, n_items, self.answers, self.references)
+        if self.as_stranger is not None:
+            check_lists(self.as_stranger, n, n_items)
 
     def __len__(self) -> int:
         return len(self.lists)
 
     def looking_only(self) -> Observation:
         """Return what an attacker sees who does not ask: no queries, and no answers."""
-        return _part(self, queries=None, answers=None, references=None)
+        return _part(self, queries=None, answers=None, references=None, as_stranger=None)
 
     def feature(self, name: str, compute: Callable[[Observation], npt.NDArray[Any]]) -> npt.NDArray[Any]:
         """Return ``compute(self)``, an array with one row per user, which is computed once for each name."""
@@ -213,6 +218,7 @@ class Observation:
             histories=self.histories[rows],
             lists=self.lists[rows],
             last_time=None if self.last_time is None else self.last_time[rows],
+            as_stranger=None if self.as_stranger is None else self.as_stranger[rows],
             _features={},
             **asked,
         )

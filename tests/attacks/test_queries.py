@@ -31,8 +31,8 @@ from recmia.metrics import auc
 from recmia.observation import Observation, Queries, ShadowPool
 from recmia.testing import planted_leak, planted_pool
 
-ASKING: dict[str, Any] = {name: partial(spec.make, {}) for name, spec in ATTACKS.items() if spec.asks}
-ALONE = [name for name, spec in ATTACKS.items() if spec.asks and spec.needs != "pool"]
+ASKING: dict[str, Any] = {name: partial(spec.make, {}) for name, spec in ATTACKS.items() if spec.asks and not spec.rule}
+ALONE = [name for name, spec in ATTACKS.items() if spec.asks and not spec.rule and spec.needs != "pool"]
 POOLED = [name for name, spec in ATTACKS.items() if spec.asks and spec.needs == "pool"]
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from scipy import sparse
 
-from recmia.attacks import RULES
+import recmia
+from recmia import Interactions
+from recmia.attacks import ATTACKS, RULES
 from recmia.attacks.rules import (
     history_length,
     history_popularity,
@@ -16,7 +19,9 @@ from recmia.attacks.rules import (
     seen_in_list,
     shared_list,
 )
+from recmia.errors import ProtocolError
 from recmia.observation import Items, Observation
+from recmia.testing import planted_leak
 from tests.attacks.helpers import MAKERS
 
 
@@ -48,6 +53,31 @@ def test_history_popularity_of_empty_histories() -> None:
 def test_rules_by_name_are_these_functions() -> None:
     seen = hand_made()
     functions = (shared_list, popular_overlap, seen_in_list, history_length, history_popularity, recency)
-    assert [function.__name__.replace("_", "-") for function in functions] == list(RULES)
+    names = [function.__name__.replace("_", "-") for function in functions]
+    assert names == [name for name in RULES if not ATTACKS[name].asks]
     for name, function in zip(RULES, functions, strict=True):
         np.testing.assert_array_equal(MAKERS[name]().score(seen), function(seen))
+
+
+def test_twin() -> None:
+    seen = planted_leak("none", np.random.default_rng(0))[0]
+    same = replace(seen, as_stranger=seen.lists)
+    assert ATTACKS["twin"].make({}).score(same).tolist() == [0.0] * len(seen)
+    other = seen.lists.copy()
+    other[3, :2] = other[3, 1::-1]
+    found = ATTACKS["twin"].make({}).score(replace(seen, as_stranger=other))
+    assert found[3] == 2 / seen.lists.shape[1]
+    assert np.flatnonzero(found).tolist() == [3]
+    with pytest.raises(ProtocolError, match="holds none"):
+        ATTACKS["twin"].make({}).score(seen)
+
+
+@pytest.mark.parametrize(("recommender", "expected"), [("lfm", 1.0), ("ease", 0.5)])
+def test_twin_beside_the_figures_of_trained(small: Interactions, recommender: str, expected: float) -> None:
+    """A non-member is given its own list back; nobody is told where nothing is trained for single users."""
+    result = recmia.audit(
+        small, recommender=recommender, attacks=["distance"], regimes=["trained", "fold-in"], k=10, seeds=1, factors=8
+    )
+    aucs = {(row.regime, row.attack): row.value for row in result.metrics if row.metric == "auc"}
+    assert aucs["trained", "twin"] == expected
+    assert ("fold-in", "twin") not in aucs

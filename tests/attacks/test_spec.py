@@ -68,11 +68,11 @@ def test_names() -> None:
         "list-lr-ridge", "list-lr-offline", "rmia",
     ]  # fmt: skip
     assert RULES == (
-        "shared-list", "popular-overlap", "seen-in-list", "history-length", "history-popularity", "recency",
+        "shared-list", "popular-overlap", "seen-in-list", "twin", "history-length", "history-popularity", "recency",
     )  # fmt: skip
-    assert [name for name in RULES if ATTACKS[name].rule == "history"] == list(RULES[3:])
+    assert [name for name in RULES if ATTACKS[name].rule == "history"] == list(RULES[4:])
     assert [name for name in ATTACKS if ATTACKS[name].asks] == [
-        "completion", "completion-reference", "query-lr", "query-lr-completion",
+        "completion", "completion-reference", "query-lr", "query-lr-completion", "twin",
     ]  # fmt: skip
     published = [name for name in ATTACKS if ATTACKS[name].published]
     assert published == [*list(ATTACKS)[:7], "distance", "k-means"]

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from recmia.attacks import ATTACKS
 from tests.cli.helpers import PROGRAM, Here, recmia
 
 QUICK = ["-d", "synthetic:120x200x6000", "-l", "8", "-k", "10", "--seeds", "1", "--lfm-epochs", "2", "--n-shadows", "8"]
@@ -80,8 +81,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         (["audit", "--attack", "mlpp"], "did you mean 'mlp'"),
         (["audit", "--target", "lmf"], "did you mean 'lfm'"),
         (["audit", "--knowledge", "whitebox"], "did you mean 'white-box'"),
-        (["audit", "--n-shadows", "2", "--attack", "rmia"], "rmia needs 4; got 2"),
-        (["audit", "--n-shadows", "0"], "list-lr needs 2, query-lr needs 2; got 0"),
+        (["audit", "--n-shadows", "0", "--attack", "rmia"], f"rmia needs {ATTACKS['rmia'].min_shadows}; got 0"),
+        (["audit", "--n-shadows", "0"], f"list-lr needs {ATTACKS['list-lr'].min_shadows}, query-lr needs 2; got 0"),
         (["audit", "--queries", "5"], "queries: Input should be a multiple of 2; got 5"),
         (["audit", "--queries", "-2"], "queries: Input should be greater than or equal to 0"),
         (["audit", "--query-share", "1"], "query_share: Input should be less than 1"),

@@ -122,7 +122,7 @@ def test_what_the_attacker_may_ask_is_in_the_help() -> None:
         "--query-share <float> Share of history asked with. [default: 0.5]",
         "[default: itemknn,ease,lfm]",
         "[default: mlp,list-lr,completion,query-lr]",
-        "each on half of the users. [default: 8]",
+        f"each on half of the users. [default: {AuditSettings().attacker.n_shadows}]",
         "0 means ten times k. [default: 0]",
         "--known <float> Share of each audited history that is known, drawn at random. [default: 1.0]",
     ):

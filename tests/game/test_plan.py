@@ -5,11 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 from recmia import Interactions
 from recmia.attacks import ATTACKS, Attack, AttackSpec, Observation
 from recmia.data.interactions import join_users
-from recmia.game.plan import Plan, Served, plan_from_data, plan_from_files, servings, shadow_halves, work_units
+from recmia.errors import ConfigError
+from recmia.game.plan import (
+    Plan,
+    Served,
+    check_strangers,
+    plan_from_data,
+    plan_from_files,
+    servings,
+    shadow_halves,
+    work_units,
+)
 from recmia.game.split import Side, draw_members
 from recmia.game.tasks import Task
 from recmia.results.setup import resolve
@@ -183,3 +194,117 @@ def test_join_users(small: Interactions) -> None:
     plain = Interactions(small.user, small.item, small.value, None, small.users, small.items, rated=False)
     for mixed in (join_users(small, plain), join_users(plain, small)):
         assert (mixed.time, mixed.rated, mixed.n_users) == (None, False, 240)
+
+
+# ---- What an attacker asks ----
+
+ASKING: dict[str, Any] = {"attacks": ["completion", "completion-reference", "query-lr"], "references": ["ease", "lfm"]}
+
+
+def test_every_system_is_asked_the_same(small: Interactions) -> None:
+    found = plan(small, regimes=["popular", "fold-in", "trained"], n_targets=2, **ASKING)
+    popular, folding, trained = found.sections
+    asked = folding.targets[0].queries
+    assert asked is not None
+    assert len(asked) == 6 * found.audited.n_users
+    for section in (folding, trained):
+        for system in (*section.targets, *section.pool, *section.references):
+            assert system.queries is asked
+    assert all(system.queries is None for system in popular.systems), "nobody answers a stranger there"
+    assert not popular.references
+    assert folding.shadow is not None
+    of_shadow = folding.shadow.queries
+    assert of_shadow is not None
+    assert of_shadow is not asked
+    assert all(system.queries is of_shadow for system in folding.shadow_references)
+    # Nothing is asked twice: the regime changes no answer.
+    answers = [one.answers_key for one in found.tasks if one.queries is not None]
+    systems = 2 + 1 + 8 + 2 + 2
+    assert len(set(answers)) == systems
+
+
+def test_references_are_trained_on_nobody_who_is_scored(small: Interactions) -> None:
+    for knowledge in ("grey-box", "black-box"):
+        (section,) = plan(small, regimes=["fold-in"], knowledge=[knowledge], **ASKING).sections
+        assert section.shadow is not None
+        audited, own = section.targets[0].side.interactions, section.shadow.side.interactions
+        assert [one.recommender.name for one in section.references] == ["ease", "lfm"]
+        for one in section.references:
+            assert one.side.interactions is own
+            assert one.side.member.all(), "members or not: whose histories the attacker has, and no more"
+            assert one.regime is None
+        for one in section.shadow_references:
+            assert one.side.interactions is audited
+    assert (
+        not plan(small, regimes=["fold-in"], **ASKING | {"attacks": ["completion", "query-lr"]}).sections[0].references
+    )
+    without = plan(small, regimes=["fold-in"], thresholds=False, **ASKING).sections[0]
+    assert without.references
+    assert not without.shadow_references, "nobody scores the shadow users"
+
+
+def test_references_trained_on_audited_users_are_refused(small: Interactions) -> None:
+    with pytest.raises(ConfigError, match="60 of 120 audited users are among the 60 to train on"):
+        check_strangers(small.restrict(np.arange(60)), small)
+
+
+def test_an_attacker_who_knows_a_part_trains_and_asks_with_that(small: Interactions) -> None:
+    whole, found = plan(small, regimes=["fold-in"], **ASKING), plan(small, regimes=["fold-in"], known=0.25, **ASKING)
+    (section,) = found.sections
+    assert found.known.users is found.audited.users
+    assert len(found.known) < len(found.audited) / 3
+    assert whole.known is whole.audited
+    assert section.targets[0].side.interactions is found.audited, "the system is trained on everything"
+    assert section.targets[0].key == whole.sections[0].targets[0].key
+    queries = section.targets[0].queries
+    assert queries is not None
+    known = found.known.csr()[queries.user]
+    assert (queries.asked + queries.hidden - known).nnz == 0
+    for one in section.pool:
+        assert one.side.interactions is found.known
+    for reference in section.shadow_references:
+        assert reference.side.interactions is found.known
+
+
+def test_a_black_box_attacker_asks_its_shadows_about_its_own_users_first(small: Interactions) -> None:
+    (section,) = plan(small, regimes=["fold-in"], knowledge=["black-box"], **ASKING).sections
+    assert section.shadow is not None
+    own = section.shadow.side.interactions.n_users
+    asked, queries = section.targets[0].queries, section.pool[0].queries
+    assert asked is not None
+    assert queries is not None
+    later = queries.user >= own
+    assert np.array_equal(queries.user[later] - own, asked.user)
+    assert (queries.asked[later] - asked.asked).nnz == 0
+    assert not later[: int((~later).sum())].any()
+
+
+def test_shadows_serve_longer_lists_within_the_memory(small: Interactions, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lengths(**settings: Any) -> set[int]:
+        found = plan(small, regimes=["fold-in"], **settings)
+        assert isinstance(found.sections[0].targets[0], Task)
+        assert found.sections[0].targets[0].length == 10
+        return {one.length for one in found.sections[0].pool if isinstance(one, Task)}
+
+    assert lengths() == {100}
+    assert lengths(depth=40) == {40}
+    assert lengths(depth=1) == {10}
+    assert lengths(defence="gumbel=3000") == {10}, "its noise is made for lists of ten"
+    monkeypatch.setattr("recmia.game.plan._MOST_LISTED", 8 * 60 * 33)
+    assert lengths() == {33}
+
+
+def test_what_a_stranger_is_answered_stands_beside_what_members_are_served(small: Interactions) -> None:
+    folding, trained = plan(small, regimes=["fold-in", "trained"], n_targets=2, **ASKING).sections
+    assert not folding.twins
+    assert trained.shadow is not None
+    assert [one.model_key for one in trained.twins] == [
+        one.model_key for one in (*trained.targets, trained.shadow) if isinstance(one, Task)
+    ]
+    assert {one.regime for one in trained.twins} == {"fold-in"}
+    # Nothing more is served than in fold-in.
+    assert isinstance(folding.targets[0], Task)
+    assert trained.twins[0].key == folding.targets[0].key
+    for settings in ({"queries": 0, "attacks": ["mlp"]}, {"known": 0.5}):
+        (section,) = plan(small, regimes=["trained"], **ASKING | settings).sections
+        assert not section.twins, "it takes the whole history"

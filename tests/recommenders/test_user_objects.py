@@ -381,10 +381,12 @@ def test_an_object_and_a_command_give_the_same_numbers(
     (folder / "train.py").write_text(SCRIPT)
     words = f"{shlex.quote(sys.executable)} train.py {{interactions}} {{histories}} {{k}} {{lists}} {{seed}}"
     regimes: Any = ["popular", "fold-in", "trained"]
-    by_object = public.audit(small, recommender=AlternatingLeastSquares(**MF), regimes=regimes, **QUICK)
-    by_command = public.audit(small, train={"command": words}, regimes=regimes, **QUICK)
+    asking: Any = QUICK | {"attacks": ["mlp", "list-lr", "completion", "query-lr"], "n_shadows": 4}
+    by_object = public.audit(small, recommender=AlternatingLeastSquares(**MF), regimes=regimes, **asking)
+    by_command = public.audit(small, train={"command": words}, regimes=regimes, **asking)
     assert by_object.scores.equals(by_command.scores)
-    other = public.audit(small, recommender=AlternatingLeastSquares(**MF | {"factors": 4}), regimes=regimes, **QUICK)
+    assert by_object.disclosure.equals(by_command.disclosure)
+    other = public.audit(small, recommender=AlternatingLeastSquares(**MF | {"factors": 4}), regimes=regimes, **asking)
     assert not other.scores.equals(by_command.scores)
 
 

@@ -42,6 +42,8 @@ TPR = "tpr@fpr=0.01"
 OWN = "my-attack"
 # Attacks of a case: one that is strong, and none that is.
 STRONG, WEAK = ("mlp", "query-lr"), ("mlp", "list-lr")
+# Rules that are for no regime alone.
+EVERYWHERE = tuple(name for name in RULES if not ATTACKS[name].regimes)
 # What a figure is that a case does not name.
 NEUTRAL: Mapping[str, tuple[float, float, float | None]] = {
     "auc": (0.5, 0.47, 0.53), TPR: (0.01, 0.0, 0.03), "epsilon": (0.0, 0.0, None),
@@ -85,7 +87,7 @@ class Case:
         """The rows of an audit with these figures."""
         return [
             row(attack, name, *self.figures.get((attack, name), NEUTRAL[name]), regime=self.regime)
-            for attack in (*self.attacks, *RULES)
+            for attack in (*self.attacks, *EVERYWHERE)
             for name in NEUTRAL
         ]
 
@@ -306,7 +308,9 @@ def real(small: Interactions) -> AuditResult:
 
 def with_figures(real: AuditResult, case: Case) -> AuditResult:
     """The real audit with the figures, the attacks and the regime of a case."""
-    sources = {name: name for name in RULES} | dict(zip(case.attacks, real.settings.attacker.attacks, strict=False))
+    sources = {name: name for name in EVERYWHERE} | dict(
+        zip(case.attacks, real.settings.attacker.attacks, strict=False)
+    )
     kept = {old: new for new, old in sources.items()}
     scores = real.scores.filter(pl.col("attack").is_in(list(kept))).with_columns(
         pl.col("attack").replace(kept), pl.lit(case.regime).alias("regime")
@@ -636,17 +640,17 @@ def test_what_answers_give_away_is_said() -> None:
     metrics, hidden = CASES["nothing"].metrics, {"members": (0.976, 0.97, 0.98), "non_members": (0.48, 0.46, 0.5)}
     found = find(metrics, disclosures=given_away(hidden=hidden))
     assert found.disclosure == (
-        "Asked with half of a history, the system names 98% [97–98] of the other half of a member's, and 48% [46–50] "
-        "of a non-member's, in answers of 100 items."
+        "Asked with half of a history, the system names 98% [97–98] of the other half for a member, and 48% [46–50] "
+        "for a non-member, in answers of 100 items."
     )
     assert found.disclosure in text.verdict(found).splitlines()
     asked = {"attacker": [{"seed": 0, "asked": {"queries": 10, "share": 0.3}}]}
     unknown = {"members": (0.2, 0.1, 0.3), "non_members": (0.1, 0.05, 0.15)}
     both = find(metrics, provenance=asked, disclosures=given_away(hidden=hidden, unknown=unknown))
     assert both.disclosure == (
-        "Asked with 30% of what the attacker knows of a history, the system names 98% [97–98] of the rest of a "
-        "member's, and 48% [46–50] of a non-member's, in answers of 100 items. Of what the attacker did not know, it "
-        "names 20% [10–30] of a member's, and 10% [5–15] of a non-member's."
+        "Asked with 30% of what the attacker knows of a history, the system names 98% [97–98] of the rest "
+        "for a member, and 48% [46–50] for a non-member, in answers of 100 items. Of what the attacker did not know, "
+        "it names 20% [10–30] for a member, and 10% [5–15] for a non-member."
     )
     assert both.grade == find(metrics).grade, "it is no attack"
     # Without a group to compare with, and where nothing was asked, there is nothing to say.

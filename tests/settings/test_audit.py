@@ -21,7 +21,7 @@ def test_the_defaults_are_valid() -> None:
     assert (settings.levels, settings.regimes) == (("grey-box",), ("popular", "fold-in"))
     assert (settings.n_targets, settings.k, list(settings.seeds)) == (1, 100, [0, 1, 2, 3, 4])
     assert settings.attacker.attacks == ("mlp", "list-lr", "completion", "query-lr")
-    assert (settings.attacker.n_shadows, settings.attacker.depth, settings.attacker.queries) == (8, 0, 6)
+    assert (settings.attacker.n_shadows, settings.attacker.depth, settings.attacker.queries) == (6, 0, 6)
     assert (settings.attacker.query_share, settings.knowledge.known) == (0.5, 1.0)
     assert settings.attacker.references == ("itemknn", "ease", "lfm")
 
@@ -55,6 +55,16 @@ def test_where_nothing_can_be_asked_the_default_attacks_only_look(
     settings = AuditSettings.parse(given)
     assert settings.attacker.attacks == attacks
     assert AuditSettings.parse(settings.flat()) == settings
+
+
+def test_the_default_attacks_come_back_with_what_can_be_asked() -> None:
+    """The cells of a sweep are changes of the same settings."""
+    popular = AuditSettings.parse({"regimes": ["popular"]})
+    assert popular.changed(k=5).attacker.attacks == LOOKING
+    assert popular.changed(regimes=["popular", "fold-in"]).attacker.attacks == ASKING
+    assert popular.changed(regimes=["fold-in"]).changed(queries=0).attacker.attacks == LOOKING
+    assert AuditSettings().changed(queries=0).changed(queries=2) == AuditSettings.parse({"queries": 2})
+    assert AuditSettings.parse({"attacks": LOOKING}).changed(queries=2).attacker.attacks == LOOKING, "chosen"
 
 
 @pytest.mark.parametrize(

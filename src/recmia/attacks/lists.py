@@ -406,7 +406,7 @@ class Counts(_ItemWeights):
     """
 
     name = "list-lr-counts"
-    min_shadows: ClassVar[int] = 4
+    min_shadows: ClassVar[int] = 2
 
     def _weigh(self, pool: ShadowPool) -> _Linear:
         tally = _Tally.of(pool, pool.member, np.ones(pool.lists.shape[2]))
@@ -424,7 +424,7 @@ class Ranks(_ItemWeights):
     """
 
     name = "list-lr-ranks"
-    min_shadows: ClassVar[int] = 4
+    min_shadows: ClassVar[int] = 2
 
     def _weigh(self, pool: ShadowPool) -> _Linear:
         h = 1 / np.log2(2 + np.arange(pool.lists.shape[2]))
@@ -473,8 +473,7 @@ class ListLR(PoolAttack):
     How good each is depends on the recommender and on the number of shadow models. So pairs of shadow models are held
     out in turn and scored by the three as fitted on the rest, and a logistic regression on these scores gives the
     weights, the same for all users. The score is its log odds: above 0, membership is more likely than not. Users with
-    IN lists only, or OUT lists only, are not used for the weights. With fewer than six shadow models, too few are left
-    to fit all three without a pair, and the score is that of `Surprise`. With deep lists, `SurpriseBoth` is one more.
+    IN lists only, or OUT lists only, are not used for the weights. With deep lists, `SurpriseBoth` is a fourth part.
 
     Examples
     --------
@@ -487,7 +486,7 @@ class ListLR(PoolAttack):
     """
 
     name = "list-lr"
-    min_shadows: ClassVar[int] = 2
+    min_shadows: ClassVar[int] = 4
     parts: ClassVar[tuple[type[PoolAttack], ...]] = (Surprise, Counts, Ranks)
 
     def __init__(self) -> None:
@@ -499,9 +498,6 @@ class ListLR(PoolAttack):
         from sklearn.linear_model import LogisticRegression
 
         self.check_pool(pool)
-        if len(pool) < max(part.min_shadows for part in self.parts) + 2:
-            self._fitted, self._slope, self._intercept = [Surprise().fit(pool, rng=rng)], np.ones(1), 0.0
-            return self
         own = ~self.offline
         parts: tuple[type[PoolAttack], ...] = self.parts if pool.deep is None else (*self.parts, SurpriseBoth)
         held_out = np.stack([cross_scores(part, pool, rng=rng)[:, own] for part in parts])

@@ -17,6 +17,7 @@ from collections.abc import Callable
 import numpy as np
 
 from recmia.attacks.base import Attack, Float64
+from recmia.errors import ProtocolError
 from recmia.observation import Observation, blocks, in_history
 
 
@@ -45,6 +46,16 @@ def popular_overlap(observation: Observation) -> Float64:
 def seen_in_list(observation: Observation) -> Float64:
     """Return minus the share of the list that is in the history; personal lists leave it out, a fallback may not."""
     return -np.asarray(np.mean(in_history(observation.lists, observation.histories), axis=1), np.float64)
+
+
+def twin(observation: Observation) -> Float64:
+    """Return the share of ranks at which the list differs from the answer to the user's whole history.
+
+    A system that serves members by what was trained for them gives a non-member its own list back.
+    """
+    if observation.as_stranger is None:
+        raise ProtocolError("the rule twin compares with answers to whole histories, and the observation holds none")
+    return np.asarray(np.mean(observation.lists != observation.as_stranger, axis=1), np.float64)
 
 
 def history_length(observation: Observation) -> Float64:

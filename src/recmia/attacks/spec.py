@@ -47,6 +47,8 @@ class AttackSpec:
         Whether it sends queries of its own to the system, or uses only the lists that users are shown.
     unit : {"user"}
         The unit whose membership it infers.
+    regimes : tuple of str
+        The regimes that it is for; empty if it is for all that it can be run in.
     min_shadows : int
         Fewest shadow models that it can be fitted on, for an attack that needs a pool.
     user_code : bool
@@ -55,7 +57,7 @@ class AttackSpec:
     Examples
     --------
     >>> ATTACKS["list-lr"].needs, ATTACKS["list-lr"].min_shadows
-    ('pool', 2)
+    ('pool', 4)
     >>> ATTACKS["mlp"].make({"rank_weights": "linear"}).rank_weights
     'linear'
     """
@@ -68,6 +70,7 @@ class AttackSpec:
     rule: LooksAt = ""
     asks: bool = False
     unit: Literal["user"] = "user"
+    regimes: tuple[str, ...] = ()
     min_shadows: int = 0
     user_code: bool = False
 
@@ -185,6 +188,11 @@ ATTACKS: Mapping[str, AttackSpec] = MappingProxyType(
             _baseline("shared-list", rules.shared_list, "is shown a list that nobody else gets", "list"),
             _baseline("popular-overlap", rules.popular_overlap, "is shown few of the most popular items", "list"),
             _baseline("seen-in-list", rules.seen_in_list, "is shown little that it has already seen", "list"),
+            AttackSpec(
+                "twin", partial(_rule, "twin", rules.twin), "nothing",
+                "is shown another list than a stranger with the same history", rule="list", asks=True,
+                regimes=("trained",),
+            ),
             _baseline("history-length", rules.history_length, "has a long history", "history"),
             _baseline("history-popularity", rules.history_popularity, "has a history of popular items", "history"),
             _baseline("recency", rules.recency, "was active lately", "history"),

@@ -58,6 +58,7 @@ def observe(
     queries: Queries | None = None,
     answers: Int32 | None = None,
     references: Int32 | None = None,
+    as_stranger: Int32 | None = None,
 ) -> Observation:
     """Return the observation of users with these interactions and these lists.
 
@@ -72,6 +73,8 @@ def observe(
         Of the system.
     references : int32, shape (R, q, k), optional
         Answers of reference models.
+    as_stranger : int32, shape (n, k), optional
+        What the system answers to whole histories.
 
     Examples
     --------
@@ -80,4 +83,6 @@ def observe(
     >>> len(observe(data, np.array([[0], [1]], np.int32), items))
     2
     """
-    return Observation(interactions.csr(), lists, items, interactions.last_time(), queries, answers, references)
+    return Observation(
+        interactions.csr(), lists, items, interactions.last_time(), queries, answers, references, as_stranger
+    )

@@ -99,8 +99,12 @@ class Setup:
     references: tuple[RecommenderSpec, ...] = ()
 
     def attacks_in(self, regime: str) -> tuple[AttackSpec, ...]:
-        """Return the attacks and rules that can be run in a regime: only a system that folds in can be asked."""
-        return tuple(spec for spec in self.attacks if regime in FOLDING or not spec.asks)
+        """Return the attacks and rules that are run in a regime: only a system that folds in can be asked."""
+        return tuple(
+            spec
+            for spec in self.attacks
+            if (regime in FOLDING or not spec.asks) and (not spec.regimes or regime in spec.regimes)
+        )
 
     @property
     def pool_attacks(self) -> tuple[AttackSpec, ...]:
@@ -159,6 +163,8 @@ class Section:
         Shadow systems that serve the audited users; users of the attacker's own, if any, come first.
     references, shadow_references : tuple of Task
         Reference models that answer the queries about the audited users, and those about the shadow users.
+    twins : tuple of Task
+        Where the rule `twin` is run, the targets and then the shadow, as they answer strangers with whole histories.
     """
 
     level: Knowledge
@@ -169,12 +175,13 @@ class Section:
     pool: tuple[System, ...]
     references: tuple[Task, ...] = ()
     shadow_references: tuple[Task, ...] = ()
+    twins: tuple[Task, ...] = ()
 
     @property
     def systems(self) -> tuple[System, ...]:
         """All systems."""
         shadow = () if self.shadow is None else (self.shadow,)
-        return (*self.targets, *shadow, *self.pool, *self.references, *self.shadow_references)
+        return (*self.targets, *shadow, *self.pool, *self.references, *self.shadow_references, *self.twins)
 
 
 @dataclass(frozen=True, eq=False)
@@ -330,7 +337,7 @@ def plan_from_data(
         if level == "black-box" and about_target is not None and about_shadow is not None:
             about_pool = join_queries(about_shadow, about_target, shadow.n_users)
         for regime in game.regimes:
-            asked = [spec for spec in setup.attacks_in(regime) if spec.asks]
+            asked = [spec for spec in setup.attacks_in(regime) if spec.asks and not spec.rule]
             on_pool, apart = (any((spec.needs == "pool") == pool for spec in asked) for pool in (True, False))
             references: tuple[Task, ...] = ()
             shadow_references: tuple[Task, ...] = ()
@@ -365,6 +372,14 @@ def plan_from_data(
                     ),
                     references=references,
                     shadow_references=shadow_references,
+                    twins=tuple(
+                        build.task(recommender, side, "fold-in", path)
+                        for recommender, side, path in (
+                            *((setup.target, side, streams.target_path(seed, t)) for t, side in enumerate(targets)),
+                            (setup.shadow, shadows[level], streams.shadow_path(seed, level)),
+                        )
+                        if any(spec.name == "twin" for spec in setup.attacks_in(regime))
+                    ),
                 )
             )  # fmt: skip
     return Plan(setup, seed, tuple(sections), sources, known, (interactions,), held_out)
@@ -469,7 +484,7 @@ class _Builder:
 
     def __init__(self, setup: Setup, seed: int) -> None:
         self._setup, self._seed = setup, seed
-        self._made: dict[tuple[str | None, streams.Path], Task] = {}
+        self._made: dict[tuple[Any, ...], Task] = {}
         self._drawn: dict[str, Queries] = {}
 
     def task(
@@ -483,7 +498,8 @@ class _Builder:
         depth: int = 0,
         queries: Queries | None = None,
     ) -> Task:
-        if (regime, path) not in self._made:
+        made = (regime, path, item_vectors, depth, queries is None)
+        if made not in self._made:
             settings = self._setup.settings
             serving = settings.serving
             task = Task(
@@ -492,13 +508,13 @@ class _Builder:
             )  # fmt: skip
             for defence in self._setup.defences:
                 task = defence.change(task)
-            self._made[regime, path] = task
-        return self._made[regime, path]
+            self._made[made] = task
+        return self._made[made]
 
     def queries(self, known: Interactions, side: str) -> Queries | None:
         """Return the queries about the users of a side; None if nothing is asked."""
         attacker = self._setup.settings.attacker
-        if not any(spec.asks for spec in self._setup.attacks):
+        if not any(spec.asks and not spec.rule for spec in self._setup.attacks):
             return None
         if side not in self._drawn:
             rng = streams.queries(self._seed, side)

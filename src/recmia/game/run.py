@@ -214,9 +214,12 @@ def _attack_apart(
     attacker = setup.settings.attacker
     targets = [served(one, store) for one in section.targets]
     shadow = None if section.shadow is None else served(section.shadow, store)
+    # Twins of the targets come first, that of the shadow last.
+    twins: list[Int32 | None] = [store[task.key]["lists"] for task in section.twins]
+    twins = twins or [None] * (len(targets) + 1)
     asking = [
-        observe(plan.known, one.lists, own, **_asked(one, section.references, store))
-        for one, own in zip(targets, items, strict=True)
+        observe(plan.known, one.lists, own, **_asked(one, section.references, store), as_stranger=twin)
+        for one, own, twin in zip(targets, items, twins[:-1], strict=True)
     ]
     # Answers are only for attacks that are said to ask.
     seen = [one.looking_only() for one in asking]
@@ -238,7 +241,7 @@ def _attack_apart(
         fitted_on, member = asking[group[0]], np.zeros(len(seen[group[0]]), np.bool_)
         if shadow is not None:
             asked = _asked(shadow, section.shadow_references, store)
-            fitted_on = observe(shadow.side.interactions, shadow.lists, items[group[0]], **asked)
+            fitted_on = observe(shadow.side.interactions, shadow.lists, items[group[0]], **asked, as_stranger=twins[-1])
             member = shadow.side.member
         looked_at = fitted_on.looking_only()
         for spec in setup.attacks_in(section.regime):

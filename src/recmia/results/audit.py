@@ -275,9 +275,11 @@ class AuditResult:
         settings, scored = self.settings, set(self.scores.select("regime", "attack").unique().rows())
 
         def was_run(attack: str, regime: str) -> bool:
-            # Where the system cannot be asked, attacks that ask were not run; of user code, only the scores tell.
-            asks = ATTACKS[attack].asks if attack in ATTACKS else (regime, attack) not in scored
-            return regime in FOLDING or not asks
+            # Where the system cannot be asked, attacks that ask were not run. Of user code, and of rules that are for
+            # some regimes, only the scores tell.
+            if attack not in ATTACKS or ATTACKS[attack].regimes:
+                return (regime, attack) in scored or (attack not in ATTACKS and regime in FOLDING)
+            return regime in FOLDING or not ATTACKS[attack].asks
 
         attacks = (*settings.attacker.attacks, *RULES)
         return [

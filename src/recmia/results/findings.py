@@ -488,9 +488,9 @@ def _disclosed(disclosures: pl.DataFrame, about: Mapping[str, Any]) -> str:
     known = " what the attacker knows of" if "unknown" in disclosures["part"] else ""
     sentences = []
     for which, said in (
-        ("hidden", f"Asked with {part} of{known} a history, the system names {{}} of {rest} of a member's, and {{}} of a "
-         "non-member's, in answers of {} items."),
-        ("unknown", "Of what the attacker did not know, it names {} of a member's, and {} of a non-member's."),
+        ("hidden", f"Asked with {part} of{known} a history, the system names {{}} of {rest} for a member, and {{}} "
+         "for a non-member, in answers of {} items."),
+        ("unknown", "Of what the attacker did not know, it names {} for a member, and {} for a non-member."),
     ):  # fmt: skip
         rows = disclosures.filter(pl.col("metric").str.starts_with("recall@"), part=which)
         found = {row["users"]: row for row in rows.iter_rows(named=True)}

@@ -53,7 +53,7 @@ def resolve(
     _enough_shadows(chosen, settings.attacker)
     _can_ask(chosen, settings)
     references = _references(chosen, settings)
-    rules = tuple(ATTACKS[name] for name in RULES)
+    rules = tuple(ATTACKS[name] for name in RULES if not ATTACKS[name].asks or _may_ask_with_everything(settings))
     shadow = found[settings.shadow]
     if isinstance(settings, AuditSettings):
         if settings.knowledge.known < 1 and settings.game.split == "shared":
@@ -134,6 +134,11 @@ def _enough_shadows(attacks: Sequence[AttackSpec], attacker: AttackerSettings) -
             f"too few shadow models: {', '.join(short)}; got {attacker.n_shadows}; raise n_shadows, or name other "
             "attacks"
         )
+
+
+def _may_ask_with_everything(settings: AnyAuditSettings) -> bool:
+    """Whether the attacker may ask, and knows whole histories."""
+    return isinstance(settings, AuditSettings) and settings.attacker.queries > 0 and settings.knowledge.known == 1
 
 
 def _can_ask(attacks: Sequence[AttackSpec], settings: AnyAuditSettings) -> None:

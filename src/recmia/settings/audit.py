@@ -102,6 +102,17 @@ class AuditSettings(AnyAuditSettings):
             return {"shadow": "command", **given, "target": "command"}
         return given
 
+    def changed(self, **fields: Any) -> Self:
+        """The same settings with other values for these fields, checked anew.
+
+        Attacks that only look in place of the default ones, since nothing can be asked, are the default ones again
+        where something can.
+        """
+        flat = self.flat()
+        if self.attacker.attacks == LOOKING_ATTACKS and not _can_ask(flat):
+            del flat["attacks"]
+        return self.parse(flat | fields)
+
     @model_validator(mode="after")
     def _command_for_command(self) -> Self:
         if "command" in (self.target, self.shadow) and not self.recommenders.train.command:
