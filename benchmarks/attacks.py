@@ -86,7 +86,7 @@ def recommenders(store: Store) -> None:
         result = shared(store, name, 2, seeds=1 if name in ("bpr", "ncf") else 2)
         rows.append([name, *(cells(result, one) for one in ("completion", "query-lr", *heading[3:]))])
     body = [
-        "Lists and answers of 100, 6 queries a user, all 610 users audited, two seeds with 4 targets each (bpr, ncf: one",
+        "Lists and answers of 100, 6 queries a user, all 610 users audited, two seeds of 4 targets each (bpr, ncf: one",
         "seed). A cell has the AUC with its 95% interval, and the TPR at FPR 1%.",
         "",
         *table(heading, rows),

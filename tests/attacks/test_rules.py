@@ -55,7 +55,7 @@ def test_rules_by_name_are_these_functions() -> None:
     functions = (shared_list, popular_overlap, seen_in_list, history_length, history_popularity, recency)
     names = [function.__name__.replace("_", "-") for function in functions]
     assert names == [name for name in RULES if not ATTACKS[name].asks]
-    for name, function in zip(RULES, functions, strict=True):
+    for name, function in zip(names, functions, strict=True):
         np.testing.assert_array_equal(MAKERS[name]().score(seen), function(seen))
 
 

@@ -255,7 +255,8 @@ def test_an_attacker_who_knows_a_part_trains_and_asks_with_that(small: Interacti
     assert len(found.known) < len(found.audited) / 3
     assert whole.known is whole.audited
     assert section.targets[0].side.interactions is found.audited, "the system is trained on everything"
-    assert section.targets[0].key == whole.sections[0].targets[0].key
+    served = section.targets[0], whole.sections[0].targets[0]
+    assert len({one.key for one in served if isinstance(one, Task)}) == 1
     queries = section.targets[0].queries
     assert queries is not None
     known = found.known.csr()[queries.user]
