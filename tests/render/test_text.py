@@ -47,7 +47,7 @@ def test_verdict_follows_the_figures(value: float, low: float, words: str) -> No
     assert "too wide" not in said
     assert ("no proof of safety" in said) == (value < 0.65)
     assert ("finds more than any such rule" in said) == (low > 0.5)
-    assert ("the lists reveal members" in said) == (value >= 0.65)
+    assert ("the answers reveal members" in said) == (value >= 0.65)
 
 
 @pytest.mark.parametrize("attack", ["mlp", "list-lr", "completion"])
@@ -85,7 +85,7 @@ def test_attacks_with_many_shadows_have_their_own_sentence(value: float, low: fl
     assert words.lower() in said.lower()
     assert "The published attack (mlp) cannot be distinguished from chance" in said
     assert ("query-lr finds more than any such rule" in said) == (low > 0.5)
-    assert ("query-lr finds more than any such rule: the lists reveal members" in said) == (value >= 0.65)
+    assert ("query-lr finds more than any such rule: the answers reveal members" in said) == (value >= 0.65)
     assert ("no proof of safety" in said) == (value < 0.65)
     assert "Without asking" not in said
     alone = verdict([pooled, rule])

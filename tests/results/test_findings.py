@@ -153,7 +153,7 @@ CASES: dict[str, Case] = {
             "A rule that needs no model at all (shared-list) reaches 0.900 [0.880–0.920]: what is found here is found "
             "without an attack",
         ],
-        absent=["the lists reveal members"],
+        absent=["reveal members"],
     ),
     "a rule above the attack, of the fallback": Case(
         {("mlp", "auc"): (0.8, 0.78, 0.82), ("shared-list", "auc"): (1.0, 0.99, 1.0)},
@@ -266,7 +266,7 @@ CASES: dict[str, Case] = {
         "slight",
         ["my-attack distinguishes members from non-members only slightly (AUC 0.560", "finds more than any such rule."],
         ["That an attack fails is no proof of safety"],
-        absent=["None of the strong attacks was run", "the lists reveal members"],
+        absent=["None of the strong attacks was run", "reveal members"],
         attacks=("mlp", OWN),
     ),
     "nothing": Case(

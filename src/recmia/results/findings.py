@@ -404,7 +404,8 @@ def _details(
         return sentences
     sentences.append(f"The best rule without a model (`{rule.attack}`){backwards} reaches {figure(rule)}.")
     if towards_members(best)[1] > max(0.5, towards_members(rule)[0]):
-        so = ": the lists reveal members" if grade in LEAK else ""
+        what = "answers" if attack_spec(best.attack).asks else "lists"
+        so = f": the {what} reveal members" if grade in LEAK else ""
         sentences.append(f"`{best.attack}` finds more than any such rule{so}.")
     return sentences
 
