@@ -191,7 +191,7 @@ def curves(store: Store) -> None:
         panels.append((words[key], sweep_lines(pl.DataFrame(rows), key, values, series=names, lowest=0.5)))
         out += [f"### By {words[key]}", "", *table(["recommender", *map(str, values)], lines)]
     chosen = styles(names, RULES)
-    title = "Members found by asking: AUC of query-lr, of completion without a shadow\n"
+    title = "Members found by asking: AUC of query-lr, and of completion where there is no shadow\n"
     title += f"ml-latest-small, fold-in, all users audited, one seed, mean over {TARGETS} targets, 95% intervals"
     legend = Legend("recommender", [Entry(name, chosen[name], sample="band") for name in names])
     FIGURE.write_bytes(picture([panels], title, legends=[legend]).png())

@@ -194,7 +194,8 @@ class Observation:
 
     def looking_only(self) -> Observation:
         """Return what an attacker sees who does not ask: no queries, and no answers."""
-        return _part(self, queries=None, answers=None, references=None, as_stranger=None)
+        # Features may have been computed from answers.
+        return _part(self, queries=None, answers=None, references=None, as_stranger=None, _features={})
 
     def feature(self, name: str, compute: Callable[[Observation], npt.NDArray[Any]]) -> npt.NDArray[Any]:
         """Return ``compute(self)``, an array with one row per user, which is computed once for each name."""

@@ -309,14 +309,16 @@ def planted_leak(kind: Leak, rng: np.random.Generator, *, n_users: int = 300) ->
     histories = _histories_of(pairs)
     queries = _halves(histories, asking)
     answers, *references = (_answers(what, queries, member, asking) for what in (kind, "none", "none"))
+    lists = _leaking_lists(kind, pairs, member, rng)
     return Observation(
         histories,
-        _leaking_lists(kind, pairs, member, rng),
+        lists,
         _items(),
         rng.random(n_users),
         queries,
         answers,
         np.stack(references),
+        _as_strangers(kind, lists, member, asking),
     ), member
 
 
@@ -623,6 +625,12 @@ def _answers(kind: Leak, queries: Queries, member: Bool, rng: np.random.Generato
     return np.argsort(np.where(asked, np.inf, -taste), axis=1)[:, :_LIST_LENGTH].astype(np.int32)
 
 
+def _as_strangers(kind: Leak, lists: Int32, member: Bool, rng: np.random.Generator) -> Int32:
+    """Draw what one system answers to whole histories: with the leak "twin", a non-member is given its list back."""
+    others = lists[:, rng.permutation(lists.shape[1])]
+    return np.where(member[:, None], others, lists) if kind == "twin" else others
+
+
 def _game(kind: Leak, n_shadows: int, seed: int, *, asks: bool) -> tuple[_Training, list[Observation], Bool]:
     """What an attack is fitted on, what it scores, and the truth about that: bool[R, n]."""
     rng = np.random.default_rng([_SEED, seed])
@@ -696,15 +704,19 @@ def _edge_cases(seen: Observation) -> Observation:
     has_vector = np.arange(_N_ITEMS) < 2 * _PAIRS
     queries, answers, references = seen.queries, seen.answers, seen.references
     if queries is not None and answers is not None:
-        # Nothing can be asked about users without a history, and about one more nothing was.
-        kept = (histories[queries.user] > 0).any(axis=1) & (queries.user != 12)
+        # Nothing can be asked about users without a history, and about one more nothing was. The attacks with many
+        # shadow models ask the system what they asked these.
+        kept = np.ones(len(queries), np.bool_)
+        if references is not None:
+            kept = (histories[queries.user] > 0).any(axis=1) & (queries.user != 12)
         queries, answers = Queries(queries.user[kept], queries.asked[kept], queries.hidden[kept]), answers[kept].copy()
         answers[:3], answers[3:6, 1:] = -1, -1
         references = None if references is None else references[:, kept]
     items = replace(seen.items, has_vector=has_vector)
     return Observation(
-        sparse.csr_array(histories), lists, items, queries=queries, answers=answers, references=references
-    )
+        sparse.csr_array(histories), lists, items, queries=queries, answers=answers, references=references,
+        as_stranger=seen.as_stranger,
+    )  # fmt: skip
 
 
 class _Rules:

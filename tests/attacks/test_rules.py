@@ -69,7 +69,7 @@ def test_twin() -> None:
     assert found[3] == 2 / seen.lists.shape[1]
     assert np.flatnonzero(found).tolist() == [3]
     with pytest.raises(ProtocolError, match="holds none"):
-        ATTACKS["twin"].make({}).score(seen)
+        ATTACKS["twin"].make({}).score(replace(seen, as_stranger=None))
 
 
 @pytest.mark.parametrize(("recommender", "expected"), [("lfm", 1.0), ("ease", 0.5)])

@@ -88,6 +88,8 @@ class Rule(Attack):
     name : str
     rule : callable
         From an `Observation` to a score for each user, float64, shape (n,).
+    asks : bool
+        Whether it uses what the system answers.
 
     Examples
     --------
@@ -99,8 +101,8 @@ class Rule(Attack):
 
     needs = "nothing"
 
-    def __init__(self, name: str, rule: Callable[[Observation], Float64]) -> None:
-        self.name = name
+    def __init__(self, name: str, rule: Callable[[Observation], Float64], *, asks: bool = False) -> None:
+        self.name, self.asks = name, asks  # type: ignore[misc]
         self._rule = rule
 
     def score(self, observation: Observation) -> Float64:

@@ -129,8 +129,8 @@ def _plain(kind: Callable[[], Any], settings: Mapping[str, Any]) -> Any:
     return kind()
 
 
-def _rule(name: str, rule: Callable[..., Any], settings: Mapping[str, Any]) -> Attack:
-    return rules.Rule(name, rule)
+def _rule(name: str, rule: Callable[..., Any], asks: bool, settings: Mapping[str, Any]) -> Attack:
+    return rules.Rule(name, rule, asks=asks)
 
 
 def _classifier(name: str, about: str, *, published: bool = True) -> AttackSpec:
@@ -146,7 +146,7 @@ def _pool(name: str, kind: type[PoolAttack], about: str) -> AttackSpec:
 
 
 def _baseline(name: str, function: Callable[..., Any], about: str, looks_at: LooksAt) -> AttackSpec:
-    return AttackSpec(name, partial(_rule, name, function), "nothing", about, rule=looks_at)
+    return AttackSpec(name, partial(_rule, name, function, False), "nothing", about, rule=looks_at)
 
 
 ATTACKS: Mapping[str, AttackSpec] = MappingProxyType(
@@ -189,7 +189,7 @@ ATTACKS: Mapping[str, AttackSpec] = MappingProxyType(
             _baseline("popular-overlap", rules.popular_overlap, "is shown few of the most popular items", "list"),
             _baseline("seen-in-list", rules.seen_in_list, "is shown little that it has already seen", "list"),
             AttackSpec(
-                "twin", partial(_rule, "twin", rules.twin), "nothing",
+                "twin", partial(_rule, "twin", rules.twin, True), "nothing",
                 "is shown another list than a stranger with the same history", rule="list", asks=True,
                 regimes=("trained",),
             ),

@@ -149,8 +149,8 @@ def _asking(result: AuditResult) -> list[Part]:
         Figure.of(
             f"Asked about {one['users']}",
             f"One query about {one['users']}: asked with {one['asked']} items of a history, the system names "
-            f"{len(one['hits'])} of the {one['hidden']} others in an answer of {one['k']} items. The table below holds "
-            "the means over all people.",
+            f"{len(one['hits'])} of the {one['hidden']} hidden ones in an answer of {one['k']} items. The table below "
+            "holds the means over all people.",
             views={"": charts.query_example(one)},
         )
         for one in result.query_examples
