@@ -224,7 +224,7 @@ def test_what_comes_back_is_drawn_and_told(text: str, result: AuditResult) -> No
     for one in result.query_examples:
         (label,) = [label for label in labels if label.startswith(f"One query about {one['users']}: ")]
         assert f"asked with {one['asked']} items of a history, the system names {len(one['hits'])} of the" in label
-        assert f"{one['hidden']} others in an answer of {one['k']} items" in label
+        assert f"{one['hidden']} hidden ones in an answer of {one['k']} items" in label
 
 
 def test_a_run_that_only_looks_tells_of_no_answers(small: Interactions) -> None:

@@ -394,7 +394,8 @@ def _series(result: AuditResult, level: str = "", regime: str = "") -> list[str]
     """Names of all attacks and rules, or of those of one section: not every system can be asked."""
     section = (level, regime)
     rows = (row for row in result.metrics if not regime or (row.knowledge, row.regime) == section)
-    return list(dict.fromkeys(row.attack for row in rows))
+    # Attacks first, whichever regime they are run in.
+    return sorted(dict.fromkeys(row.attack for row in rows), key=lambda name: name in RULES)
 
 
 def _values(result: AuditResult) -> dict[tuple[str, str, str], float]:

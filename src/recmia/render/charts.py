@@ -392,7 +392,8 @@ def query_example(example: Mapping[str, Any]) -> Chart:
         "state:N",
         title=None,
         scale=alt.Scale(domain=list(states), range=list(QUERY_COLOURS)),
-        legend=_LEGEND,
+        # Two lines: in one, the last word is cut off on a page.
+        legend=alt.Legend(orient="top", columns=2, symbolOpacity=1, symbolSize=80, symbolStrokeWidth=0),
     )
     marks = (
         alt.Chart(alt.NamedData("squares"))
