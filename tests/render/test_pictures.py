@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import polars as pl
 import pytest
 
 import recmia
@@ -192,3 +193,15 @@ def test_a_frontier_has_a_column_for_each_regime(regimes: list[str]) -> None:
         above, below = panels(picture)[column], panels(picture)[len(regimes) + column]
         assert domains(above, "x") == domains(below, "x"), "one under the other"
         assert [layer["mark"].get("strokeDash") for layer in above["layer"]].count([6, 4]) == 1, "the level"
+
+
+def test_no_map_is_drawn_of_what_was_not_run() -> None:
+    """An attack that asks has no figures in popular; that is no failure."""
+    axes: dict[str, Sequence[Any]] = {"k": [5, 10], "lfm.epochs": [1, 2]}
+    asked_strangers = (pl.col("attack") == "query-lr") & (pl.col("regime") == "popular")
+    rows = table(axes, attacks=["mlp", "query-lr"]).filter(~asked_strangers)
+    drawn = pictures.sweep_picture(rows, axes, "A title", rules=RULES, words=WORDS)
+    assert drawn is not None
+    assert "query-lr, fold-in" in drawn.svg()
+    assert "query-lr, popular" not in drawn.svg()
+    assert "failed" not in drawn.svg()

@@ -91,7 +91,8 @@ def _grid_part(result: SweepResult) -> Part:
             chart = charts.sweep_lines(part, keys[0], result.axes[keys[0]], series=series, rules=RULES, lowest=lowest)
             drawn.append(Figure.of(title, alt, views={"": chart}))
         elif len(keys) == 2:
-            maps = {one: charts.heat_map(part.filter(attack=one), keys[0], keys[1], result.axes) for one in attacks}
+            own = [one for one in attacks if one in part["attack"]]
+            maps = {one: charts.heat_map(part.filter(attack=one), keys[0], keys[1], result.axes) for one in own}
             drawn.append(Figure.of(title, alt, picks=maps))
         rows.append(Row([name], "group"))
         rows += [

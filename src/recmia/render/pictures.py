@@ -271,6 +271,8 @@ def _heat_maps(
             [
                 (f"{attack}, {section}", charts.heat_map(part.filter(attack=attack), down, across, axes))
                 for attack in attacks
+                # What asks is not run where the system answers no stranger.
+                if attack in part["attack"]
             ],
             columns,
         )
