@@ -11,17 +11,26 @@ sampled, :math:`w_0 = n_{neg} |H| / (n_{items} - |H|)`, so that
 .. math:: (Q_H^\top Q_H + w_0 (Q^\top Q - Q_H^\top Q_H) + \lambda |H| (1 + n_{neg}) I)\, p = Q_H^\top 1,
 
 where :math:`Q^\top Q` is computed once, and each sample adds its own :math:`\lambda |p|^2`.
+
+A history H that is shorter than p has the smaller system. With :math:`Q^\top Q = U S U^\top`, all but the history in
+the diagonal matrix :math:`D = w_0 S + \lambda |H| (1 + n_{neg}) I`, and :math:`A = Q_H U`, it is
+
+.. math:: p = U D^{-1} A^\top (I + (1 - w_0) A D^{-1} A^\top)^{-1} (r - \mu - b_H),
+
+where :math:`w_0 = 0` with explicit feedback.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Self
 
 import numba
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
+from threadpoolctl import threadpool_limits
 
 from recmia.data.interactions import Bool, Float32, Int32, Int64, Interactions
 from recmia.engine.matrices import padded
@@ -35,6 +44,43 @@ Float64 = npt.NDArray[np.float64]
 # Users solved in one call, and the float64s of a whole turn of the SIMD loop.
 _USERS_AT_ONCE = 256
 _LANES = 16
+
+
+@dataclass(frozen=True, eq=False)
+class _Frozen:
+    r"""What fold-in takes of the trained item vectors, computed once for a fit.
+
+    Parameters
+    ----------
+    trained : Factorization
+    Q : float32, shape (n_items, lanes)
+        The item vectors, padded; with biases the last column is 1.
+    gram : float64, shape (lanes, lanes)
+        :math:`Q^\top Q`, its lower triangle; 0 with explicit feedback.
+    spectrum, U, rotated : float64
+        S, U and Q U of the module.
+    """
+
+    trained: Factorization
+    Q: Float32
+    gram: Float64
+    spectrum: Float64
+    U: Float64
+    rotated: Float64
+
+    @classmethod
+    def of(cls, trained: Factorization, factors: int, width: int, *, implicit: bool) -> Self:
+        """Compute it."""
+        # With biases the last unknown is b_u, whose item vector is constant 1.
+        Q = padded(trained.item, width, _LANES)
+        Q[:, factors:width] = 1
+        gram = np.zeros((Q.shape[1], Q.shape[1]))
+        if implicit:
+            _add_outer_products(gram, Q, len(Q), width)
+        # What BLAS splits among threads has other last bits.
+        with threadpool_limits(1, user_api="blas"):
+            spectrum, U = np.linalg.eigh(gram[:width, :width])
+            return cls(trained, Q, gram, np.maximum(spectrum, 0), U, Q[:, :width] @ U)
 
 
 class LFM(VectorRecommender):
@@ -63,6 +109,7 @@ class LFM(VectorRecommender):
         super().__init__(factors=factors, threads=threads)
         self.settings = SGDSettings() if settings is None else settings
         self._factorization: Factorization | None = None
+        self._frozen: _Frozen | None = None
 
     @property
     def factorization(self) -> Factorization:
@@ -85,22 +132,19 @@ class LFM(VectorRecommender):
         whose list is that of the item biases (without biases, all items tie).
         """
         trained, settings = self.factorization, self.settings
-        # With biases the last unknown is b_u, whose item vector is constant 1.
-        width = self.factors + settings.bias
-        Q = padded(trained.item, width, _LANES)
-        Q[:, self.factors : width] = 1
-        gram = np.zeros((Q.shape[1], Q.shape[1]))
-        implicit = settings.feedback == "implicit"
-        if implicit:
-            _add_outer_products(gram, Q, len(Q), width)
+        width, implicit = self.factors + settings.bias, settings.feedback == "implicit"
+        if self._frozen is None or self._frozen.trained is not trained:
+            self._frozen = _Frozen.of(trained, self.factors, width, implicit=implicit)
+        frozen = self._frozen
         vectors = np.zeros((histories.shape[0], width), np.float32)
         indptr = histories.indptr.astype(np.int64)
 
         def solve(start: int) -> None:
             _solve(
-                indptr[start : start + _USERS_AT_ONCE + 1], histories.indices, histories.data, trained.trained_items, Q,
-                trained.item_bias, trained.mean, gram, settings.n_negatives if implicit else 0,
-                settings.regularisation, vectors[start : start + _USERS_AT_ONCE],
+                indptr[start : start + _USERS_AT_ONCE + 1], histories.indices, histories.data, trained.trained_items,
+                frozen.Q, trained.item_bias, trained.mean, frozen.gram, frozen.spectrum, frozen.U, frozen.rotated,
+                settings.n_negatives if implicit else 0, settings.regularisation,
+                vectors[start : start + _USERS_AT_ONCE],
             )  # fmt: skip
 
         with ThreadPoolExecutor(self.threads) as pool:
@@ -154,15 +198,55 @@ def _cholesky_solve(system: Float64, target: Float64, n: int) -> None:
 @numba.njit(cache=True, nogil=True, fastmath=FASTMATH)
 def _solve(
     indptr: Int64, indices: Int32, values: Float32, trained_items: Bool, Q: Float32, item_bias: Float32, mean: float,
-    gram: Float64, n_negatives: int, reg: float, vectors: Float32,
+    gram: Float64, spectrum: Float64, U: Float64, rotated: Float64, n_negatives: int, reg: float, vectors: Float32,
 ) -> None:  # fmt: skip
     """Write the user vectors of the module's equations to `vectors`; ``n_negatives == 0`` means explicit feedback."""
     width, n_trained = vectors.shape[1], trained_items.sum()
     system, target = np.empty_like(gram), np.empty(len(gram))
-    seen = np.empty((0, Q.shape[1]))
+    seen, small, root = np.empty((0, Q.shape[1])), np.empty((width, width)), np.empty(width)
     for row in range(len(vectors)):
         if indptr[row + 1] - indptr[row] > len(seen):
             seen = np.empty((2 * (indptr[row + 1] - indptr[row]), Q.shape[1]))
+        n = 0
+        for k in range(indptr[row], indptr[row + 1]):
+            n += trained_items[indices[k]]
+        if n == 0:
+            continue
+        penalty, weight = reg * n, np.float64(0)
+        if n_negatives and n_trained > n:
+            weight = n_negatives * n / (n_trained - n)
+            penalty *= 1 + n_negatives
+        # A little ridge keeps the system solvable at lambda = 0, where the minimiser need not be unique.
+        penalty = max(penalty, 1e-8)
+        if n < width:
+            for f in range(width):
+                root[f] = 1 / np.sqrt(weight * spectrum[f] + penalty)
+            n = 0
+            for k in range(indptr[row], indptr[row + 1]):
+                i = indices[k]
+                if trained_items[i]:
+                    target[n] = np.float64(1) if n_negatives else values[k] - mean - item_bias[i]
+                    for f in range(width):
+                        small[n, f] = rotated[i, f] * root[f]
+                    n += 1
+            for a in range(n):
+                for b in range(a + 1):
+                    total = np.float64(0)
+                    for f in range(width):
+                        total += small[a, f] * small[b, f]
+                    system[a, b] = (1 - weight) * total + (a == b)
+            _cholesky_solve(system, target, n)
+            for f in range(width):
+                total = np.float64(0)
+                for a in range(n):
+                    total += small[a, f] * target[a]
+                root[f] *= total
+            for f in range(width):
+                total = np.float64(0)
+                for g in range(width):
+                    total += U[f, g] * root[g]
+                vectors[row, f] = total
+            continue
         n = 0
         target[:] = 0
         for k in range(indptr[row], indptr[row + 1]):
@@ -173,20 +257,14 @@ def _solve(
                     seen[n, f] = Q[i, f]
                     target[f] += wanted * Q[i, f]
                 n += 1
-        if n == 0:
-            continue
         system[:] = 0
         _add_outer_products(system, seen, n, width)
-        penalty = reg * n
-        if n_negatives and n_trained > n:
-            weight = n_negatives * n / (n_trained - n)
+        if weight > 0:
             for f in range(width):
                 for g in range(width):
                     system[f, g] += weight * (gram[f, g] - system[f, g])
-            penalty *= 1 + n_negatives
-        # A little ridge keeps the system solvable at lambda = 0, where the minimiser need not be unique.
         for f in range(width):
-            system[f, f] += max(penalty, 1e-8)
+            system[f, f] += penalty
         _cholesky_solve(system, target, width)
         for f in range(width):
             vectors[row, f] = target[f]
