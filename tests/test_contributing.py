@@ -13,8 +13,8 @@ ROOT = Path(__file__).parent.parent
 PLUG_INS = re.findall(r"^```python\n(.*?)^```", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE | re.DOTALL)
 # What each prints, in the order in which they stand.
 PRINTED = {
-    "attack": r"fold-in\n    list-features +0\.\d{3} \[",
-    "recommender": r"fold-in\n    mlp +0\.\d{3} \[",
+    "attack": r"fold-in\n    list-features +looks +0\.\d{3} \[",
+    "recommender": r"fold-in\n    mlp +looks +0\.\d{3} \[",
     "metric": r"fold-in, mlp: [01]\.\d\d \[",
     "defence": r"hide-rare=20",
 }
