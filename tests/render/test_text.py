@@ -258,7 +258,7 @@ def test_a_sweep_loses_no_digit(axes: dict[str, list[int | str]], width: int) ->
     shown = text.as_text(*text.grid_tables(rows, axes), width=width)
     assert "…" not in shown
     for one in rows.filter(pl.col("attack").is_in(["mlp", "list-lr"])).iter_rows(named=True):
-        for part in text._figure_of(one).split():
+        for part in text.with_interval(one).split():
             assert part in words_of(shown), (width, part)
 
 

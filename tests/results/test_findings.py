@@ -701,3 +701,15 @@ def test_the_regime_where_all_are_served_alike_decides_who_is_named() -> None:
     assert set(chosen["regime"]) == {"fold-in"}
     assert set(chosen["seed"]) == {0}, "users of several seeds are named in error more often than is stated"
     assert chosen["user_id"].to_list()[:2] == [5, 9]
+
+
+def test_scores_of_an_attack_of_the_users_are_missed(real: AuditResult) -> None:
+    """Whether it asks is not known, but it was run where strangers are served, and on files."""
+    files: Any = FilesSettings.parse(
+        {"interactions": "i.csv", "lists": "l.csv", "members": "m.csv", "k": 5, "attacks": ["mlp", OWN]}
+    )
+    rows = real.scores.filter(pl.col("attack").is_in(["mlp", *EVERYWHERE]))
+    for settings, regime in ((files, AS_SERVED), (real.settings.changed(attacks=["mlp", OWN]), "fold-in")):
+        scores = rows.with_columns(pl.lit(regime).alias("regime"))
+        with pytest.raises(KeyError, match=OWN):
+            AuditResult(settings, scores, real.users, real.provenance).metrics  # noqa: B018

@@ -113,7 +113,8 @@ class Completion(Attack):
 
     def score(self, observation: Observation) -> Float64:
         """See `Attack.score`."""
-        completed = observation.feature("completion", _completion)
+        queries, answers = _asked(observation)
+        completed = mean_by_user(completions(answers, queries), queries.user, len(observation))
         asked = np.isfinite(completed)
         return for_every_user(completed[asked], asked)
 
@@ -303,11 +304,6 @@ def weighted_hits(ranks: Int32, weight: Float64, queries: Queries, k: int, power
     hits = np.where(ranks <= k, weight / np.sqrt(np.log2(1 + ranks)), 0)
     found: Float64 = _sums(hits, queries.hidden) / np.clip(_hidden_counts(queries), 1, k) ** power
     return found
-
-
-def _completion(observation: Observation) -> Float64:
-    queries, answers = _asked(observation)
-    return mean_by_user(completions(answers, queries), queries.user, len(observation))
 
 
 def _asked(observation: Observation) -> tuple[Queries, Int32]:

@@ -201,6 +201,10 @@ class Interactions:
         indptr = np.concatenate([[0], np.cumsum(counts)])
         return sparse.csr_array((self.value, self.item, indptr), shape=(self.n_users, self.n_items))
 
+    def keys(self) -> Int64:
+        """Return a number for each pair of user and item, the same in all data over these users and items."""
+        return self.user.astype(np.int64) * self.n_items + self.item
+
     def item_counts(self) -> Int64:
         """Return how many users interacted with each item, int64, shape (n_items,)."""
         return np.bincount(self.item, minlength=self.n_items)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
-from scipy import sparse
 
+from recmia.attacks.queries import mean_by_user
 from recmia.data.interactions import Bool, Int32, Interactions
 from recmia.metrics.intervals import share_ends
+from recmia.metrics.utility import recall
 from recmia.observation import Queries, in_history
 
 # Precision is measured on the first items of an answer, this many.
@@ -55,24 +55,25 @@ def disclosed(
     """
     parts = {HIDDEN: queries.hidden}
     if len(known) < len(audited):
-        parts[UNKNOWN] = _missing(audited, known)[queries.user]
+        missing = audited.take(np.flatnonzero(~np.isin(audited.keys(), known.keys(), assume_unique=True)))
+        parts[UNKNOWN] = missing.csr()[queries.user]
     rows: list[dict[str, Any]] = []
     k = answers.shape[1]
     first = min(FIRST, k)
     for part, items in parts.items():
-        hits, there = in_history(answers, items), np.diff(items.indptr)
+        counts = np.diff(items.indptr)
+        there = counts > 0
+        hits = in_history(answers, items)[there]
         of_query = {
-            f"recall@{k}": hits.sum(axis=1) / np.maximum(there, 1),
+            f"recall@{k}": recall(hits, counts[there]),
             f"precision@{first}": hits[:, :first].mean(axis=1),
         }
-        asked = np.bincount(queries.user[there > 0], minlength=len(member))
+        of_user = {name: mean_by_user(one, queries.user[there], len(member)) for name, one in of_query.items()}
         for users, group in (("members", member), ("non-members", ~member)):
-            judged = group & (asked > 0)
-            if not judged.any():
-                continue
-            for metric, values in of_query.items():
-                total = np.bincount(queries.user, np.where(there > 0, values, 0), minlength=len(member))
-                mean = (total / np.maximum(asked, 1))[judged]
+            for metric, values in of_user.items():
+                mean = values[group & np.isfinite(values)]
+                if not len(mean):
+                    continue
                 low, high = share_ends(mean)
                 found = {"value": float(mean.mean()), "low": float(low), "high": float(high)}
                 rows.append({"users": users, "part": part, "metric": metric, **found})
@@ -132,15 +133,3 @@ def disclosure_table(rows: list[dict[str, Any]], seed: int, run: int) -> pl.Data
     """Return the rows of one target as a table, with its seed and number."""
     about = (pl.lit(seed, pl.Int64).alias("seed"), pl.lit(run, pl.Int64).alias("run"))
     return pl.DataFrame(rows).select(*about, pl.all())
-
-
-def _missing(audited: Interactions, known: Interactions) -> sparse.csr_array:
-    """Return the interactions that are not known, shape (n_users, n_items)."""
-    whole, part = (_keys(one) for one in (audited, known))
-    left = ~np.isin(whole, part, assume_unique=True)
-    ends = np.append(0, np.cumsum(np.bincount(audited.user[left], minlength=audited.n_users)))
-    return sparse.csr_array((audited.value[left], audited.item[left], ends), (audited.n_users, audited.n_items))
-
-
-def _keys(one: Interactions) -> npt.NDArray[np.int64]:
-    return one.user.astype(np.int64) * one.n_items + one.item

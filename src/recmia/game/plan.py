@@ -73,6 +73,16 @@ class Change(Protocol):
         """Return the task of the defended system."""
 
 
+def is_run(spec: AttackSpec, regime: str) -> bool:
+    """Tell whether an attack is run in a regime: only a system that folds in can be asked, and some have regimes.
+
+    >>> from recmia.attacks import ATTACKS
+    >>> [is_run(ATTACKS["query-lr"], regime) for regime in ("popular", "fold-in")]
+    [False, True]
+    """
+    return (regime in FOLDING or not spec.asks) and (not spec.regimes or regime in spec.regimes)
+
+
 @dataclass(frozen=True, eq=False)
 class Setup:
     """Settings with the recommenders, attacks and defences that they name; see `recmia.results.setup.resolve`.
@@ -99,22 +109,13 @@ class Setup:
     references: tuple[RecommenderSpec, ...] = ()
 
     def attacks_in(self, regime: str) -> tuple[AttackSpec, ...]:
-        """Return the attacks and rules that are run in a regime: only a system that folds in can be asked."""
-        return tuple(
-            spec
-            for spec in self.attacks
-            if (regime in FOLDING or not spec.asks) and (not spec.regimes or regime in spec.regimes)
-        )
+        """Return the attacks and rules that are run in a regime."""
+        return tuple(spec for spec in self.attacks if is_run(spec, regime))
 
     @property
     def pool_attacks(self) -> tuple[AttackSpec, ...]:
         """The attacks that need many shadow models."""
         return tuple(spec for spec in self.attacks if spec.needs == "pool")
-
-    @property
-    def other_attacks(self) -> tuple[AttackSpec, ...]:
-        """The attacks that need one shadow system or none."""
-        return tuple(spec for spec in self.attacks if spec.needs != "pool")
 
     @property
     def learns(self) -> bool:
@@ -338,7 +339,8 @@ def plan_from_data(
             about_pool = join_queries(about_shadow, about_target, shadow.n_users)
         for regime in game.regimes:
             asked = [spec for spec in setup.attacks_in(regime) if spec.asks and not spec.rule]
-            on_pool, apart = (any((spec.needs == "pool") == pool for spec in asked) for pool in (True, False))
+            on_pool = any(spec.needs == "pool" for spec in asked)
+            apart = any(spec.needs != "pool" for spec in asked)
             references: tuple[Task, ...] = ()
             shadow_references: tuple[Task, ...] = ()
             if any(spec.needs == "references" for spec in asked):

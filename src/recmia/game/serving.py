@@ -141,7 +141,11 @@ def answer(model: Recommender, queries: Queries, k: int, *, users: IdMap, exclud
     [[1], [0]]
     """
     trained, name = _trained_items(model, queries.asked.shape[1], k), type(model).__name__
-    check_askable(name, model.folds_in)
+    if not model.folds_in:
+        raise ConfigError(
+            f"{name} cannot be asked: it serves no user that it was not trained on, and a query is the history of a "
+            "stranger; take attacks that only look at lists (queries = 0)"
+        )
     answers = np.empty((len(queries), k), np.int32)
     for start in range(0, len(queries), _ASKED_AT_ONCE):
         rows = slice(start, min(start + _ASKED_AT_ONCE, len(queries)))
@@ -189,18 +193,6 @@ def _trained_items(model: Recommender, n_items: int, k: int) -> Bool:
             f"interaction; got {describe(trained)}"
         )
     return model.fitted_items(k)
-
-
-def check_askable(name: str, folds_in: bool) -> None:
-    """Raise ConfigError for a recommender that answers no stranger's history, and so no query.
-
-    >>> check_askable("als", True)
-    """
-    if not folds_in:
-        raise ConfigError(
-            f"{name} cannot be asked: it serves no user that it was not trained on, and a query is the history of a "
-            "stranger; take attacks that only look at lists (queries = 0)"
-        )
 
 
 def check_servable(name: str, folds_in: bool, regimes: Iterable[str]) -> None:

@@ -100,7 +100,7 @@ class Split:
         # The parts hold the same users, so rows are comparable.
         if part.users is not self.shadow.interactions.users:
             raise ProtocolError("the parts of a split by interactions must share one user map")
-        return part.user.astype(np.int64) * part.n_items + part.item
+        return part.keys()
 
 
 def split_game(
@@ -252,10 +252,6 @@ def draw_shadow_members(n: int, rngs: Sequence[np.random.Generator]) -> Bool:
 
 
 def _thirds_of_each_user(interactions: Interactions, rng: np.random.Generator) -> list[Interactions]:
-    # Shuffle within each user, then assign the records to the three parts in turn.
-    n = len(interactions)
-    order = np.lexsort((rng.random(n), interactions.user))
-    starts = np.searchsorted(interactions.user, np.arange(interactions.n_users))
     counts = np.bincount(interactions.user, minlength=interactions.n_users)
     if counts.min() < 3:
         poorest = interactions.users.ids[int(np.argmin(counts))]
@@ -263,8 +259,7 @@ def _thirds_of_each_user(interactions: Interactions, rng: np.random.Generator) -
             f"split = 'interactions' parts each user's records in three, and user {poorest} has {counts.min()}; "
             "raise min_interactions to 3 or more"
         )
-    part = np.empty(n, np.int8)
-    part[order] = (np.arange(n) - starts[interactions.user]) % 3
+    part = random_places(interactions, rng) % 3
     return [interactions.take(np.flatnonzero(part == third)) for third in range(3)]
 
 

@@ -152,12 +152,10 @@ class Task:
     @property
     def keys(self) -> tuple[str, ...]:
         """The keys of all that the task writes to the store."""
-        wanted = {
-            self.key: self.regime is not None,
-            self.vectors_key: self.item_vectors,
-            self.answers_key if self.queries is not None else "": self.queries is not None,
-        }
-        return tuple(key for key, wants in wanted.items() if wants)
+        keys = [] if self.regime is None else [self.key]
+        keys += [self.vectors_key] if self.item_vectors else []
+        keys += [] if self.queries is None else [self.answers_key]
+        return tuple(keys)
 
 
 def run_tasks(

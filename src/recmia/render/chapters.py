@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -26,7 +25,7 @@ from recmia.render.blocks import (
     row_kind,
 )
 from recmia.render.grids import defend_chapter, sweep_chapter
-from recmia.render.text import PARTS, cell, means, verdict
+from recmia.render.text import PARTS, by_users, cell, means, verdict
 from recmia.results.audit import AuditResult
 from recmia.results.defend import DefendResult
 from recmia.results.findings import REGIME_WORDS, fewest, figure, find, most_identified, section_name, unusual
@@ -130,14 +129,13 @@ def _quality(utilities: pl.DataFrame) -> list[Table]:
     """A table of the recommendation quality, users across; none if it was not measured."""
     if utilities.is_empty():
         return []
-    groups = utilities["users"].unique(maintain_order=True).to_list()
-    rows = []
-    for (regime,), part in utilities.partition_by("regime", as_dict=True, maintain_order=True).items():
-        rows.append(Row([str(regime)], "group"))
-        for (metric,), found in part.partition_by("metric", as_dict=True, maintain_order=True).items():
-            by_group = {row["users"]: row for row in found.iter_rows(named=True)}
-            rows.append(Row([str(metric), *(_with_interval(by_group[group]) for group in groups)]))
+    groups, parts = by_users(utilities, "regime")
+    rows = _grouped({str(regime): found for regime, found in parts.items()})
     return [Table("Recommendation quality on held-out interactions", ["Measure", *groups], rows, open=True)]
+
+
+def _grouped(parts: Mapping[str, Sequence[Sequence[str]]]) -> list[Row]:
+    return [row for name, found in parts.items() for row in (Row([name], "group"), *map(Row, found))]
 
 
 def _asking(result: AuditResult) -> list[Part]:
@@ -175,17 +173,9 @@ def _given_away(disclosures: pl.DataFrame) -> list[Table]:
     """A table of what answers give away, users across; none if nothing was asked."""
     if disclosures.is_empty():
         return []
-    groups, rows = disclosures["users"].unique(maintain_order=True).to_list(), []
-    for (part,), of_part in disclosures.partition_by("part", as_dict=True, maintain_order=True).items():
-        rows.append(Row([PARTS[str(part)]], "group"))
-        for (metric,), found in of_part.partition_by("metric", as_dict=True, maintain_order=True).items():
-            by_group = {row["users"]: row for row in found.iter_rows(named=True)}
-            rows.append(Row([str(metric), *(_with_interval(by_group[group]) for group in groups)]))
+    groups, parts = by_users(disclosures, "part")
+    rows = _grouped({PARTS[str(part)]: found for part, found in parts.items()})
     return [Table("What answers to queries give away of the rest of a history", ["Measure", *groups], rows, open=True)]
-
-
-def _with_interval(row: Mapping[str, Any]) -> str:
-    return f"{row['value']:.3f} [{row['low']:.3f}–{row['high']:.3f}]"
 
 
 def _rocs(result: AuditResult, points: int) -> Part:

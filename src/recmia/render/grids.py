@@ -23,7 +23,7 @@ from recmia.render.blocks import (
     row_kind,
 )
 from recmia.render.style import defence_family
-from recmia.render.text import transfer
+from recmia.render.text import transfer, with_interval
 from recmia.results.defend import NONE, POPULARITY, DefendResult
 from recmia.results.findings import REGIME_WORDS, Finding, section_name
 from recmia.results.sweep import SweepResult
@@ -96,7 +96,7 @@ def _grid_part(result: SweepResult) -> Part:
             drawn.append(Figure.of(title, alt, picks=maps))
         rows.append(Row([name], "group"))
         rows += [
-            Row([*(str(row[key]) for key in keys if key != "attack"), row["attack"], _figure_of(row)],
+            Row([*(str(row[key]) for key in keys if key != "attack"), row["attack"], with_interval(row)],
                 row_kind(row["attack"]))
             for row in part.iter_rows(named=True)
         ]  # fmt: skip
@@ -243,7 +243,3 @@ def _most(finding: Finding) -> str:
 
 def _undefended(finding: Finding) -> str:
     return f"{words.bar_label(finding)} This is the system without a defence."
-
-
-def _figure_of(row: Mapping[str, Any]) -> str:
-    return "–" if row["value"] is None else f"{row['value']:.3f} [{row['low']:.3f}–{row['high']:.3f}]"

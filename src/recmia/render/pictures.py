@@ -14,7 +14,7 @@ from recmia.render import charts
 from recmia.render.layout import Entry, Legend, Static, picture
 from recmia.render.style import POPULAR, Style, defence_family, styles
 from recmia.results.audit import AuditResult
-from recmia.results.findings import REGIME_WORDS, section_name
+from recmia.results.findings import REGIME_WORDS, section_name, share_words
 from recmia.results.folder import Result
 from recmia.results.sweep import SweepResult
 
@@ -84,9 +84,9 @@ def queries_of(result: AuditResult) -> Static | None:
     if not shown:
         return None
     panels = [(f"Asked about {one['users']}", charts.query_example(one)) for one in shown]
-    settings, share = result.settings, result.settings.attacker.query_share
+    settings = result.settings
     title = (
-        f"What a system answers to {'half' if share == 0.5 else f'{share:.0%}'} of a history\n"
+        f"What a system answers to {share_words(settings.attacker.query_share)} of a history\n"
         f"{settings.target}, {result.provenance['data']['source']}: ordinary queries, each with the recall nearest to "
         "the mean of its group; each square is an item"
     )

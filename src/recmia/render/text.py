@@ -122,38 +122,57 @@ def _grid_table(title: str, rows: pl.DataFrame, down: list[str], across: str) ->
     shown = []
     for values, part in rows.partition_by(*down, as_dict=True, maintain_order=True).items():
         found = {row[across]: row for row in part.iter_rows(named=True)}
-        cells = [_figure_of(found[one]) if one in found else "failed" for one in columns]
+        cells = [with_interval(found[one]) if one in found else "failed" for one in columns]
         shown.append(Row([str(value) for value in values], cells))
     prefix = "" if across == "attack" else f"{across} "
     return FigureTable(f"AUC, {title}", down, [f"{prefix}{column}" for column in columns], shown)
 
 
-def _figure_of(row: Mapping[str, Any]) -> str:
-    return f"{row['value']:.3f} [{row['low']:.3f}–{row['high']:.3f}]"
+def with_interval(row: Mapping[str, Any]) -> str:
+    """Return the value of a row with its interval, or a dash where it has none."""
+    return "–" if row["value"] is None else f"{row['value']:.3f} [{row['low']:.3f}–{row['high']:.3f}]"
 
 
 def utility_table(rows: pl.DataFrame) -> FigureTable:
     """Return the recommendation quality by regime and metric, groups of users across; see `recmia.AuditResult`."""
-    groups = rows["users"].unique(maintain_order=True).to_list()
-    shown = []
-    for (regime,), part in rows.partition_by("regime", as_dict=True, maintain_order=True).items():
-        shown.append(Row([str(regime)], style="bold"))
-        for (metric,), found in part.partition_by("metric", as_dict=True, maintain_order=True).items():
-            by_group = {row["users"]: row for row in found.iter_rows(named=True)}
-            shown.append(Row([f"  {metric}"], [_figure_of(by_group[group]) for group in groups]))
+    groups, parts = by_users(rows, "regime")
+    shown = _sections({str(regime): found for regime, found in parts.items()})
     return FigureTable("Recommendation quality on held-out interactions, 95% intervals", ["users"], groups, shown)
 
 
 def disclosure_table(rows: pl.DataFrame) -> FigureTable:
     """Return what answers give away of the rest of a history; see `recmia.AuditResult.disclosures`."""
-    groups, shown = rows["users"].unique(maintain_order=True).to_list(), []
-    for (part,), of_part in rows.partition_by("part", as_dict=True, maintain_order=True).items():
-        shown.append(Row([PARTS[str(part)]], style="bold"))
-        for (metric,), found in of_part.partition_by("metric", as_dict=True, maintain_order=True).items():
-            by_group = {row["users"]: row for row in found.iter_rows(named=True)}
-            cells = [_figure_of(by_group[group]) if group in by_group else "–" for group in groups]
-            shown.append(Row([f"  {metric}"], cells))
+    groups, parts = by_users(rows, "part")
+    shown = _sections({PARTS[str(part)]: found for part, found in parts.items()})
     return FigureTable("What answers to queries give away, 95% intervals", ["of the history"], groups, shown)
+
+
+def by_users(rows: pl.DataFrame, section: str) -> tuple[list[str], dict[object, list[list[str]]]]:
+    """Return the groups of users, and for each section its metrics, each with the figures of the groups.
+
+    Parameters
+    ----------
+    rows : polars.DataFrame
+        Columns `section`, metric, users, value, low, high.
+    section : str
+    """
+    groups = rows["users"].unique(maintain_order=True).to_list()
+    parts: dict[object, list[list[str]]] = {}
+    for (name,), part in rows.partition_by(section, as_dict=True, maintain_order=True).items():
+        parts[name] = []
+        for (metric,), found in part.partition_by("metric", as_dict=True, maintain_order=True).items():
+            by_group = {row["users"]: row for row in found.iter_rows(named=True)}
+            cells = [with_interval(by_group[group]) if group in by_group else "–" for group in groups]
+            parts[name].append([str(metric), *cells])
+    return groups, parts
+
+
+def _sections(parts: Mapping[str, list[list[str]]]) -> list[Row]:
+    shown = []
+    for name, found in parts.items():
+        shown.append(Row([name], style="bold"))
+        shown += [Row([f"  {metric}"], cells) for metric, *cells in found]
+    return shown
 
 
 # The parts of a history that a query does not ask with.

@@ -25,6 +25,7 @@ from recmia.results.findings import (
     fewest,
     figure,
     most_identified,
+    noted,
     of_100,
     towards_members,
     worst_of,
@@ -115,7 +116,7 @@ def attackers(levels: Sequence[str], known: float = 1.0) -> str:
 
 def queries(result: AuditResult) -> str:
     """Say what the attacker asked."""
-    asked = next((one["asked"] for one in result.provenance.get("attacker", ()) if "asked" in one), None)
+    asked = noted(result.provenance, "asked")
     if asked is None:
         return "The attacker only looked at lists, and did not ask the system."
     words = (

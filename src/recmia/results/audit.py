@@ -18,7 +18,7 @@ from recmia.data.datasets import CleaningReport, clean, load
 from recmia.data.interactions import Interactions, with_items_of
 from recmia.defences import Defence
 from recmia.errors import ConfigError, RecmiaError
-from recmia.game.plan import Setup, plan_from_data, work_units
+from recmia.game.plan import Setup, is_run, plan_from_data, work_units
 from recmia.game.run import Play, run_plans
 from recmia.game.tasks import Store
 from recmia.metrics import (
@@ -38,7 +38,7 @@ from recmia.metrics.catalogue import bound_of, guesses_of
 from recmia.metrics.epsilon import GaussianBound, PromiseCheck, gaussian_bound
 from recmia.metrics.individual import identifiable, per_user_auc
 from recmia.provenance import peak_memory, versions
-from recmia.results.findings import JUDGED, Findings, find
+from recmia.results.findings import JUDGED, Findings, find, noted
 from recmia.settings import AS_SERVED, FOLDING, IN_MEMORY, SERVED_ALIKE, AnyAuditSettings, AuditSettings
 
 # Called with what is being done, and how many of how many units of work are done.
@@ -181,10 +181,8 @@ class AuditResult:
     @property
     def query_examples(self) -> list[dict[str, Any]]:
         """An ordinary query about a member and one about a non-member; see `recmia.game.disclosure.examples`."""
-        noted: list[list[dict[str, Any]]] = [
-            one["examples"] for one in self.provenance.get("attacker", ()) if "examples" in one
-        ]
-        return noted[0] if noted else []
+        found: list[dict[str, Any]] = noted(self.provenance, "examples") or []
+        return found
 
     @cached_property
     def promises(self) -> tuple[PromiseCheck, ...]:
@@ -278,8 +276,8 @@ class AuditResult:
             # Where the system cannot be asked, attacks that ask were not run. Of user code, and of rules that are for
             # some regimes, only the scores tell.
             if attack not in ATTACKS or ATTACKS[attack].regimes:
-                return (regime, attack) in scored or (attack not in ATTACKS and regime in FOLDING)
-            return regime in FOLDING or not ATTACKS[attack].asks
+                return (regime, attack) in scored or (attack not in ATTACKS and regime in (*FOLDING, AS_SERVED))
+            return is_run(ATTACKS[attack], regime)
 
         attacks = (*settings.attacker.attacks, *RULES)
         return [

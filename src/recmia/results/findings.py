@@ -481,11 +481,24 @@ def _left_out(about: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def noted(about: Mapping[str, Any], what: str) -> Any:
+    """Return what was noted of the attacker in the first seed that has it, from the provenance; None if nothing was."""
+    return next((one[what] for one in about.get("attacker", ()) if what in one), None)
+
+
+def share_words(share: float) -> str:
+    """Return the share of a history that a query asks with, in words.
+
+    >>> share_words(0.5), share_words(0.3)
+    ('half', '30%')
+    """
+    return "half" if share == 0.5 else f"{share:.0%}"
+
+
 def _disclosed(disclosures: pl.DataFrame, about: Mapping[str, Any]) -> str:
     """A sentence or two on what answers give away."""
-    asked: Mapping[str, Any] = next((one["asked"] for one in about.get("attacker", ()) if "asked" in one), {})
-    share = asked.get("share", 0.5)
-    part, rest = ("half", "the other half") if share == 0.5 else (f"{share:.0%}", "the rest")
+    share = (noted(about, "asked") or {}).get("share", 0.5)
+    part, rest = share_words(share), "the other half" if share == 0.5 else "the rest"
     known = " what the attacker knows of" if "unknown" in disclosures["part"] else ""
     sentences = []
     for which, said in (

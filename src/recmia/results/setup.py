@@ -11,7 +11,7 @@ from recmia.attacks import ATTACKS, RULES, Attack, AttackSpec, PoolAttack, resol
 from recmia.defences import Defence, System, check_defences, parse_defences
 from recmia.errors import ConfigError
 from recmia.game.plan import Setup
-from recmia.game.serving import check_askable, check_servable
+from recmia.game.serving import check_servable
 from recmia.recommenders.spec import RecommenderSpec, resolve_recommender
 from recmia.settings import FOLDING, IN_MEMORY, AnyAuditSettings, AuditSettings, FilesSettings
 from recmia.settings.attacker import AttackerSettings
@@ -65,8 +65,6 @@ def resolve(
         acting = parse_defences(settings.system.defence, settings.system.dp, defences)
         for spec in {spec.name: spec for spec in (target, shadow)}.values():
             check_servable(spec.name, spec.folds_in, settings.regimes)
-            if any(one.asks for one in chosen):
-                check_askable(spec.name, spec.folds_in)
             used = spec.used(settings.recommenders)
             check_defences(acting, System(spec, used, settings.regimes, settings.k))
         return Setup(settings, target, shadow, (*chosen, *rules), acting, references)
