@@ -38,6 +38,8 @@ class Attack(ABC):
         models answer.
     asks : bool
         Whether it uses what the system answers to queries.
+    looks : bool
+        Whether it uses the lists that users are shown; if not, it can be run on answers alone.
 
     Examples
     --------
@@ -56,6 +58,7 @@ class Attack(ABC):
     name: str
     needs: ClassVar[Needs] = "shadow"
     asks: ClassVar[bool] = False
+    looks: ClassVar[bool] = True
 
     def fit(self, shadow: Observation, member: Bool, *, rng: np.random.Generator) -> Self:
         """Fit to n shadow users with the membership `member`, bool, shape (n,), and return `self`."""
@@ -78,6 +81,8 @@ class PoolAttack(ABC):
         Its name in tables.
     asks : bool
         Whether it uses what the system and the shadow models answer to queries.
+    looks : bool
+        Whether it uses the lists that users are shown.
     min_shadows : int
         Fewest shadow models that `fit` accepts.
     online : bool
@@ -99,6 +104,7 @@ class PoolAttack(ABC):
     name: str
     needs: ClassVar[Needs] = "pool"
     asks: ClassVar[bool] = False
+    looks: ClassVar[bool] = True
     min_shadows: ClassVar[int] = 2
     online: bool = True
     offline: Bool

@@ -108,7 +108,7 @@ class Completion(Attack):
     """
 
     name = "completion"
-    asks = True
+    asks, looks = True, False
     needs = "nothing"
 
     def score(self, observation: Observation) -> Float64:
@@ -153,7 +153,7 @@ class CompletionReference(Attack):
     """
 
     name = "completion-reference"
-    asks = True
+    asks, looks = True, False
     needs = "references"
 
     def score(self, observation: Observation) -> Float64:
@@ -200,7 +200,7 @@ class QueryCompletion(PoolAttack):
     """
 
     name = "query-lr-completion"
-    asks = True
+    asks, looks = True, False
 
     def __init__(self) -> None:
         self._weight, self._middle, self._slope, self._k = np.empty(0), np.empty(0), 0.0, 0

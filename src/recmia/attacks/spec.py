@@ -45,6 +45,10 @@ class AttackSpec:
         finds nothing that the system causes.
     asks : bool
         Whether it sends queries of its own to the system, or uses only the lists that users are shown.
+    looks : bool
+        Whether it uses the lists that users are shown.
+    vectors : bool
+        Whether it uses item vectors.
     unit : {"user"}
         The unit whose membership it infers.
     regimes : tuple of str
@@ -69,6 +73,8 @@ class AttackSpec:
     published: bool = False
     rule: LooksAt = ""
     asks: bool = False
+    looks: bool = True
+    vectors: bool = False
     unit: Literal["user"] = "user"
     regimes: tuple[str, ...] = ()
     min_shadows: int = 0
@@ -101,8 +107,8 @@ class AttackSpec:
             raise ConfigError(f"the attack {name} cannot be pickled, which it takes to copy it: {words}") from error
         first_line = (type(attack).__doc__ or "").strip().partition("\n")[0]
         return cls(
-            name, copies, attack.needs, first_line, asks=attack.asks, min_shadows=getattr(attack, "min_shadows", 0),
-            user_code=True,
+            name, copies, attack.needs, first_line, asks=attack.asks, looks=attack.looks, vectors=True,
+            min_shadows=getattr(attack, "min_shadows", 0), user_code=True,
         )  # fmt: skip
 
 
@@ -134,19 +140,22 @@ def _rule(name: str, rule: Callable[..., Any], asks: bool, settings: Mapping[str
 
 
 def _classifier(name: str, about: str, *, published: bool = True) -> AttackSpec:
-    return AttackSpec(name, partial(_over_vectors, name), "shadow", about, published)
+    return AttackSpec(name, partial(_over_vectors, name), "shadow", about, published, vectors=True)
 
 
 def _asking(kind: type[Attack], about: str) -> AttackSpec:
-    return AttackSpec(kind.name, partial(_plain, kind), kind.needs, about, asks=kind.asks)
+    return AttackSpec(kind.name, partial(_plain, kind), kind.needs, about, asks=kind.asks, looks=kind.looks)
 
 
 def _pool(name: str, kind: type[PoolAttack], about: str) -> AttackSpec:
-    return AttackSpec(name, partial(_plain, kind), "pool", about, asks=kind.asks, min_shadows=kind.min_shadows)
+    return AttackSpec(
+        name, partial(_plain, kind), "pool", about, asks=kind.asks, looks=kind.looks, min_shadows=kind.min_shadows
+    )
 
 
 def _baseline(name: str, function: Callable[..., Any], about: str, looks_at: LooksAt) -> AttackSpec:
-    return AttackSpec(name, partial(_rule, name, function, False), "nothing", about, rule=looks_at)
+    made = partial(_rule, name, function, False)
+    return AttackSpec(name, made, "nothing", about, rule=looks_at, looks=looks_at == "list")
 
 
 ATTACKS: Mapping[str, AttackSpec] = MappingProxyType(
@@ -166,6 +175,7 @@ ATTACKS: Mapping[str, AttackSpec] = MappingProxyType(
                 "nothing",
                 "how near the list is to the history, and how far from the popular list (Chi et al. 2024)",
                 published=True,
+                vectors=True,
             ),
             AttackSpec(
                 "k-means",
@@ -173,6 +183,7 @@ ATTACKS: Mapping[str, AttackSpec] = MappingProxyType(
                 "nothing",
                 "two clusters of history minus list (Zhang et al. 2021)",
                 published=True,
+                vectors=True,
             ),
             _asking(Completion, "how much of the hidden part of a history the answers to the rest complete"),
             _asking(CompletionReference, "completion beyond what models trained on other people's data achieve"),

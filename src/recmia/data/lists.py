@@ -1,4 +1,4 @@
-"""Files of an audited system: the lists it served, who is in its training data, and its further items.
+"""Files of an audited system: the lists it served, its answers, who is in its training data, and its further items.
 
 Lists have one row for each item shown:
 
@@ -10,32 +10,48 @@ item    an item id, likewise
 rank    1 for the best item, 2 for the next, ... without gaps, each once for a user
 ======  =====================================================================================
 
+Answers have the same columns, with the number of the question, ``query``, in place of the user.
+
 Rows and columns come in any order; further columns are ignored. Text is UTF-8 with a header, comma-separated (tab in
 ``.tsv``). Long lists are better kept as ``.parquet``, a file or a folder of files, which is read in pieces.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from scipy import sparse
 
 from recmia.data.interactions import Bool, IdMap, Int32, Int64
 from recmia.data.tables import Layout, Rows, Table, open_table, write_table
 from recmia.errors import DataError
+from recmia.observation import Queries
 
-_ROLES = ("user", "item", "rank")
-_LISTS = Layout(
-    "lists",
-    _ROLES,
-    required=_ROLES,
-    missing="{path}: lists need a header and the columns user, item and rank; there is no {role} among {names}",
-)
+# Names of columns that the user chose, by role; "separator" is that of text.
+Named = Mapping[str, str]
+_USUAL_NAMES: Named = MappingProxyType({})
 _MEMBERS = Layout("members", ("user", "member"), required=("user",), header_optional=True)
+_USERS = Layout("users", ("user",), required=("user",), header_optional=True)
 _ITEMS = Layout("items", ("item",), required=("item",), header_optional=True)
-_BOOLEANS = {"0": False, "1": True, "false": False, "true": True}
+_LABELS = {
+    **dict.fromkeys(("1", "true", "yes", "member"), True),
+    **dict.fromkeys(("0", "false", "no", "non-member", "nonmember"), False),
+}
+
+
+def _ranked(what: str, owner: str) -> Layout:
+    """Return the layout of lists, which have an owner each."""
+    roles = (owner, "item", "rank")
+    needs = f"{{path}}: {what} need a header and the columns {owner}, item and rank; there is no {{role}} among {{names}}"
+    return Layout(what, roles, required=roles, missing=f"{needs}; name it with {what}_columns")
+
+
+_LISTS, _ANSWERS = _ranked("lists", "user"), _ranked("answers", "query")
 
 
 def read_lists(
@@ -46,6 +62,7 @@ def read_lists(
     *,
     lengths: npt.NDArray[np.integer] | None = None,
     shorter: bool = False,
+    named: Named = _USUAL_NAMES,
 ) -> Int32:
     r"""Return the list of each user, int32, shape (n_users, k).
 
@@ -61,6 +78,8 @@ def read_lists(
         How many items each user must have, at most k, where that is not k for all.
     shorter : bool
         Instead of `lengths`: a list may have any number of items from 1 to k.
+    named : mapping from role to str
+        Columns with unusual names.
 
     Returns
     -------
@@ -84,42 +103,98 @@ def read_lists(
     array([[ 0,  2],
            [ 1, -1]], dtype=int32)
     """
-    table = open_table(path, _LISTS)
-    if k == 0:
-        # A list holds no item twice, so none is longer than the catalogue.
-        k = max((int(_ranks(rows, len(items)).max(initial=0)) for rows in table.pieces()), default=0)
+    table = _open(path, _LISTS, named)
+    k = k or _longest(table, "user", items)
     if lengths is None and not shorter:
         lengths = np.full(len(users), k, np.int64)
-    lists: Int32 = np.full((len(users), k), -1, np.int32)
-    flat = lists.reshape(-1)
-    for rows in table.pieces():
-        user, item, rank = _rows_of(rows, "user", users), _rows_of(rows, "item", items), _ranks(rows, k)
-        place = user * k + rank - 1
-        number = np.arange(len(place), dtype=np.int32)
-        taken = flat[place] >= 0
-        # Written backwards, so that of two rows for one place the first stays, and the other is refused.
-        flat[place[::-1]] = number[::-1]
-        rows.refuse(taken | (flat[place] != number), "gives a rank to a second item of the user", *_ROLES)
-        flat[place] = item
-    _check(path, lists, users, items, lengths)
+    lists = _read_ranked(table, "user", users, items, k)
+    found = _check_each(path, "user", lists, users, items)
+    _check_lengths(path, found, users, lengths)
     return lists
 
 
-def read_members(path: Path, users: IdMap) -> Bool:
+def read_answers(
+    path: Path,
+    queries: Queries,
+    numbers: IdMap,
+    items: IdMap,
+    k: int = 0,
+    *,
+    exclude_seen: bool = True,
+    named: Named = _USUAL_NAMES,
+) -> Int32:
+    r"""Return the answer to each question, int32, shape (q, k).
+
+    Parameters
+    ----------
+    path : Path
+        See the module for the format.
+    queries : Queries
+        What was asked.
+    numbers : IdMap
+        The number of each question in the file.
+    items : IdMap
+        All items that an answer may hold.
+    k : int
+        Length of the answers; 0 means that of the longest.
+    exclude_seen : bool
+        Whether an answer must not hold what the question asked with.
+    named : mapping from role to str
+        Columns with unusual names.
+
+    Returns
+    -------
+    int32, shape (q, k)
+        Rows of `items`, best first; -1 after the last, and for a question that has no answer.
+
+    Raises
+    ------
+    DataError
+        As `read_lists`, but for questions without an answer; and for one that was not asked, or an item of the
+        question in its answer.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from scipy import sparse
+    >>> halves = sparse.csr_array(np.array([[1, 0, 0], [0, 1, 0]], np.float32))
+    >>> queries, items = Queries(np.array([0, 0], np.int32), halves, halves[[1, 0]]), IdMap(np.array([10, 20, 30]))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "answers.csv"
+    ...     _ = path.write_text("query,item,rank\n0,30,2\n0,20,1\n")
+    ...     read_answers(path, queries, IdMap(np.arange(2)), items)
+    array([[ 1,  2],
+           [-1, -1]], dtype=int32)
+    """
+    table = _open(path, _ANSWERS, named)
+    asked = queries.asked if exclude_seen else None
+    answers = _read_ranked(table, "query", numbers, items, k or _longest(table, "query", items), asked)
+    _check_each(path, "query", answers, numbers, items)
+    return answers
+
+
+def read_members(path: Path, users: IdMap, *, named: Named = _USUAL_NAMES, others: IdMap | None = None) -> Bool:
     r"""Return who is in the training data, bool, shape (n_users,).
 
     Parameters
     ----------
     path : Path
         Comma-separated text (tab in ``.tsv``), with a header or without, or Parquet. A single column of user ids names
-        the members. With a further column ``member``, each of the users has a row with 0 or 1.
+        the members. With a further column ``member``, each of the users has a row with 0 or 1, false or true, no or
+        yes, or non-member or member.
     users : IdMap
+        The audited users.
+    named : mapping from role to str
+        Columns with unusual names.
+    others : IdMap, optional
+        Further users whom the file may name, and who are not audited.
 
     Raises
     ------
     DataError
         Naming the file and the row (the first after the header is 1): a user who is in no history, or twice in the
-        file, or whose membership is neither 0 nor 1, or who is left out where there is a column member.
+        file, or whose membership is no such label, or who is left out where there is a column member; and a file of
+        several columns of which none is called member.
 
     Examples
     --------
@@ -130,29 +205,69 @@ def read_members(path: Path, users: IdMap) -> Bool:
     ...     read_members(path, IdMap(np.array(["a", "b", "c"])))
     array([ True, False,  True])
     """
-    rows = _ids(open_table(path, _MEMBERS), "user")
-    whole = ", where ids are whole numbers" if users.ids.dtype.kind in "iu" else ""
-    row = rows.rows_of("user", users, f"names a user who is in no history{whole}")
-    ids = rows.frame["user"]
-    rows.refuse(ids.is_duplicated() & ~ids.is_first_distinct(), "names a user a second time", "user")
+    table = _open(path, _MEMBERS, named)
+    rows = _ids(table, "user")
+    labelled = "member" in rows.frame.columns
+    further = [name for name in table.columns if name != table.found["user"]]
+    if further and not labelled:
+        raise DataError(
+            f"{path}: no column is called member, and beside {table.found['user']!r} there is "
+            f"{', '.join(map(repr, further))}: a column of labels is named as members_columns member=NAME; to name the "
+            "members alone, keep the column of ids only"
+        )
+    known = users if others is None or not len(others) else IdMap(np.concatenate([users.ids, others.ids]))
+    row = _known_users(rows, known, "names a user who is in no history")
+    audited = np.flatnonzero(row < len(users))
     member = np.zeros(len(users), np.bool_)
-    if "member" not in rows.frame.columns:
-        member[row] = True
+    if not labelled:
+        member[row[audited]] = True
         return member
     cells = rows.frame["member"].cast(pl.String).str.strip_chars().str.to_lowercase()
-    given = cells.replace_strict(_BOOLEANS, default=None, return_dtype=pl.Boolean)
-    rows.refuse(given.is_null(), "has a member that is neither 0 nor 1", "member")
-    if len(row) < len(users):
+    given = cells.replace_strict(_LABELS, default=None, return_dtype=pl.Boolean)
+    rows.refuse(given.is_null(), f"has no label of membership, which is one of {', '.join(_LABELS)}", "member")
+    if len(audited) < len(users):
         left_out = np.setdiff1d(np.arange(len(users)), row)
         raise DataError(
-            f"{path}: user {_name(users, int(left_out[0]))} has a history and no row ({len(left_out):,} of "
+            f"{path}: user {_name(users, int(left_out[0]))} is audited and has no row ({len(left_out):,} of "
             f"{len(users):,} users have none); with a column member each user needs one"
         )
-    member[row] = given.to_numpy()
+    member[row[audited]] = given.to_numpy()[audited]
     return member
 
 
-def read_items(path: Path, like: IdMap) -> IdMap:
+def read_users(
+    path: Path, users: IdMap, *, named: Named = _USUAL_NAMES, unknown: str = "names a user who is in no history"
+) -> Int64:
+    r"""Return the rows of the users whom a file names, in its order: int64, shape (n,).
+
+    Parameters
+    ----------
+    path : Path
+        A column of user ids, with a header or without; further columns are ignored if there is a header.
+    users : IdMap
+    named : mapping from role to str
+        Columns with unusual names.
+    unknown : str
+        What an error says of an id that `users` does not hold.
+
+    Raises
+    ------
+    DataError
+        Naming the file and the row: an unknown user, or one who is twice in the file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "users.csv"
+    ...     _ = path.write_text("user\nc\na\n")
+    ...     read_users(path, IdMap(np.array(["a", "b", "c"])))
+    array([2, 0])
+    """
+    return _known_users(_ids(_open(path, _USERS, named), "user"), users, unknown)
+
+
+def read_items(path: Path, like: IdMap, *, named: Named = _USUAL_NAMES) -> IdMap:
     r"""Return the items that a file names, ascending, each once.
 
     Parameters
@@ -161,6 +276,8 @@ def read_items(path: Path, like: IdMap) -> IdMap:
         A column of item ids, in the formats of `read_members`.
     like : IdMap
         Items of the interactions: where their ids are whole numbers, these must be, too.
+    named : mapping from role to str
+        Columns with unusual names.
 
     Raises
     ------
@@ -176,7 +293,7 @@ def read_items(path: Path, like: IdMap) -> IdMap:
     ...     read_items(path, IdMap(np.array([1, 3]))).ids
     array([ 3, 12])
     """
-    rows = _ids(open_table(path, _ITEMS), "item")
+    rows = _ids(_open(path, _ITEMS, named), "item")
     ids = rows.ids("item").cast(pl.String)
     if like.ids.dtype.kind in "iu":
         numbers = ids.cast(pl.Int64, strict=False)
@@ -195,15 +312,29 @@ def write_lists(path: Path, users: IdMap, items: IdMap, lists: Int32) -> None:
     lists : int32, shape (n_users, k)
         Rows of `items`, best first; -1 after the last.
     """
+    _write_ranked(path, "user", users, items, lists)
+
+
+def write_answers(path: Path, numbers: IdMap, items: IdMap, answers: Int32) -> None:
+    """Write answers, int32, shape (q, k), as `read_answers` reads them; see `write_lists`."""
+    _write_ranked(path, "query", numbers, items, answers)
+
+
+def _write_ranked(path: Path, owner: str, owners: IdMap, items: IdMap, lists: Int32) -> None:
     shown = lists >= 0
-    user, place = np.nonzero(shown)
-    columns = {"user": users.ids[user], "item": items.ids[lists[shown]], "rank": (place + 1).astype(np.int32)}
+    row, place = np.nonzero(shown)
+    columns = {owner: owners.ids[row], "item": items.ids[lists[shown]], "rank": (place + 1).astype(np.int32)}
     write_table(pl.DataFrame(columns), path)
 
 
 def write_members(path: Path, users: IdMap, member: Bool) -> None:
     """Write who is in the training data (bool, shape (n_users,)) as `read_members` reads it, a row for each user."""
     write_table(pl.DataFrame({"user": users.ids, "member": member.astype(np.int8)}), path)
+
+
+def _open(path: Path, layout: Layout, named: Named) -> Table:
+    columns = {role: name for role, name in named.items() if role != "separator"}
+    return open_table(path, layout, named=columns, separator=named.get("separator", ""))
 
 
 def _ids(table: Table, role: str) -> Rows:
@@ -213,52 +344,116 @@ def _ids(table: Table, role: str) -> Rows:
     return rows
 
 
-def _rows_of(rows: Rows, role: str, known: IdMap) -> Int64:
+def _known_users(rows: Rows, users: IdMap, unknown: str) -> Int64:
+    """Return the rows of the users that each row of a file names, each once."""
+    whole = ", where ids are whole numbers" if users.ids.dtype.kind in "iu" else ""
+    row = rows.rows_of("user", users, f"{unknown}{whole}")
+    ids = rows.frame["user"]
+    rows.refuse(ids.is_duplicated() & ~ids.is_first_distinct(), "names a user a second time", "user")
+    return row
+
+
+def _longest(table: Table, owner: str, items: IdMap) -> int:
+    """Return the highest rank; a list holds no item twice, so none is longer than the catalogue."""
+    return max((int(_ranks(rows, owner, len(items)).max(initial=0)) for rows in table.pieces()), default=0)
+
+
+def _read_ranked(
+    table: Table, owner: str, owners: IdMap, items: IdMap, k: int, never: sparse.csr_array | None = None
+) -> Int32:
+    """Return the list of each owner, padded with -1; `never` has the items that must not be in it."""
+    lists: Int32 = np.full((len(owners), k), -1, np.int32)
+    flat = lists.reshape(-1)
+    refused = None if never is None else np.sort(_keys(never))
+    for rows in table.pieces():
+        row, item = _rows_of(rows, owner, owner, owners), _rows_of(rows, owner, "item", items)
+        rank = _ranks(rows, owner, k)
+        if refused is not None and len(refused):
+            key = row * len(items) + item
+            place = np.minimum(np.searchsorted(refused, key), len(refused) - 1)
+            rows.refuse(
+                refused[place] == key,
+                "answers with an item that the question asked with (if the system does that, audit with "
+                "exclude_seen = false)",
+                owner, "item", "rank",
+            )  # fmt: skip
+        place = row * k + rank - 1
+        number = np.arange(len(place), dtype=np.int32)
+        taken = flat[place] >= 0
+        # Written backwards, so that of two rows for one place the first stays, and the other is refused.
+        flat[place[::-1]] = number[::-1]
+        rows.refuse(
+            taken | (flat[place] != number), f"gives a rank to a second item of the {owner}", owner, "item", "rank"
+        )
+        flat[place] = item
+    return lists
+
+
+def _keys(matrix: sparse.csr_array) -> Int64:
+    """Return a number for each stored pair of row and column."""
+    row = np.repeat(np.arange(matrix.shape[0], dtype=np.int64), np.diff(matrix.indptr))
+    return row * matrix.shape[1] + matrix.indices
+
+
+def _rows_of(rows: Rows, owner: str, role: str, known: IdMap) -> Int64:
+    shown = (owner, "item", "rank")
     missing = rows.frame[role].is_null()
-    rows.refuse(missing, f"has no {role} id, so that the file may be cut short", *_ROLES)
-    return rows.rows_of(role, known, f"has an unknown {role}, none of the {len(known):,} there are", *_ROLES)
+    rows.refuse(missing, f"has no {role} id, so that the file may be cut short", *shown)
+    if role == "query":
+        unknown = f"answers a question that was not asked: none of the {len(known):,} of this key"
+    else:
+        unknown = f"has an unknown {role}, none of the {len(known):,} there are"
+    return rows.rows_of(role, known, unknown, *shown)
 
 
-def _ranks(rows: Rows, k: int) -> Int64:
+def _ranks(rows: Rows, owner: str, k: int) -> Int64:
     """Return the ranks, which must lie in 1..k, int64, shape (n,)."""
+    shown = (owner, "item", "rank")
     column = rows.frame["rank"]
-    rows.refuse(column.is_null(), "has no rank, so that the file may be cut short", *_ROLES)
+    rows.refuse(column.is_null(), "has no rank, so that the file may be cut short", *shown)
     ranks = column.cast(pl.Int64, strict=False)
     whole = column.dtype.is_integer() or column.dtype == pl.String
     bad = ranks.is_null() if whole else np.ones(len(ranks), np.bool_)
-    rows.refuse(bad, "has a rank that is no whole number", *_ROLES)
+    rows.refuse(bad, "has a rank that is no whole number", *shown)
     out = ranks.to_numpy()
-    rows.refuse((out < 1) | (out > k), f"has a rank out of 1..{k} (the best item has rank 1)", *_ROLES)
+    rows.refuse((out < 1) | (out > k), f"has a rank out of 1..{k} (the best item has rank 1)", *shown)
     return out
 
 
-def _check(path: Path, lists: Int32, users: IdMap, items: IdMap, lengths: npt.NDArray[np.integer] | None) -> None:
-    """Refuse lists with gaps, with an item twice, or of another length than they must have."""
+def _check_each(path: Path, owner: str, lists: Int32, owners: IdMap, items: IdMap) -> Int64:
+    """Refuse lists with gaps or with an item twice; return the length of each, int64, shape (n,)."""
     found = np.empty(len(lists), np.int64)
     for start in range(0, len(lists), 2**16):
         part = lists[start : start + 2**16]
         found[start : start + 2**16] = (part >= 0).sum(axis=1)
         gap = (part[:, :-1] < 0) & (part[:, 1:] >= 0)
         if gap.any():
-            user, rank = (int(place[0]) for place in np.nonzero(gap))
-            raise DataError(f"{path}: user {_name(users, start + user)} has rank {rank + 2}, but not rank {rank + 1}")
+            row, rank = (int(place[0]) for place in np.nonzero(gap))
+            raise DataError(
+                f"{path}: {owner} {_name(owners, start + row)} has rank {rank + 2}, but not rank {rank + 1}"
+            )
         ordered = np.sort(part, axis=1)
         twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
         if twice.any():
-            user, place = (int(place[0]) for place in np.nonzero(twice))
-            item = int(ordered[user, place])
-            ranks = " and ".join(str(rank + 1) for rank in np.flatnonzero(part[user] == item))
+            row, place = (int(place[0]) for place in np.nonzero(twice))
+            item = int(ordered[row, place])
+            ranks = " and ".join(str(rank + 1) for rank in np.flatnonzero(part[row] == item))
             raise DataError(
-                f"{path}: user {_name(users, start + user)} has the item {_name(items, item)} more than once, at the "
-                f"ranks {ranks}"
+                f"{path}: {owner} {_name(owners, start + row)} has the item {_name(items, item)} more than once, at "
+                f"the ranks {ranks}"
             )
+    return found
+
+
+def _check_lengths(path: Path, found: Int64, users: IdMap, lengths: npt.NDArray[np.integer] | None) -> None:
+    """Refuse missing lists, and lists of another length than they must have."""
     missing = found == 0 if lengths is None else (found == 0) & (lengths > 0)
     if missing.any():
         raise DataError(
             f"{path}: user {_name(users, int(np.argmax(missing)))} has no list ({missing.sum():,} of {len(users):,} "
             "users have none)"
         )
-    wrong = np.zeros(len(lists), np.bool_) if lengths is None else found != lengths
+    wrong = np.zeros(len(found), np.bool_) if lengths is None else found != lengths
     if lengths is not None and wrong.any():
         user = int(np.argmax(wrong))
         raise DataError(

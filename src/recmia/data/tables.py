@@ -11,7 +11,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -39,6 +39,7 @@ USUAL: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "text": ("genres", "genre", "tags", "category", "categories"),
         "rank": ("rank", "position"),
         "member": ("member",),
+        "query": ("query", "query_id", "queryid", "question"),
     }
 )  # fmt: skip
 
@@ -186,10 +187,16 @@ class Table:
     path : Path
     notes : tuple of str
         What is worth knowing about how it is read, such as an encoding.
+    columns : tuple of str
+        The names of all its columns.
+    found : mapping from role to str
+        The names of those that play a role.
     """
 
     path: Path
     notes: tuple[str, ...]
+    columns: tuple[str, ...]
+    found: Mapping[str, str]
     _frame: pl.LazyFrame
     _numbers: pl.Series | None
 
@@ -258,7 +265,9 @@ def open_table(
     if path.is_file() and path.stat().st_size == 0:
         raise DataError(f"{path}: the file of {layout.what} is empty")
     with _readable(path):
-        raw = _format(path).read(path, layout, separator, header)
+        # Whoever names columns says that there is a header.
+        expected = replace(layout, header_optional=layout.header_optional and not any((named or {}).values()))
+        raw = _format(path).read(path, expected, separator, header)
         names = raw.frame.collect_schema().names()
     found = match_columns(path, names, layout, named, raw.separator)
     frame = raw.frame.select([pl.col(name).alias(role) for role, name in found.items()])
@@ -270,7 +279,7 @@ def open_table(
         if not full.all():
             numbers, rows = full.arg_true() + 1, rows.filter(full)
         frame = rows.lazy()
-    return Table(path, raw.notes, frame, numbers)
+    return Table(path, raw.notes, tuple(names), found, frame, numbers)
 
 
 def match_columns(

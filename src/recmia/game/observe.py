@@ -44,6 +44,11 @@ class ItemSource:
         factors = factorize(self.data, settings.lfm, factors=settings.factors, rng=rng, threads=threads)
         return Items(factors.item.astype(np.float64), factors.trained_items, self.popularity.item_counts())
 
+    def without_vectors(self) -> Items:
+        """Return its knowledge of the items for attacks that use no vectors."""
+        popularity = self.popularity.item_counts()
+        return Items(np.empty((len(popularity), 0)), popularity > 0, popularity)
+
     def items_of(self, item_vectors: npt.NDArray[np.float32], trained_on: Interactions) -> Items:
         """Return its knowledge of the items with the vectors of a system that was trained on these interactions."""
         has_vector = trained_on.item_counts() > 0

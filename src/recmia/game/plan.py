@@ -49,6 +49,7 @@ from recmia.game.tasks import Task, digest
 from recmia.observation import Queries
 from recmia.recommenders.spec import RecommenderSpec
 from recmia.settings import (
+    AS_SERVED,
     FOLDING,
     AnyAuditSettings,
     AuditSettings,
@@ -76,11 +77,13 @@ class Change(Protocol):
 def is_run(spec: AttackSpec, regime: str) -> bool:
     """Tell whether an attack is run in a regime: only a system that folds in can be asked, and some have regimes.
 
+    Whether there are answers among files is known when attacks are chosen.
+
     >>> from recmia.attacks import ATTACKS
     >>> [is_run(ATTACKS["query-lr"], regime) for regime in ("popular", "fold-in")]
     [False, True]
     """
-    return (regime in FOLDING or not spec.asks) and (not spec.regimes or regime in spec.regimes)
+    return (regime in (*FOLDING, AS_SERVED) or not spec.asks) and (not spec.regimes or regime in spec.regimes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,8 +165,9 @@ class Section:
         The attacker's own system. Without one, only attacks that need none can be run, and no threshold is chosen.
     pool : tuple of Task or Served
         Shadow systems that serve the audited users; users of the attacker's own, if any, come first.
-    references, shadow_references : tuple of Task
-        Reference models that answer the queries about the audited users, and those about the shadow users.
+    references, shadow_references : tuple of Task or int32[q, k]
+        Reference models that answer the queries about the audited users, or their answers; and those about the shadow
+        users.
     twins : tuple of Task
         Where the rule `twin` is run, the targets and then the shadow, as they answer strangers with whole histories.
     """
@@ -174,15 +178,16 @@ class Section:
     targets: tuple[System, ...]
     shadow: System | None
     pool: tuple[System, ...]
-    references: tuple[Task, ...] = ()
-    shadow_references: tuple[Task, ...] = ()
+    references: tuple[Task | Int32, ...] = ()
+    shadow_references: tuple[Task | Int32, ...] = ()
     twins: tuple[Task, ...] = ()
 
     @property
     def systems(self) -> tuple[System, ...]:
         """All systems."""
         shadow = () if self.shadow is None else (self.shadow,)
-        return (*self.targets, *shadow, *self.pool, *self.references, *self.shadow_references, *self.twins)
+        trained = (one for one in (*self.references, *self.shadow_references) if isinstance(one, Task))
+        return (*self.targets, *shadow, *self.pool, *trained, *self.twins)
 
 
 @dataclass(frozen=True, eq=False)
@@ -341,8 +346,8 @@ def plan_from_data(
             asked = [spec for spec in setup.attacks_in(regime) if spec.asks and not spec.rule]
             on_pool = any(spec.needs == "pool" for spec in asked)
             apart = any(spec.needs != "pool" for spec in asked)
-            references: tuple[Task, ...] = ()
-            shadow_references: tuple[Task, ...] = ()
+            references: tuple[Task | Int32, ...] = ()
+            shadow_references: tuple[Task | Int32, ...] = ()
             if any(spec.needs == "references" for spec in asked):
                 if level != "black-box":
                     check_strangers(shadow, audited)
@@ -393,8 +398,9 @@ def plan_from_files(
     shadow: Served | Side | None,
     pool: Sequence[Served | Side],
     everyone: Sequence[Interactions],
+    references: Interactions | Int32 | None = None,
 ) -> Plan:
-    """Return the plan of an audit of files: what has to be trained and served in addition to their lists.
+    """Return the plan of an audit of files: what has to be trained and served in addition to what they hold.
 
     Parameters
     ----------
@@ -407,6 +413,8 @@ def plan_from_files(
         Its shadow systems for the audited users, likewise.
     everyone : sequence of Interactions
         The audited users, and after them the attacker's if they are different ones. Item vectors come from the last.
+    references : Interactions, or int32, shape (q, k), optional
+        Whom to train reference models on, or what the system answers that was trained without the audited users.
 
     Returns
     -------
@@ -427,23 +435,34 @@ def plan_from_files(
     seed, regime = settings.run.seed, settings.game.regime
     build = _Builder(setup, seed)
 
-    def system(one: Served | Side, path: streams.Path, depth: int = 0) -> System:
-        return one if isinstance(one, Served) else build.task(setup.shadow, one, regime, path, depth=depth)
+    def system(one: Served | Side, path: streams.Path, depth: int = 0, queries: Queries | None = None) -> System:
+        if isinstance(one, Served):
+            return one
+        return build.task(setup.shadow, one, regime, path, depth=depth, queries=queries)
 
     trained = [one for one in pool if isinstance(one, Side)]
     # Lists from files are as long as they are, and a pool has lists of one length.
     depth = _depth(settings, len(pool), trained[0]) if trained and len(trained) == len(pool) else 0
-
+    audited = target.side.interactions
+    answering: tuple[Task | Int32, ...] = ()
+    if isinstance(references, np.ndarray):
+        answering = (references,)
+    elif references is not None:
+        assert target.answers is not None, "references answer what the target answers"
+        check_strangers(references, audited)
+        length = target.answers.shape[1]
+        answering = build.references(references, target.queries, audited, "grey-box", "target", length)
+    asked = target.queries if any(spec.asks for spec in setup.pool_attacks) else None
     section = Section(
         "grey-box",
         settings.regimes[0],
         regime,
         targets=(target,),
         shadow=None if shadow is None else system(shadow, streams.shadow_path(seed, "grey-box")),
-        pool=tuple(system(one, streams.pool_path(seed, "grey-box", s), depth) for s, one in enumerate(pool)),
+        pool=tuple(system(one, streams.pool_path(seed, "grey-box", s), depth, asked) for s, one in enumerate(pool)),
+        references=answering,
     )
     source = ItemSource(everyone[-1], everyone[-1])
-    audited = target.side.interactions
     return Plan(setup, seed, (section,), {"grey-box": source}, audited, tuple(everyone), kept=False)
 
 
@@ -524,8 +543,14 @@ class _Builder:
         return self._drawn[side]
 
     def references(
-        self, trained_on: Interactions, queries: Queries | None, about: Interactions, level: Knowledge, side: str
-    ) -> tuple[Task, ...]:
+        self,
+        trained_on: Interactions,
+        queries: Queries | None,
+        about: Interactions,
+        level: Knowledge,
+        side: str,
+        k: int = 0,
+    ) -> tuple[Task | Int32, ...]:
         """Return the reference models that answer the queries about some users, trained on all of some others."""
         settings, made = self._setup.settings, []
         everybody = Side(trained_on, np.ones(trained_on.n_users, np.bool_))
@@ -533,7 +558,7 @@ class _Builder:
             path = streams.reference_path(self._seed, level, side, recommender.name)
             if (None, path) not in self._made:
                 self._made[None, path] = Task(
-                    recommender, recommender.used(settings.recommenders), everybody, None, settings.k,
+                    recommender, recommender.used(settings.recommenders), everybody, None, k or settings.k,
                     settings.serving.exclude_seen, settings.serving.alpha, path, queries=queries, asked_of=about.users,
                 )  # fmt: skip
             made.append(self._made[None, path])

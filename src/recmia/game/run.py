@@ -188,7 +188,10 @@ def _items(plan: Plan, store: Lists, threads: int) -> dict[str, list[Items]]:
     for level, source in plan.items.items():
         targets = next(section.targets for section in plan.sections if section.level == level)
         if source.data is not None:
-            found[level] = [source.items(plan.seed, level, settings, threads)] * len(targets)
+            # A factorisation can take longer than everything else.
+            wanted = any(spec.vectors for spec in plan.setup.attacks)
+            made = source.items(plan.seed, level, settings, threads) if wanted else source.without_vectors()
+            found[level] = [made] * len(targets)
             continue
         found[level] = []
         for task in targets:
@@ -224,12 +227,13 @@ def _attack_apart(
     # Answers are only for attacks that are said to ask.
     seen = [one.looking_only() for one in asking]
     if level == setup.settings.levels[0]:
-        history_share, list_share = unknown_shares(seen[0])
-        notes[section.regime] = {
-            "unknown_history_share": history_share,
-            "unknown_list_share": list_share,
-            "users_without_vector": int((~user_vectors(seen[0], attacker.rank_weights).usable).sum()),
-        }
+        if any(spec.vectors for spec in setup.attacks):
+            history_share, list_share = unknown_shares(seen[0])
+            notes[section.regime] = {
+                "unknown_history_share": history_share,
+                "unknown_list_share": list_share,
+                "users_without_vector": int((~user_vectors(seen[0], attacker.rank_weights).usable).sum()),
+            }
         if asking[0].queries is not None:
             notes["asked"] = _about_queries(asking[0].queries, len(seen[0]), attacker)
     # A white-box attacker has other item vectors for each target, so its shadow observations and fits differ, too.
@@ -249,18 +253,20 @@ def _attack_apart(
                 continue
             if shadow is None and spec.needs == "shadow":
                 raise ConfigError(f"the attack {spec.name} learns on a shadow system, and there is none")
+            # Of a shadow system from files there are no answers.
+            scores_shadow = score_shadow and (not spec.asks or fitted_on.queries is not None)
             shadow_scores, target_scores = run_attack(
                 cast(Callable[[], Attack], partial(spec.make, _options(setup))),
                 fitted_on if spec.asks else looked_at,
                 member,
                 [(asking if spec.asks else seen)[t] for t in group],
                 rng=streams.attack(plan.seed, section.stream, spec.name, level, pool=False),
-                score_shadow=score_shadow,
+                score_shadow=scores_shadow,
             )
             for t, score in zip(group, target_scores, strict=True):
                 scored.append(_Scored("target", t, spec.name, targets[t].side, score))
             # With item vectors for each target, the shadow scores of the first target are used for all.
-            if group[0] == 0 and score_shadow and shadow is not None:
+            if group[0] == 0 and scores_shadow and shadow is not None:
                 scored.append(_Scored("shadow", 0, spec.name, shadow.side, shadow_scores))
     return scored
 
@@ -276,9 +282,9 @@ def _about_queries(queries: Queries, n_users: int, attacker: AttackerSettings) -
     }
 
 
-def _asked(one: Served, references: Sequence[Task], store: Lists) -> dict[str, Any]:
+def _asked(one: Served, references: Sequence[Task | Int32], store: Lists) -> dict[str, Any]:
     """Return queries and answers of a system, and of reference models, as `observe` takes them."""
-    answered = [store[task.answers_key]["answers"] for task in references]
+    answered = [store[one.answers_key]["answers"] if isinstance(one, Task) else one for one in references]
     return {
         "queries": one.queries,
         "answers": one.answers,

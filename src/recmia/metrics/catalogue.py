@@ -13,13 +13,18 @@ from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
-from recmia.metrics.epsilon import EpsilonBound, Guessed, choose_guesses, epsilon_bound, fair_coins, guess
-from recmia.metrics.intervals import CONFIDENCE, Estimate, combine, folded, rank_bias
+from recmia.metrics.epsilon import EpsilonBound, Guessed, Guesses, choose_guesses, epsilon_bound, fair_coins, guess
+from recmia.metrics.intervals import CONFIDENCE, Estimate, combine, folded, rank_bias, simultaneous
 from recmia.metrics.roc import auc, balanced_accuracy, choose_threshold, tpr_at_fpr
 from recmia.seeding import rng_for
 
 FALSE_POSITIVE_RATES = (0.1, 0.01, 0.001)
+# Without shadow users, the shares of users who are guessed to be members, and non-members.
+TRIED = ((0.5, 0.5), (0.25, 0.25), (0.1, 0.1), (0.1, 0.0), (0.03, 0.0))
+# A number of members that coins give as rarely as this was not given by them.
+_NO_COINS = 1e-4
 
 # Membership and scores of the users of one system, bool[n] and float64[n].
 Labelled = tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]
@@ -198,17 +203,37 @@ def mean_over_runs(
     return combine(found, bias=bias(n_nonmembers), in_seed=runs.in_seed, over_seeds=runs.over_seeds)
 
 
-def guesses_of(runs: Runs, confidence: float = CONFIDENCE) -> Guessed:
-    """Return all guesses of an attack: their numbers are chosen on shadow users, and those of all targets are added up.
+def guesses_of(runs: Runs, confidence: float = CONFIDENCE) -> tuple[Guessed, float]:
+    """Return all guesses of an attack, those of all targets added up, and the confidence of a bound on them.
+
+    Their numbers are chosen on shadow users. Without these, a few numbers that are fixed in advance are tried, and paid
+    for: the best is returned, and a bound on it must hold for all together (Bonferroni).
 
     Where the probability of membership is not 1/2, some users are left out by a draw of their own, so that the coins of
     the rest are fair; see `recmia.metrics.epsilon.fair_coins`.
 
     >>> member = np.arange(200) % 2 == 0
-    >>> runs = Runs([SeedRuns(shadow=(member, member * 1.0), targets=[(member, member * 1.0)])])
-    >>> guesses_of(runs).right >= 190
-    True
+    >>> score = member * 1.0
+    >>> played, confidence = guesses_of(Runs([SeedRuns(shadow=(member, score), targets=[(member, score)])]))
+    >>> played.right >= 190, confidence
+    (True, 0.95)
+    >>> nobody = np.empty(0, np.bool_), np.empty(0)
+    >>> played, confidence = guesses_of(Runs([SeedRuns(shadow=nobody, targets=[(member, score)])]))
+    >>> played.right, round(confidence, 4)
+    (200, 0.99)
     """
+    if all(len(member) for member, _ in (seed.shadow for seed in runs.seeds)):
+        return _played(runs, lambda seed, coins: choose_guesses(*seed.shadow, coins, runs.n_runs, confidence)), confidence
+    paid = simultaneous(len(TRIED), confidence)
+    games = [
+        _played(runs, lambda _, coins, up=up, down=down: Guesses(int(coins * up), int(coins * down)))
+        for up, down in TRIED
+    ]
+    return max(games, key=lambda game: epsilon_bound(game, confidence=paid).value), paid
+
+
+def _played(runs: Runs, choose: Callable[[SeedRuns, int], Guesses]) -> Guessed:
+    """Return the guesses of an attack, with numbers that are chosen for the number of coins of each target."""
     played = []
     for number, seed in enumerate(runs.seeds):
         for target, (member, score) in enumerate(seed.targets):
@@ -216,8 +241,7 @@ def guesses_of(runs: Runs, confidence: float = CONFIDENCE) -> Guessed:
             rng = rng_for(0, "fair coins", number, target)
             in_play = None if fair else fair_coins(member, runs.member_share, rng)
             coins = len(member) if in_play is None else int(in_play.sum())
-            allowed = choose_guesses(*seed.shadow, coins, runs.n_runs, confidence)
-            played.append(guess(member, score, allowed, in_play))
+            played.append(guess(member, score, choose(seed, coins), in_play))
     total = played[0]
     for one in played[1:]:
         total = total + one
@@ -232,16 +256,37 @@ def bound_of(runs: Runs, delta: float = 0.0, confidence: float = CONFIDENCE) -> 
     >>> round(bound_of(runs).value, 1)
     4.2
     """
-    return epsilon_bound(guesses_of(runs, confidence), delta=delta, confidence=confidence)
+    played, paid = guesses_of(runs, confidence)
+    return epsilon_bound(played, delta=delta, confidence=paid)
 
 
 def _epsilon(runs: Runs, confidence: float) -> Estimate:
+    unfair = _unfair(runs)
+    if unfair:
+        return Estimate(None, None, None, unfair)
     bound = bound_of(runs, confidence=confidence)
     note = (
         "95% lower bound for all attacks together, valid for one training if members were drawn by independent coins; "
         f"delta 0; no more than {bound.ceiling:.2f} can be shown with so many users"
     )
     return Estimate(bound.value, bound.value, None, note)
+
+
+def _unfair(runs: Runs) -> str:
+    """Say why members were not drawn by coins; empty if their number does not contradict it.
+
+    With 9 of 10 users members, guesses at random would be right nine times in ten.
+    """
+    for seed in runs.seeds:
+        for member, _ in seed.targets:
+            n, found = len(member), int(member.sum())
+            if stats.binomtest(found, n, runs.member_share).pvalue < _NO_COINS:
+                return (
+                    f"not resolvable: {found:,} of {n:,} users are members, and coins that make each a member with "
+                    f"probability {runs.member_share:g} give about {runs.member_share * n:,.0f}; if it was another, "
+                    "set member_share"
+                )
+    return ""
 
 
 def _tpr(rate: float) -> MetricSpec:
@@ -264,7 +309,7 @@ METRICS: Mapping[str, MetricSpec] = MappingProxyType(
                 chance=0.5,
                 needs_thresholds=True,
             ),
-            MetricSpec("epsilon", "epsilon", 2, _epsilon, highest=math.inf, is_bound=True, needs_thresholds=True),
+            MetricSpec("epsilon", "epsilon", 2, _epsilon, highest=math.inf, is_bound=True),
         )
     }
 )

@@ -1,4 +1,4 @@
-"""How well the membership of each single user can be inferred, over many runs."""
+"""How well the membership of each single user can be inferred, over many runs, and of one run."""
 
 from __future__ import annotations
 
@@ -114,12 +114,59 @@ def per_user_auc(member: Bool, score: Float64) -> PerUserAUC:
     return PerUserAUC(area, low, high, p_value, n_in, n_runs - n_in)
 
 
+def p_values_against(score: Float64, nonmembers: Float64) -> Float64:
+    r"""Return for each score the p-value of the hypothesis that it is that of a non-member: float64, shape (n,).
+
+    With m known non-members,
+
+    .. math:: p_u = \frac{1 + \#\{v : s_v \ge s_u\}}{m + 1} .
+
+    It is valid if the user and the non-members are exchangeable under the hypothesis, as they are where members are
+    drawn by coins (Bates et al. 2023, "Testing for outliers with conformal p-values"). It is about a user drawn at
+    random: somebody whose score is high in any system has a small one, too.
+
+    Examples
+    --------
+    >>> p_values_against(np.array([3.0, 0.5]), np.array([1.0, 0.0, 2.0]))
+    array([0.25, 0.75])
+    """
+    ordered = np.sort(nonmembers)
+    above = len(ordered) - np.searchsorted(ordered, score, "left")
+    found: Float64 = (1 + above) / (len(ordered) + 1)
+    return found
+
+
+def discoveries(p_value: Float64, fdr: float = 0.05) -> Bool:
+    """Return which hypotheses are rejected at a false discovery rate of `fdr`: bool, shape (n,).
+
+    This is the procedure of Benjamini and Hochberg (1995). The rate is proven for independent p-values, and for those
+    of `p_values_against`, which depend on each other positively (Bates et al. 2023, theorem 2).
+
+    Raises
+    ------
+    ProtocolError
+        If `fdr` is not in (0, 1).
+
+    Examples
+    --------
+    >>> discoveries(np.array([0.001, 0.5, 0.02])).tolist()
+    [True, False, True]
+    """
+    if not 0 < fdr < 1:
+        raise ProtocolError(f"fdr must be in (0, 1); got {fdr}")
+    if not len(p_value):
+        return np.zeros(0, np.bool_)
+    from scipy import stats
+
+    found: Bool = stats.false_discovery_control(p_value, method="bh") <= fdr
+    return found
+
+
 def identifiable(exposed: PerUserAUC, fdr: float = 0.05) -> Bool:
     """Return which users are individually identified as members at a false discovery rate of `fdr`: bool, shape (n,).
 
-    This is the procedure of Benjamini and Hochberg (1995) on the exact p-values. The rate is proven for independent
-    users and for some kinds of positive dependence; users share the runs, so it is nominal here. No p-value is below
-    1 / C(R, n_in). So a few runs cannot identify one user among many, and finding none then shows nothing.
+    See `discoveries`; users share the runs, so the rate is nominal here. No p-value is below 1 / C(R, n_in). So a few
+    runs cannot identify one user among many, and finding none then shows nothing.
 
     Raises
     ------
@@ -130,11 +177,7 @@ def identifiable(exposed: PerUserAUC, fdr: float = 0.05) -> Bool:
     --------
     See `per_user_auc`.
     """
-    if not 0 < fdr < 1:
-        raise ProtocolError(f"fdr must be in (0, 1); got {fdr}")
-    from scipy import stats
-
-    return stats.false_discovery_control(exposed.p_value, method="bh") <= fdr
+    return discoveries(exposed.p_value, fdr)
 
 
 def _area_parts(places: Float64, inside: int) -> tuple[Float64, Float64, Float64]:

@@ -36,17 +36,17 @@ from recmia.metrics import (
 )
 from recmia.metrics.catalogue import bound_of, guesses_of
 from recmia.metrics.epsilon import GaussianBound, PromiseCheck, gaussian_bound
-from recmia.metrics.individual import identifiable, per_user_auc
+from recmia.metrics.individual import discoveries, identifiable, p_values_against, per_user_auc
 from recmia.provenance import peak_memory, versions
 from recmia.results.findings import JUDGED, Findings, find, noted
-from recmia.settings import AS_SERVED, FOLDING, IN_MEMORY, SERVED_ALIKE, AnyAuditSettings, AuditSettings
+from recmia.settings import AS_SERVED, FOLDING, IN_MEMORY, SERVED_ALIKE, AnyAuditSettings, AuditSettings, FilesSettings
 
 # Called with what is being done, and how many of how many units of work are done.
 Progress = Callable[[str, int, int], None]
 Key = tuple[str, str, str]
 _NOBODY = np.empty(0, np.bool_), np.empty(0)
 _NO_THRESHOLD = Estimate(
-    None, None, None, "not resolvable where the attack takes all shadow models: two more would choose a threshold"
+    None, None, None, "not resolvable without scores of shadow users: with a pool, two more models would choose a threshold"
 )
 
 
@@ -84,7 +84,8 @@ class AuditResult:
         """All metrics of each attack at each level in each regime, in the order of `recmia.metrics.METRICS`.
 
         Those that need thresholds are left out without them. A bound is only measured where members and non-members
-        are served alike: elsewhere it would be about how they are served, not about what the model memorised.
+        are served alike: elsewhere it would be about how they are served, not about what the model memorised. Without
+        thresholds, a bound pays for its numbers of guesses; see `recmia.metrics.catalogue.guesses_of`.
         """
         return self._measured(METRICS.values(), CONFIDENCE)
 
@@ -123,7 +124,8 @@ class AuditResult:
             Of `metrics`, one of epsilon.
         """
         runs = self._runs[row.knowledge, row.regime, row.attack]
-        return gaussian_bound(guesses_of(runs, self._together), confidence=self._together)
+        played, paid = guesses_of(runs, self._together)
+        return gaussian_bound(played, confidence=paid)
 
     @cached_property
     def rocs(self) -> dict[Key, list[Roc]]:
@@ -167,6 +169,32 @@ class AuditResult:
         # A join promises no order of its rows.
         joined = pl.concat(frames).with_row_index("row").join(self.users, on=["seed", "user_id"])
         return joined.sort("row").drop("row")
+
+    @cached_property
+    def identified(self) -> pl.DataFrame:
+        """Which members are individually identified by their scores from one system, against its known non-members.
+
+        Of the first target of the first seed. Columns knowledge, regime, attack, user_id, score, p_value, identified,
+        history_length, rarity: a row for each member and attack. The false-discovery rate is 5% for all attacks of a
+        section together (Bonferroni); see `recmia.metrics.individual.p_values_against`. The attacker may know
+        non-members of its own, or who they are may be known to the owner alone.
+        """
+        frames = []
+        chosen = self.scores.filter(
+            ~pl.col("attack").is_in(RULES), pl.col("seed") == pl.col("seed").first(), side="target", run=0
+        )
+        for section in chosen.partition_by("knowledge", "regime", maintain_order=True):
+            rate = 1 - simultaneous(section["attack"].n_unique())
+            for part in section.partition_by("attack", maintain_order=True):
+                members, others = part.filter("member"), part.filter(~pl.col("member"))
+                p_value = p_values_against(members["score"].to_numpy(), others["score"].to_numpy())
+                found = {"p_value": p_value, "identified": discoveries(p_value, rate)}
+                keys = ("seed", "knowledge", "regime", "attack", "user_id", "score")
+                frames.append(members.select(keys).hstack(pl.DataFrame(found)))
+        if not frames:
+            return pl.DataFrame()
+        joined = pl.concat(frames).with_row_index("row").join(self.users, on=["seed", "user_id"])
+        return joined.sort("row").drop("row", "seed")
 
     @cached_property
     def utilities(self) -> pl.DataFrame:
@@ -225,7 +253,11 @@ class AuditResult:
     @cached_property
     def findings(self) -> Findings:
         """What the figures mean; every page, table and gate says it in these words."""
-        return find(self.joint(), self.per_user_auc, self.promises, self.provenance, self.disclosures)
+        # Where there are no further targets, of one system the users' scores tell.
+        identified = self.identified if isinstance(self.settings, FilesSettings) else None
+        return find(
+            self.joint(), self.per_user_auc, self.promises, self.provenance, self.disclosures, identified=identified
+        )
 
     def _measured(self, specs: Iterable[MetricSpec], confidence: float) -> tuple[Metric, ...]:
         rows: list[Metric] = []
@@ -271,8 +303,11 @@ class AuditResult:
     def _keys(self) -> list[Key]:
         """Knowledge, regime and attack of all that was scored."""
         settings, scored = self.settings, set(self.scores.select("regime", "attack").unique().rows())
+        unseen = isinstance(settings, FilesSettings) and not settings.files.lists
 
         def was_run(attack: str, regime: str) -> bool:
+            if unseen and attack in ATTACKS and ATTACKS[attack].looks:
+                return False
             # Where the system cannot be asked, attacks that ask were not run. Of user code, and of rules that are for
             # some regimes, only the scores tell.
             if attack not in ATTACKS or ATTACKS[attack].regimes:

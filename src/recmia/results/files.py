@@ -1,15 +1,21 @@
-"""Audits of lists that another system served, from files; and the files of an audit of our own.
+"""Audits of what a system showed and answered, from files; and the files of an audit of our own.
 
-====================  ==============================================================================================
-file                  content
-====================  ==============================================================================================
-interactions          histories of the audited users, members and others; any table that `recmia.data.datasets` reads
-lists                 what each of them is shown: columns user, item, rank; see `recmia.data.lists`
-members               ids of those in the training data; or a column member (0 or 1) beside the ids, of all users
-items                 ids of further items that a list may hold: items that nobody in the histories knows
-shadow-...            the same of a system of the attacker's own, of which only the lists need not be known
-pool/...              lists for the audited users and members, for each of many such systems; longer lists say more
-====================  ==============================================================================================
+======================  ============================================================================================
+file                    content
+======================  ============================================================================================
+interactions            histories of the audited users, members and others; any table that `recmia.data.datasets` reads
+members                 ids of those in the training data; or a column member (0 or 1) beside the ids, of all users
+questions, answers      what the system was asked, see `recmia.data.questions`, and its answers: query, item, rank
+lists                   what each user is shown: columns user, item, rank; see `recmia.data.lists`
+items                   ids of further items that a list or an answer may hold: items that nobody in the histories knows
+reference-interactions  histories of other people, to train reference models on
+reference-answers       in place of these, what the system answers that was trained without the audited users
+shadow-...              files of a system of the attacker's own, of which only the lists need not be known
+pool/...                lists for the audited users and members, for each of many such systems; longer ones say more
+======================  ============================================================================================
+
+Where there are questions, the users whom they are about are audited. All others in the histories are other people:
+without further files, reference models are trained on them.
 
 Where only a pool is given, its first system is the shadow as well. What is missing on the attacker's side is trained
 and served here: the shadow on `shadow_interactions`, else on another draw of members among the audited users; the pool
@@ -19,24 +25,32 @@ audit gives its numbers.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from recmia.data.datasets import CleaningReport, load
-from recmia.data.interactions import Bool, Int32, Interactions, over_common_items
-from recmia.data.lists import read_items, read_lists, read_members, write_lists, write_members
-from recmia.errors import DataError, TooFewUsersError
+from recmia.data.interactions import Bool, IdMap, Int32, Interactions, over_common_items
+from recmia.data.lists import read_answers, read_items, read_lists, read_members, write_answers, write_lists, write_members
+from recmia.data.questions import read_questions, write_questions
+from recmia.errors import ConfigError, DataError, TooFewUsersError
 from recmia.game import streams
-from recmia.game.plan import Served, Setup, plan_from_data, plan_from_files, shadow_halves, work_units
+from recmia.game.plan import Plan, Served, Setup, plan_from_data, plan_from_files, shadow_halves, work_units
 from recmia.game.run import run_plans, served
 from recmia.game.split import MIN_PER_CLASS, Side, draw_members
 from recmia.game.tasks import Store, run_tasks
+from recmia.observation import Queries
 from recmia.results.audit import AuditResult, Progress, Reporter, join_plays, load_candidates
 from recmia.settings import AuditSettings, FilesSettings
+from recmia.settings.attacker import ASKING_ATTACKS
+
+# EASE inverts a matrix of items by items: this many take 2 GB.
+_MOST_ITEMS_OF_EASE = 15_000
 
 
 def has_shadow(setup: Setup) -> bool:
@@ -77,23 +91,86 @@ def run_files_audit(
     """
     settings = setup.settings
     assert isinstance(settings, FilesSettings), "of files"
-    files, report, started = settings.files, Reporter(progress), time.perf_counter()
+    report = Reporter(progress)
+    files, started = read_files(setup, report), time.perf_counter()
+    report.total = work_units([files.plan])
+    plays = run_plans([files.plan], store={} if store is None else store, jobs=jobs, report=report)
+    files.seconds["train, serve and attack"] = time.perf_counter() - started
+    return join_plays(files.plan.setup.settings, plays, files.audited, files.cleaning, jobs, files.seconds)
+
+
+@dataclass(frozen=True, eq=False)
+class Files:
+    """What the files of an audit hold.
+
+    Parameters
+    ----------
+    plan : Plan
+        Its settings say what was found in the files: `k`, the attacks that are possible, ...
+    audited : Interactions
+        Of the audited users.
+    cleaning : CleaningReport
+    seconds : dict
+    """
+
+    plan: Plan
+    audited: Interactions
+    cleaning: CleaningReport
+    seconds: dict[str, float]
+
+
+def read_files(setup: Setup, report: Reporter) -> Files:
+    """Read the files of an audit, and plan what is to be trained.
+
+    Raises
+    ------
+    DataError, TooFewUsersError, ConfigError
+        As `run_files_audit`.
+    """
+    settings = setup.settings
+    assert isinstance(settings, FilesSettings), "of files"
+    files, started = settings.files, time.perf_counter()
     report("reading histories", 0)
-    audited, shadow_data, cleaning = _read_histories(settings)
-    member = read_members(Path(files.members), audited.users)
+    histories, shadow_data, reference_data, cleaning = _read_histories(settings)
+    audited, others, found, notes = histories, None, dict[str, Any](), list[str]()
+    asked = None
+    if files.questions:
+        report("reading questions and answers", 0)
+        audited, asked = _read_answers(settings, histories, found, notes)
+        rest = np.setdiff1d(histories.users.ids, audited.users.ids)
+        if len(rest):
+            others = histories.restrict(np.flatnonzero(np.isin(histories.users.ids, rest)))
+            notes.append(f"users of the histories about whom nothing was asked, and who are not audited: {len(rest):,}")
+    member = read_members(
+        Path(files.members), audited.users, named=files.named("members"), others=None if others is None else others.users
+    )
     _check_members(files.members, member)
-    report("reading lists", 0)
-    lists = read_lists(Path(files.lists), audited.users, audited.items, settings.k, shorter=True)
-    k, pool_files = lists.shape[1], _pool_files(settings)
+    k = settings.k
+    if files.lists:
+        report("reading lists", 0)
+        lists = read_lists(
+            Path(files.lists), audited.users, audited.items, k, shorter=True, named=files.named("lists")
+        )
+        k = lists.shape[1]
+        if shorter := int((lists[:, -1] < 0).sum()):
+            notes.append(f"lists of fewer than {k} items: {shorter:,}")
+    else:
+        assert asked is not None, "there are lists or answers"
+        lists = np.full((audited.n_users, 0), -1, np.int32)
+        k = asked.answers.shape[1]
+    setup, references = _with_references(setup, reference_data, others, audited, asked, notes)
+    settings, pool_files = setup.settings, _pool_files(settings)
     # Thresholds are chosen on the shadow system.
-    found = {"k": k, "thresholds": settings.attacker.thresholds and has_shadow(setup)}
+    found |= {"k": k, "thresholds": settings.attacker.thresholds and has_shadow(setup)}
     if pool_files:
         found["n_shadows"] = len(pool_files)
     settings = settings.changed(**found)
+    assert isinstance(settings, FilesSettings), "of files"
     setup = replace(setup, settings=settings)
+    _check_lengths(setup, k, asked)
     pool: list[Served | Side] = []
     if pool_files:
-        pool += _read_pool(audited, pool_files, k)
+        pool += _read_pool(settings, audited, pool_files, k)
     elif setup.pool_attacks:
         pool += shadow_halves(audited, settings.attacker.n_shadows, settings.run.seed)
     shadow: Served | Side | None = None
@@ -103,17 +180,14 @@ def run_files_audit(
         shadow = Served(first.side, first.lists[:, :k])
     elif has_shadow(setup):
         shadow = _shadow(settings, audited if shadow_data is None else shadow_data)
-    everyone = [audited] if shadow_data is None else [audited, shadow_data]
-    plan = plan_from_files(setup, Served(Side(audited, member), lists), shadow, pool, everyone)
-    seconds = {"load": time.perf_counter() - started}
-    started = time.perf_counter()
-    report.total = work_units([plan])
-    plays = run_plans([plan], store={} if store is None else store, jobs=jobs, report=report)
-    seconds["train, serve and attack"] = time.perf_counter() - started
-    shorter = int((lists[:, -1] < 0).sum())
-    if shorter:
-        cleaning = replace(cleaning, notes=(*cleaning.notes, f"lists of fewer than {k} items: {shorter:,}"))
-    return join_plays(settings, plays, audited, cleaning, jobs, seconds)
+    people = references if isinstance(references, Interactions) else None
+    attackers = shadow_data if shadow_data is not None else people
+    everyone = [audited] if attackers is None else [audited, attackers]
+    queries, answers = (None, None) if asked is None else (asked.queries, asked.answers)
+    target = Served(Side(audited, member), lists, queries, answers)
+    plan = plan_from_files(setup, target, shadow, pool, everyone, references)
+    cleaning = replace(cleaning, notes=(*cleaning.notes, *notes))
+    return Files(plan, audited, cleaning, {"load": time.perf_counter() - started})
 
 
 def export_files(setup: Setup, folder: Path, *, jobs: int = 1, store: Store | None = None) -> None:
@@ -125,8 +199,8 @@ def export_files(setup: Setup, folder: Path, *, jobs: int = 1, store: Store | No
         With `AuditSettings`.
     folder : Path
         Exists. Gets for the target and, with the prefix ``shadow-``, the shadow side ``interactions.parquet``,
-        ``lists.parquet`` and ``members.csv``; and for the attacks with many shadows ``pool/NUMBER.parquet`` and
-        ``pool/NUMBER.csv``.
+        ``lists.parquet`` and ``members.csv``; for attacks that ask ``questions/`` and ``answers.parquet``; and for the
+        attacks with many shadows ``pool/NUMBER.parquet`` and ``pool/NUMBER.csv``.
     jobs : int
     store : mutable mapping, optional
     """
@@ -140,6 +214,13 @@ def export_files(setup: Setup, folder: Path, *, jobs: int = 1, store: Store | No
         raise error
     section = plan.sections[0]
     assert section.shadow is not None, "an audit of data has a shadow side"
+    target = served(section.targets[0], kept)
+    if target.queries is not None and target.answers is not None:
+        audited = target.side.interactions
+        (folder / "questions").mkdir()
+        write_questions(folder / "questions", audited, target.queries)
+        numbers = IdMap(np.arange(len(target.queries)))
+        write_answers(folder / "answers.parquet", numbers, audited.items, target.answers)
     for prefix, system in (("", section.targets[0]), ("shadow-", section.shadow)):
         one = served(system, kept)
         one.side.interactions.frame().write_parquet(folder / f"{prefix}interactions.parquet")
@@ -150,23 +231,129 @@ def export_files(setup: Setup, folder: Path, *, jobs: int = 1, store: Store | No
         _write_system(served(system, kept), stem.with_suffix(".parquet"), stem.with_suffix(".csv"))
 
 
-def _read_histories(settings: FilesSettings) -> tuple[Interactions, Interactions | None, CleaningReport]:
-    """Read the audited users' histories and the shadow's, if they are given, over all items that there are."""
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """The questions that were answered, and the answers, int32[q, k]: of the system, and of its reference, if any."""
+
+    queries: Queries
+    answers: Int32
+    reference: Int32 | None = None
+
+
+def _read_histories(
+    settings: FilesSettings,
+) -> tuple[Interactions, Interactions | None, Interactions | None, CleaningReport]:
+    """Read the histories of the audited users, of the shadow and of the references, over all items that there are."""
     files = settings.files
-    names = [name for name in (files.interactions, files.shadow_interactions) if name]
+    names = [name for name in (files.interactions, files.shadow_interactions, files.reference_interactions) if name]
     loaded = [load(name, columns=files.columns, min_interactions=1) for name in names]
     data, further = [one.interactions for one in loaded], None
     if files.items:
-        further = read_items(Path(files.items), data[0].items)
-    data = over_common_items(data, further)
-    return data[0], data[1] if len(data) > 1 else None, loaded[0].report
+        further = read_items(Path(files.items), data[0].items, named=files.named("items"))
+    by_name = dict(zip(names, over_common_items(data, further, names=names), strict=True))
+    shadow, references = (by_name.get(name) for name in (files.shadow_interactions, files.reference_interactions))
+    return by_name[files.interactions], shadow, references, loaded[0].report
+
+
+def _read_answers(
+    settings: FilesSettings, histories: Interactions, found: dict[str, Any], notes: list[str]
+) -> tuple[Interactions, _Asked]:
+    """Read questions and answers, and note what they say of settings, and what is missing."""
+    files = settings.files
+    audited, queries, numbers = read_questions(Path(files.questions), histories)
+    each = np.bincount(queries.user)
+    sizes = [len(part.data) for part in (queries.asked, queries.hidden)]
+    found["queries"] = 2 * math.ceil(int(each.max()) / 2)
+    found["query_share"] = round(min(max(sizes[0] / sum(sizes), 0.01), 0.99), 2)
+    given = {files.answers: settings.k, files.reference_answers: 0}
+    answers, answered = [], np.ones(len(queries), np.bool_)
+    for name in filter(None, given):
+        found_here = read_answers(
+            Path(name), queries, numbers, histories.items, given[name], exclude_seen=settings.serving.exclude_seen,
+            named=files.named("answers"),
+        )  # fmt: skip
+        empty = ~(found_here >= 0).any(axis=1)
+        missing, allowed = int(empty.sum()), math.floor(files.max_unanswered * len(queries))
+        if missing > allowed:
+            raise DataError(
+                f"{name}: {missing:,} of {len(queries):,} questions have no answer, the first is query "
+                f"{numbers.ids[int(np.argmax(empty))]}; max_unanswered = {files.max_unanswered:g} allows for {allowed:,}"
+            )
+        if missing:
+            notes.append(f"questions without an answer in {name}, left out: {missing:,} of {len(queries):,}")
+        answered &= ~empty
+        answers.append(found_here)
+    rows = np.flatnonzero(answered)
+    if len(rows) < len(queries):
+        queries = Queries(queries.user[rows], queries.asked[rows], queries.hidden[rows])
+        answers = [one[rows] for one in answers]
+    return audited, _Asked(queries, *answers)
+
+
+def _with_references(
+    setup: Setup,
+    given: Interactions | None,
+    others: Interactions | None,
+    audited: Interactions,
+    asked: _Asked | None,
+    notes: list[str],
+) -> tuple[Setup, Interactions | Int32 | None]:
+    """Return what there is to compare with, people to train on or answers, and the setup for it."""
+    settings = setup.settings
+    assert isinstance(settings, FilesSettings), "of files"
+    files, needing = settings.files, [spec.name for spec in setup.attacks if spec.needs == "references"]
+    if asked is None or not needing:
+        return setup, None
+    if asked.reference is not None:
+        return setup, asked.reference
+    people = others if given is None else given
+    if people is None:
+        names = tuple(name for name in settings.attacker.attacks if name not in needing)
+        if settings.attacker.attacks[-len(ASKING_ATTACKS) :] != ASKING_ATTACKS:
+            raise ConfigError(
+                f"{', '.join(needing)}: compares with reference models, and there is nobody to train them on; name "
+                "reference_interactions, with histories of people who are not audited, or reference_answers"
+            )
+        attacks = tuple(spec for spec in setup.attacks if spec.name not in needing)
+        return replace(setup, settings=settings.changed(attacks=names), attacks=attacks), None
+    shared = np.isin(people.users.ids, audited.users.ids)
+    if shared.any():
+        raise DataError(
+            f"{files.reference_interactions}: user {people.users.ids[int(np.argmax(shared))]!r} is audited "
+            f"({int(shared.sum()):,} such users), and a reference model must not have seen whom it is to judge; leave "
+            "the audited users out, or leave reference_interactions out where the histories hold other people, too"
+        )
+    if people.n_users > files.reference_users:
+        drawn = streams.users(settings.run.seed).choice(people.n_users, files.reference_users, replace=False)
+        notes.append(f"users to train references on: {files.reference_users:,}, drawn from {people.n_users:,}")
+        people = people.restrict(np.sort(drawn))
+    names = settings.attacker.references
+    if people.n_items > _MOST_ITEMS_OF_EASE and names == FilesSettings.model_fields["attacker"].default.references:
+        notes.append(f"reference models: ease is left out, which takes a matrix of {people.n_items:,} by as many items")
+        kept = tuple(name for name in names if name != "ease")
+        setup = replace(
+            setup,
+            settings=settings.changed(references=kept),
+            references=tuple(spec for spec in setup.references if spec.name != "ease"),
+        )
+    return setup, people
+
+
+def _check_lengths(setup: Setup, k: int, asked: _Asked | None) -> None:
+    """Check that shadow models can serve lists and answers of one length."""
+    if asked is not None and any(spec.asks for spec in setup.pool_attacks) and asked.answers.shape[1] != k:
+        names = ", ".join(spec.name for spec in setup.pool_attacks if spec.asks)
+        raise ConfigError(
+            f"{names}: needs lists and answers of one length, and the lists have {k} items, the answers "
+            f"{asked.answers.shape[1]}"
+        )
 
 
 def _shadow(settings: FilesSettings, data: Interactions) -> Served | Side:
     """The attacker's own system: read, or to be trained."""
     files = settings.files
     if files.shadow_members:
-        member = read_members(Path(files.shadow_members), data.users)
+        member = read_members(Path(files.shadow_members), data.users, named=files.named("members"))
     else:
         # As of a split that shares all users, see `recmia.game.split.split_game`.
         member = draw_members(data.n_users, settings.serving.member_share, streams.split(settings.run.seed))
@@ -174,13 +361,19 @@ def _shadow(settings: FilesSettings, data: Interactions) -> Served | Side:
     side = Side(data, member)
     if not files.shadow_lists:
         return side
-    return Served(side, read_lists(Path(files.shadow_lists), data.users, data.items, settings.k, shorter=True))
+    lists = read_lists(
+        Path(files.shadow_lists), data.users, data.items, settings.k, shorter=True, named=files.named("lists")
+    )
+    return Served(side, lists)
 
 
-def _read_pool(audited: Interactions, files: Sequence[tuple[Path, Path]], k: int) -> list[Served]:
+def _read_pool(
+    settings: FilesSettings, audited: Interactions, files: Sequence[tuple[Path, Path]], k: int
+) -> list[Served]:
     """Read the systems of a pool; their lists may be longer than those of the audited system."""
-    sides = [Side(audited, read_members(members, audited.users)) for _, members in files]
-    found = [read_lists(lists, audited.users, audited.items, 0, shorter=True) for lists, _ in files]
+    members, named = settings.files.named("members"), settings.files.named("lists")
+    sides = [Side(audited, read_members(path, audited.users, named=members)) for _, path in files]
+    found = [read_lists(path, audited.users, audited.items, 0, shorter=True, named=named) for path, _ in files]
     padded: Int32 = np.full((len(found), audited.n_users, max(k, *(one.shape[1] for one in found))), -1, np.int32)
     for row, lists in zip(padded, found, strict=True):
         row[:, : lists.shape[1]] = lists

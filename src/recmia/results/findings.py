@@ -52,7 +52,7 @@ REGIME_WORDS: Mapping[str, str] = {
     "popular-random": "non-members get popular items at random",
     "fold-in": "all served by the same path",
     "trained": "members served by their trained vectors",
-    AS_SERVED: "lists from files, however they came about",
+    AS_SERVED: "from files, however they came about",
 }
 # What it means that a rule which needs no model does as well as an attack.
 WITHOUT_A_MODEL: Mapping[str, str] = {
@@ -178,6 +178,7 @@ def find(
     promises: Sequence[PromiseCheck] = (),
     provenance: Mapping[str, Any] | None = None,
     disclosures: pl.DataFrame | None = None,
+    identified: pl.DataFrame | None = None,
 ) -> Findings:
     """Grade the metrics of an audit and put them into words.
 
@@ -190,8 +191,8 @@ def find(
     promises : sequence of PromiseCheck
     provenance : mapping, optional
         As of `recmia.AuditResult`: from it comes what the attacker could not know, and who was left out.
-    disclosures : polars.DataFrame, optional
-        As of `recmia.AuditResult`.
+    disclosures, identified : polars.DataFrame, optional
+        As of `recmia.AuditResult`; `identified` if it is to be told.
 
     Returns
     -------
@@ -219,6 +220,8 @@ def find(
         worst = max((worst, "marked"), key=ORDER.index)
         caveats.insert(0, "A promise of differential privacy is broken: what is stated is not what is done.")
     users = "" if per_user_auc is None else _identified(per_user_auc)
+    if identified is not None and not users:
+        users = _identified_at_once(identified)
     given_away = "" if disclosures is None or disclosures.is_empty() else _disclosed(disclosures, about)
     return Findings(worst, _CLAIMS[worst], tuple(caveats), tuple(sections), users, given_away, tuple(promises))
 
@@ -412,6 +415,7 @@ def _details(
 
 def _caveats(regime: str, grade: Grade, aucs: Sequence[Metric], about: Mapping[str, Any]) -> list[str]:
     sentences = []
+    asking = {row.attack for row in aucs if attack_spec(row.attack).asks}
     uneven = uneven_histories(aucs)
     if uneven:
         found = ", ".join(f"`{row.attack}` {figure(row)}" for row in uneven)
@@ -434,10 +438,18 @@ def _caveats(regime: str, grade: Grade, aucs: Sequence[Metric], about: Mapping[s
             "Members are served by vectors that another solver found than the vectors of non-members: an attack may "
             "tell the solvers apart, whatever the model memorised."
         )
+    if regime == AS_SERVED and "completion" in asking and "completion-reference" not in asking:
+        sentences.append(
+            "No reference models were there to say how well each history can be completed by anybody; with them, the "
+            "same answers show more. Name people who are not audited (`--reference-interactions`), or answers of the "
+            "system trained without the audited users (`--reference-answers`)."
+        )
     if grade == "untested":
         sentences.append(
-            "None of the strong attacks was run here, which ask the system with parts of histories: that others find "
-            "little proves nothing."
+            ("The strong attacks were not run here, which compare the answers with those of other models"
+             if asking else
+             "None of the strong attacks was run here, which ask the system with parts of histories")
+            + ": that others find little proves nothing."
         )
     elif regime in (*FOLDING, AS_SERVED) and grade not in LEAK:
         sentences.append("That an attack fails is no proof of safety: a stronger one may not.")
@@ -535,6 +547,38 @@ def _identified(per_user_auc: pl.DataFrame) -> str:
         f"{len(named):,} of {len(users):,} users are individually identified as members ({where}; false-discovery rate "
         f"5%). The most exposed: {most}."
     )
+
+
+def _identified_at_once(identified: pl.DataFrame) -> str:
+    """A sentence or two on single members of one system, for the attack that identifies most of them."""
+    if identified.is_empty():
+        return ""
+    users = exposed_at_once(identified)
+    attack, named = users["attack"][0], users.filter(pl.col("identified"))
+    where = f"`{attack}`, against the known non-members; false-discovery rate 5%"
+    if named.is_empty():
+        return f"No single member is identified ({where}); more non-members would identify more."
+    most = "; ".join(f"{row['user_id']} ({unusual(row, users)})" for row in named.head(_NAMED).iter_rows(named=True))
+    return (
+        f"{len(named):,} of {len(users):,} members are individually identified ({where}). The most exposed: {most}."
+    )
+
+
+def exposed_at_once(identified: pl.DataFrame) -> pl.DataFrame:
+    """Return the members as the attack sees them that identifies most of one system, the most exposed first.
+
+    Parameters
+    ----------
+    identified : polars.DataFrame
+        As of `recmia.AuditResult`, not empty.
+    """
+    keys = ["knowledge", "regime", "attack"]
+    best = identified.group_by(keys, maintain_order=True).agg(
+        pl.col("identified").mean(), pl.col("p_value").mean().neg()
+    )
+    level, regime, attack = best.sort("identified", "p_value", descending=True, maintain_order=True).row(0)[:3]
+    users = identified.filter(knowledge=level, regime=regime, attack=attack)
+    return users.sort("score", "rarity", descending=True, maintain_order=True)
 
 
 def most_identified(per_user_auc: pl.DataFrame) -> pl.DataFrame:

@@ -53,7 +53,7 @@ def resolve(
     _enough_shadows(chosen, settings.attacker)
     _can_ask(chosen, settings)
     references = _references(chosen, settings)
-    rules = tuple(ATTACKS[name] for name in RULES if not ATTACKS[name].asks or _may_ask_with_everything(settings))
+    rules = tuple(ATTACKS[name] for name in RULES if _applies(ATTACKS[name], settings))
     shadow = found[settings.shadow]
     if isinstance(settings, AuditSettings):
         if settings.knowledge.known < 1 and settings.game.split == "shared":
@@ -70,7 +70,7 @@ def resolve(
         return Setup(settings, target, shadow, (*chosen, *rules), acting, references)
     assert isinstance(settings, FilesSettings), "of files"
     check_servable(shadow.name, shadow.folds_in, [settings.game.regime])
-    return Setup(settings, None, shadow, (*chosen, *rules))
+    return Setup(settings, None, shadow, (*chosen, *rules), references=references)
 
 
 def name_objects(
@@ -134,17 +134,32 @@ def _enough_shadows(attacks: Sequence[AttackSpec], attacker: AttackerSettings) -
         )
 
 
-def _may_ask_with_everything(settings: AnyAuditSettings) -> bool:
-    """Whether the attacker may ask, and knows whole histories."""
-    return isinstance(settings, AuditSettings) and settings.attacker.queries > 0 and settings.knowledge.known == 1
+def _applies(rule: AttackSpec, settings: AnyAuditSettings) -> bool:
+    """Whether a rule has what it uses: lists, or answers to whole histories."""
+    if isinstance(settings, FilesSettings):
+        return not rule.asks and bool(settings.files.lists or not rule.looks)
+    assert isinstance(settings, AuditSettings), "of data or of files"
+    return not rule.asks or (settings.attacker.queries > 0 and settings.knowledge.known == 1)
 
 
 def _can_ask(attacks: Sequence[AttackSpec], settings: AnyAuditSettings) -> None:
-    asking = ", ".join(spec.name for spec in attacks if spec.asks)
+    asking, looking = (
+        ", ".join(spec.name for spec in attacks if getattr(spec, does)) for does in ("asks", "looks")
+    )
+    if isinstance(settings, FilesSettings):
+        if asking and not settings.files.answers:
+            raise ConfigError(
+                f"{asking}: asks the system, and there are only lists; write questions with recmia ask, and name "
+                "questions and answers, or name attacks that only look at lists"
+            )
+        if looking and not settings.files.lists:
+            raise ConfigError(
+                f"{looking}: looks at the lists that users are shown, and there are only answers; name lists, too, or "
+                "attacks that only ask: completion, completion-reference"
+            )
+        return
     if not asking:
         return
-    if isinstance(settings, FilesSettings):
-        raise ConfigError(f"{asking}: lists from files answer no queries; name attacks that only look at lists")
     if not settings.attacker.queries:
         raise ConfigError(f"{asking}: asks the system, and queries = 0 means that nothing is asked; raise queries")
     if set(FOLDING).isdisjoint(settings.regimes):
@@ -156,7 +171,7 @@ def _can_ask(attacks: Sequence[AttackSpec], settings: AnyAuditSettings) -> None:
 
 def _references(attacks: Sequence[AttackSpec], settings: AnyAuditSettings) -> tuple[RecommenderSpec, ...]:
     needing = ", ".join(spec.name for spec in attacks if spec.needs == "references")
-    if not needing:
+    if not needing or (isinstance(settings, FilesSettings) and settings.files.reference_answers):
         return ()
     if isinstance(settings, AuditSettings) and settings.game.split != "users" and settings.levels != ("black-box",):
         raise ConfigError(

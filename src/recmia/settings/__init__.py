@@ -1,10 +1,11 @@
 """Settings: plain checked values. Nothing here knows how they are used."""
 
 from recmia.settings.attacker import AttackerSettings, Knowledge, KnowledgeSettings, MLPSettings, RankWeights
-from recmia.settings.audit import AnyAuditSettings, AuditSettings, FileNames, FilesSettings
+from recmia.settings.audit import AnyAuditSettings, AuditSettings, FilesSettings, ForgetSettings
 from recmia.settings.base import IN_MEMORY, ComposedSettings, Settings
 from recmia.settings.data import Columns, DataSettings
 from recmia.settings.defences import FilesSystemSettings, PrivacySettings, SystemSettings
+from recmia.settings.files import FILE_COLUMNS, FileNames, ForgettingSettings, named_columns
 from recmia.settings.game import (
     AS_SERVED,
     FOLDING,
@@ -31,6 +32,7 @@ from recmia.settings.run import FilesRunSettings, RunSettings
 
 __all__ = [
     "AS_SERVED",
+    "FILE_COLUMNS",
     "FOLDING",
     "IN_MEMORY",
     "SERVED_ALIKE",
@@ -49,6 +51,8 @@ __all__ = [
     "FilesRunSettings",
     "FilesSettings",
     "FilesSystemSettings",
+    "ForgetSettings",
+    "ForgettingSettings",
     "GameSettings",
     "HybridSettings",
     "Knowledge",
@@ -67,4 +71,5 @@ __all__ = [
     "Settings",
     "SplitUnit",
     "SystemSettings",
+    "named_columns",
 ]

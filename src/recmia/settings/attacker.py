@@ -26,6 +26,8 @@ class MLPSettings(Settings):
 # The attacks of an audit that names none; where the system cannot be asked, those that only look.
 DEFAULT_ATTACKS = ("mlp", "list-lr", "completion", "query-lr")
 LOOKING_ATTACKS = ("mlp", "list-lr")
+# Those that one training of the audited system is enough for.
+ASKING_ATTACKS = ("completion", "completion-reference")
 
 
 class AttackerSettings(Settings):

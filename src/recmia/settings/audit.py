@@ -6,19 +6,21 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from recmia.errors import ConfigError
 from recmia.settings.attacker import (
+    ASKING_ATTACKS,
     DEFAULT_ATTACKS,
     LOOKING_ATTACKS,
     AttackerSettings,
     Knowledge,
     KnowledgeSettings,
 )
-from recmia.settings.base import ComposedSettings, Settings
-from recmia.settings.data import Columns, DataSettings
+from recmia.settings.base import ComposedSettings
+from recmia.settings.data import DataSettings
 from recmia.settings.defences import FilesSystemSettings, SystemSettings
+from recmia.settings.files import FileNames, ForgettingSettings
 from recmia.settings.game import AS_SERVED, FOLDING, FilesGameSettings, GameSettings, ServingSettings
 from recmia.settings.recommenders import RecommenderSettings
 from recmia.settings.run import FilesRunSettings, RunSettings
@@ -155,59 +157,25 @@ class AuditSettings(AnyAuditSettings):
         return self.game.k
 
 
-class FileNames(Settings):
-    """The files of an audit of files; see `recmia.results.files`."""
-
-    interactions: str = Field("", description="Histories of the audited users, members and others: file or data set.")
-    lists: str = Field("", description="What each of them is shown: columns user, item, rank.")
-    members: str = Field("", description="Who of them is in the training data: user ids, or columns user, member.")
-    items: str = Field("", description="Ids of further items, in no history, that lists may hold.")
-    shadow_interactions: str = Field(
-        "", description="Histories for the attacker's own system (else those of the audited users)."
-    )
-    shadow_members: str = Field("", description="Who of those its training data hold (else drawn at random).")
-    shadow_lists: str = Field("", description="What it shows them (else it is trained and served here).")
-    pool_lists: str = Field(
-        "", description="Pattern of files, one a shadow system, of lists for the audited users (else served here)."
-    )
-    pool_members: str = Field("", description="Pattern of files, sorted likewise, of who each was trained on.")
-    columns: Columns = Columns()
-
-    @model_validator(mode="after")
-    def _go_together(self) -> Self:
-        needed = {
-            "interactions": "the histories of the audited users",
-            "lists": "what the audited users are shown",
-            "members": "who of the audited users is in the training data: without it no attack can be graded",
-        }
-        for name, words in needed.items():
-            if not getattr(self, name):
-                raise ValueError(f"{name} is needed: {words}")
-        for one, others in {
-            "shadow_members": ["shadow_interactions"],
-            "shadow_lists": ["shadow_interactions", "shadow_members"],
-            "pool_lists": ["pool_members"],
-            "pool_members": ["pool_lists"],
-        }.items():
-            missing = [other for other in others if getattr(self, one) and not getattr(self, other)]
-            if missing:
-                raise ValueError(f"{one} needs {' and '.join(missing)} beside it")
-        return self
+# The attacks of an audit of lists from files.
+FILES_ATTACKS = ("distance", "mlp", "list-lr")
 
 
 class FilesSettings(AnyAuditSettings):
-    """Every setting of an audit of lists from files."""
+    """Every setting of an audit of what a system showed or answered, from files."""
 
     # Not checked until files are named, so that there can be a default to start from.
     files: FileNames = FileNames.model_construct()
     game: FilesGameSettings = FilesGameSettings()
     system: FilesSystemSettings = FilesSystemSettings()
-    attacker: AttackerSettings = AttackerSettings(attacks=("distance", "mlp", "list-lr"))
+    attacker: AttackerSettings = AttackerSettings(attacks=FILES_ATTACKS)
     run: FilesRunSettings = FilesRunSettings()
 
     @classmethod
     def _completed(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """A training command says what the attacker uses."""
+        """A training command says what the attacker uses; where the system answered questions, attacks ask."""
+        if given.get("answers") and "attacks" not in given:
+            given["attacks"] = ("distance",) * bool(given.get("lists")) + ASKING_ATTACKS
         return {"shadow": "command", **given} if _has_command(given) else given
 
     @property
@@ -244,6 +212,19 @@ class FilesSettings(AnyAuditSettings):
     def k(self) -> int:
         """Most items of a list; 0 until the files are read, if it is the longest list that decides."""
         return self.game.k
+
+
+class ForgetSettings(FilesSettings):
+    """Every setting of a test of whether a system has forgotten users, from files."""
+
+    forgetting: ForgettingSettings = ForgettingSettings.model_construct()
+
+    @classmethod
+    def _completed(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Of the attacks that ask, the strongest that there is decides."""
+        if not given.get("answers"):
+            raise ConfigError("answers is needed: what the system answers to the questions that recmia ask wrote")
+        return {"attacks": ASKING_ATTACKS, **given}
 
 
 def _can_ask(given: Mapping[str, Any]) -> bool:

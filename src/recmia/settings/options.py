@@ -77,7 +77,18 @@ class AuditOptions(CommonOptions, total=False):
 class FilesOptions(CommonOptions, total=False):
     """What an audit of files takes; see `recmia.FilesSettings`."""
 
+    questions: str
+    answers: str
+    max_unanswered: float
+    references: Sequence[str]
+    reference_interactions: str
+    reference_users: int
+    reference_answers: str
     items: str
+    members_columns: str
+    lists_columns: str
+    answers_columns: str
+    items_columns: str
     shadow_interactions: str
     shadow_members: str
     shadow_lists: str
@@ -85,3 +96,10 @@ class FilesOptions(CommonOptions, total=False):
     pool_members: str
     regime: Regime
     target: str
+
+
+class ForgetOptions(FilesOptions, total=False):
+    """What a test of forgetting takes; see `recmia.ForgetSettings`."""
+
+    deleted_columns: str
+    margin: float

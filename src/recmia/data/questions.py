@@ -1,0 +1,165 @@
+"""Questions to a system as files: what it is asked, and the key that stays with whoever asks.
+
+=====================  ==============================================================================================
+file                   rows
+=====================  ==============================================================================================
+``questions.parquet``  query, item; rating if the histories have ratings, and time, in whose order the rows then come
+``key.parquet``        query, user, item: the user whom the question is about, and each item that it hides
+``members.csv``        user, member: by a coin, who is to be in the training data; only if members are drawn
+=====================  ==============================================================================================
+
+The system answers each query as if the items were a stranger's history, and never sees the key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from scipy import sparse
+
+from recmia.data.interactions import Bool, IdMap, Int64, Interactions
+from recmia.data.lists import write_members
+from recmia.data.tables import Layout, Rows, open_table
+from recmia.errors import DataError
+from recmia.observation import Queries
+
+QUESTIONS, KEY, MEMBERS = "questions.parquet", "key.parquet", "members.csv"
+_MISSING = "{path}: there is no column for the {role} among {names}; recmia ask writes this file"
+_ASKED = Layout("questions", ("query", "item"), required=("query", "item"), missing=_MISSING)
+_HIDDEN = Layout("key", ("query", "user", "item"), required=("query", "user", "item"), missing=_MISSING)
+
+
+def write_questions(folder: Path, about: Interactions, queries: Queries, member: Bool | None = None) -> None:
+    """Write questions about users, their key and, if they are drawn, who is to be a member.
+
+    Parameters
+    ----------
+    folder : Path
+        Exists.
+    about : Interactions
+        Histories of the users.
+    queries : Queries
+        Parts of these histories. The number of a question is its row.
+    member : bool, shape (n_users,), optional
+
+    Examples
+    --------
+    See `read_questions`.
+    """
+    query, item = _entries(queries.asked)
+    columns: dict[str, np.ndarray] = {"query": query, "item": about.items.ids[item]}
+    place = np.searchsorted(about.keys(), queries.user[query].astype(np.int64) * about.n_items + item)
+    if about.rated:
+        columns["rating"] = about.value[place]
+    asked = pl.DataFrame(columns)
+    if about.time is not None:
+        asked = asked.with_columns(time=about.time[place]).sort("query", "time", maintain_order=True)
+    asked.write_parquet(folder / QUESTIONS)
+    query, item = _entries(queries.hidden)
+    user = about.users.ids[queries.user[query]]
+    pl.DataFrame({"query": query, "user": user, "item": about.items.ids[item]}).write_parquet(folder / KEY)
+    if member is not None:
+        write_members(folder / MEMBERS, about.users, member)
+
+
+def read_questions(folder: Path, histories: Interactions) -> tuple[Interactions, Queries, IdMap]:
+    """Return the users whom questions are about, the questions, and their numbers in the files.
+
+    Parameters
+    ----------
+    folder : Path
+        That `write_questions` wrote.
+    histories : Interactions
+        Of these users, and maybe of others.
+
+    Returns
+    -------
+    about : Interactions
+        The histories of the users who are asked about, over the items of `histories`.
+    queries : Queries
+        By user, and then by number.
+    numbers : IdMap
+
+    Raises
+    ------
+    DataError
+        Naming the file and the row: a file that is missing or damaged, a question without a key or a key without a
+        question, an unknown user, an item that is in no history of the user's, given twice, or both asked with and
+        hidden. All of these happen with the key of other questions.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> data = Interactions.from_arrays([7, 7, 8, 8], ["x", "y", "x", "z"])
+    >>> halves = data.csr()[[0, 0]] * sparse.csr_array([[1, 0, 0], [0, 1, 0]], dtype=np.float32)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_questions(Path(folder), data, Queries(np.array([0, 0], np.int32), halves, halves[[1, 0]]))
+    ...     about, queries, numbers = read_questions(Path(folder), data)
+    >>> about.users.ids, queries.hidden.toarray().astype(int).tolist()
+    (array([7]), [[0, 1, 0], [1, 0, 0]])
+    """
+    asked, hidden = (open_table(folder / name, of).rows() for name, of in ((QUESTIONS, _ASKED), (KEY, _HIDDEN)))
+    numbers = IdMap(np.unique(asked.ids("query").to_numpy()))
+    if not len(numbers):
+        raise DataError(f"{folder / QUESTIONS} holds no questions")
+    of_asked = asked.rows_of("query", numbers, "has no number of a question")
+    of_hidden = hidden.rows_of(
+        "query", numbers, f"is about a question that is not in {QUESTIONS}, so that this is another key", *_HIDDEN.roles
+    )
+    user = hidden.rows_of("user", histories.users, "is about a user who is in no history", *_HIDDEN.roles)
+    whose = np.full(len(numbers), -1, np.int64)
+    whose[of_hidden[::-1]] = user[::-1]
+    hidden.refuse(whose[of_hidden] != user, "is about another user than the question", *_HIDDEN.roles)
+    asked.refuse(whose[of_asked] < 0, f"belongs to a question that is not in {KEY}, so that this is another key",
+                 *_ASKED.roles)  # fmt: skip
+    order = np.lexsort((np.arange(len(numbers)), whose))
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    users, renumbered = np.unique(whose[order], return_inverse=True)
+    about = histories if len(users) == histories.n_users else histories.restrict(users)
+    queries = Queries(
+        renumbered.astype(np.int32),
+        _part(asked, _ASKED.roles, place[of_asked], about, renumbered),
+        _part(hidden, _HIDDEN.roles, place[of_hidden], about, renumbered, beside=(place[of_asked], asked)),
+    )
+    return about, queries, numbers.take(order)
+
+
+def _part(
+    rows: Rows,
+    shown: Sequence[str],
+    query: Int64,
+    about: Interactions,
+    user: Int64,
+    beside: tuple[Int64, Rows] | None = None,
+) -> sparse.csr_array:
+    """Return a part of histories, float32, shape (q, n_items), with the values of the histories.
+
+    Items that are `beside` it, in the other part, are refused.
+    """
+    other = "so that the histories are others, or the key is"
+    item = rows.rows_of("item", about.items, f"has an item that is in no history, {other}", *shown)
+    pair = query * about.n_items + item
+    series = pl.Series(pair)
+    rows.refuse(series.is_duplicated() & ~series.is_first_distinct(), "has an item a second time", *shown)
+    of_user = user[query] * about.n_items + item
+    keys = about.keys()
+    found = np.minimum(np.searchsorted(keys, of_user), len(keys) - 1)
+    rows.refuse(keys[found] != of_user, f"has an item that is not in the history of the user, {other}", *shown)
+    if beside is not None:
+        asked_query, asked = beside
+        asked_item = asked.rows_of("item", about.items, "", *_ASKED.roles)
+        both = np.isin(pair, asked_query * about.n_items + asked_item)
+        rows.refuse(both, "hides an item that the question asks with, so that this is another key", *shown)
+    order = np.argsort(pair, kind="stable")
+    ends = np.append(0, np.cumsum(np.bincount(query, minlength=len(user))))
+    value = about.value[found[order]]
+    return sparse.csr_array((value, item[order].astype(np.int32), ends), (len(user), about.n_items))
+
+
+def _entries(matrix: sparse.csr_array) -> tuple[Int64, np.ndarray]:
+    """Return row and column of each stored entry."""
+    return np.repeat(np.arange(matrix.shape[0], dtype=np.int64), np.diff(matrix.indptr)), matrix.indices
