@@ -16,38 +16,49 @@ if TYPE_CHECKING:
     from recmia.api import (
         AuditResult,
         DefendResult,
+        ForgetResult,
         SweepResult,
+        ask,
         audit,
         audit_files,
         defend,
+        forget,
         read_run,
         report,
         sweep,
     )
     from recmia.data.interactions import Interactions
-    from recmia.settings import AuditSettings, FilesSettings
+    from recmia.settings import AuditSettings, FilesSettings, ForgetSettings
 
 __version__ = version("recmia")
 
 _PLACES = {
     **dict.fromkeys(
-        ("AuditResult", "DefendResult", "SweepResult", "audit", "audit_files", "defend", "read_run", "report", "sweep"),
+        (
+            "AuditResult", "DefendResult", "ForgetResult", "SweepResult", "ask", "audit", "audit_files", "defend",
+            "forget", "read_run", "report", "sweep",
+        ),
         "recmia.api",
     ),
     "Interactions": "recmia.data.interactions",
     "AuditSettings": "recmia.settings",
     "FilesSettings": "recmia.settings",
-}
+    "ForgetSettings": "recmia.settings",
+}  # fmt: skip
 __all__ = [
     "AuditResult",
     "AuditSettings",
     "DefendResult",
     "FilesSettings",
+    "ForgetResult",
+    "ForgetSettings",
     "Interactions",
     "SweepResult",
+    "ask",
     "audit",
     "audit_files",
     "defend",
+    "forget",
     "read_run",
     "report",
     "sweep",

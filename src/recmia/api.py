@@ -18,14 +18,16 @@ from recmia.errors import ConfigError
 from recmia.game.tasks import Store
 from recmia.render import text
 from recmia.render.progress import shown_progress
+from recmia.results import ask as asking
 from recmia.results import audit as audits
 from recmia.results import defend as comparisons
 from recmia.results import files, folder, gate
+from recmia.results import forget as forgets
 from recmia.results import sweep as sweeps
 from recmia.results.audit import Progress
 from recmia.results.setup import AnyAttack, name_objects, resolve
-from recmia.settings import IN_MEMORY, AuditSettings, FilesSettings
-from recmia.settings.options import AuditOptions, FilesOptions
+from recmia.settings import IN_MEMORY, AuditSettings, Columns, FilesSettings, ForgetSettings
+from recmia.settings.options import AuditOptions, FilesOptions, ForgetOptions
 
 AnyPath = str | Path
 
@@ -135,6 +137,15 @@ class DefendResult(_Public, comparisons.DefendResult):
     """What defences bring and cost; see `recmia.results.defend.DefendResult` for its fields."""
 
 
+class ForgetResult(_Public, forgets.ForgetResult):
+    """Whether a system has forgotten users; see `recmia.results.forget.ForgetResult` for its fields."""
+
+    @property
+    def verdict(self) -> str:
+        """What was found, in words."""
+        return text.result_words(self)
+
+
 def audit(
     dataset: AnyPath | Interactions | None = None,
     *,
@@ -221,18 +232,19 @@ def audit_files(
     progress: Progress | bool | None = None,
     **options: Unpack[FilesOptions],
 ) -> AuditResult:
-    """Audit the lists of a system that cannot be trained here, from files; see `recmia.results.files`.
+    """Audit what a system that cannot be trained here showed and answered, from files; see `recmia.results.files`.
 
     Parameters
     ----------
     interactions, lists, members : str or Path
-        Histories of the audited users, what each of them is shown, and who of them is in the training data.
+        Histories of the audited users, what each of them is shown, and who of them is in the training data. Lists may
+        be left out where there are ``questions`` and ``answers``.
     shadow, attacks, jobs, store, progress
         As of `recmia.audit`.
     settings : FilesSettings, optional
         Instead of single settings.
     **options
-        Fields of `FilesSettings`, for example ``pool_lists="pool/*.parquet"``.
+        Fields of `FilesSettings`, for example ``questions="questions"`` and ``answers="answers.parquet"``.
 
     Raises
     ------
@@ -252,6 +264,110 @@ def audit_files(
     with _progress(progress) as told:
         setup = resolve(settings, recommenders, own_attacks)
         return AuditResult.of(files.run_files_audit(setup, jobs=jobs, store=store, progress=told))
+
+
+def ask(
+    interactions: AnyPath,
+    folder_name: AnyPath,
+    *,
+    users: AnyPath = "",
+    users_columns: str = "",
+    columns: Columns | Mapping[str, Any] | None = None,
+    queries: int = 6,
+    query_share: float = 0.5,
+    draw_members: bool = False,
+    member_share: float = 0.5,
+    seed: int = 0,
+) -> asking.Asked:
+    """Draw questions about the users of a log, and write them for a system that runs elsewhere to answer.
+
+    Parameters
+    ----------
+    interactions : str or Path
+        Histories, as of `recmia.data.datasets.load`.
+    folder_name : str or Path
+        New folder for the questions and their key; see `recmia.data.questions`.
+    users : str or Path, optional
+        File of the users to ask about; all by default.
+    users_columns : str
+        What its column is called, such as ``"user=uid"``.
+    columns : Columns or mapping, optional
+        What the columns of the interactions are called.
+    queries : int
+        About each user, an even number.
+    query_share : float
+        Share of a history that a question asks with.
+    draw_members : bool
+        Whether to draw by coins who is to be in the training data.
+    member_share : float
+        The probability of each coin.
+    seed : int
+
+    Returns
+    -------
+    recmia.results.ask.Asked
+        What was written; it prints as what to do with it.
+
+    Raises
+    ------
+    ConfigError
+        For a setting out of range, and a folder that exists.
+    DataError
+        For files that cannot be used.
+    """
+    named = Columns.model_validate(dict(columns)) if isinstance(columns, Mapping) else columns
+    return asking.ask(
+        str(interactions), Path(folder_name), users=str(users), users_columns=users_columns, columns=named,
+        queries=queries, query_share=query_share, draw=draw_members, member_share=member_share, seed=seed,
+    )  # fmt: skip
+
+
+def forget(
+    interactions: AnyPath = "",
+    members: AnyPath = "",
+    deleted: AnyPath = "",
+    *,
+    settings: ForgetSettings | None = None,
+    jobs: int = 1,
+    store: Store | None = None,
+    progress: Progress | bool | None = None,
+    **options: Unpack[ForgetOptions],
+) -> ForgetResult:
+    """Test from its answers whether a system has forgotten users whose data were deleted.
+
+    Parameters
+    ----------
+    interactions, members, deleted : str or Path
+        Histories of all who were asked about; who is in the training data; whose data were deleted from it. Whoever is
+        neither was never in it.
+    settings : ForgetSettings, optional
+        Instead of single settings.
+    jobs, store, progress
+        As of `recmia.audit`.
+    **options
+        Fields of `ForgetSettings`: ``questions``, the folder that `recmia.ask` wrote, and ``answers`` to them; and
+        what else is wanted, for example ``margin=0.2`` or ``reference_answers="b.parquet"``.
+
+    Returns
+    -------
+    ForgetResult
+
+    Raises
+    ------
+    DataError
+        Naming the file and the row, or the user, that cannot be used; TooFewUsersError for fewer than 10 members, users
+        who were never members, or deleted users.
+    ConfigError
+        For a setting that is unknown or out of range.
+    """
+    if settings is None:
+        given = {"interactions": interactions, "members": members, "deleted": deleted}
+        settings = ForgetSettings.parse({name: str(value) for name, value in given.items() if value} | dict(options))
+    elif options:
+        raise _both(options)
+    _check_jobs(jobs)
+    with _progress(progress) as told:
+        return ForgetResult.of(forgets.run_forget(resolve(settings), jobs=jobs, store=store, progress=told))
 
 
 def sweep(
@@ -380,8 +496,8 @@ def report(
     return target
 
 
-def read_run(folder_name: AnyPath) -> AuditResult | SweepResult | DefendResult:
-    """Read a run folder that an audit, a sweep or a comparison of defences wrote.
+def read_run(folder_name: AnyPath) -> AuditResult | SweepResult | DefendResult | ForgetResult:
+    """Read a run folder that an audit, a sweep, a comparison of defences or a test of forgetting wrote.
 
     Raises
     ------
@@ -391,8 +507,10 @@ def read_run(folder_name: AnyPath) -> AuditResult | SweepResult | DefendResult:
     return public(folder.read_result(Path(folder_name)))
 
 
-def public(result: folder.Result) -> AuditResult | SweepResult | DefendResult:
+def public(result: folder.Result) -> AuditResult | SweepResult | DefendResult | ForgetResult:
     """Return the public form of a result."""
+    if isinstance(result, forgets.ForgetResult):
+        return ForgetResult.of(result)
     if isinstance(result, audits.AuditResult):
         return AuditResult.of(result)
     return SweepResult.of(result) if isinstance(result, sweeps.SweepResult) else DefendResult.of(result)

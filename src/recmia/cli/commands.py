@@ -15,7 +15,7 @@ from rich.markup import escape
 from recmia.cli import options
 from recmia.cli.console import WIDE, console, tell_damage, tell_data, tell_errors, tell_written
 from recmia.errors import ConfigError
-from recmia.settings import AuditSettings, FilesSettings
+from recmia.settings import AuditSettings, FilesSettings, ForgetSettings
 
 if TYPE_CHECKING:
     from recmia.cache import ArrayStore
@@ -29,10 +29,12 @@ def add_to(app: typer.Typer) -> None:
     """Add all commands, in the order in which people need them."""
     give, own = options.give, options.extra
     app.command(name="audit")(give(_audit, options.RECOMMENDER, *options.GATE))
+    app.command(name="ask")(_ask)
     app.command(name="audit-files")(
-        # Files answer no queries.
-        give(_audit_files, *options.GATE, model=FilesSettings, without=("queries", "query_share", "references"))
+        # The files say how many questions there are.
+        give(_audit_files, *options.GATE, model=FilesSettings, without=_ASKED)
     )
+    app.command(name="forget")(give(_forget, model=ForgetSettings, without=(*_ASKED, *_OF_LISTS)))
     app.command(name="report")(_report)
     app.command(name="defend")(
         give(
@@ -68,6 +70,12 @@ def add_to(app: typer.Typer) -> None:
 
 
 _MATRIX = "lfm,itemknn,userknn,ease"
+_ASKED = ("queries", "query_share")
+# What only attacks on lists, or with shadow systems, use.
+_OF_LISTS = (
+    "lists", "lists_columns", "shadow_interactions", "shadow_members", "shadow_lists", "pool_lists", "pool_members",
+    "regime", "k", "alpha", "attacks", "shadow", "n_shadows", "depth", "rank_weights", "thresholds", "mlp",
+)  # fmt: skip
 
 
 def _audit(**given: Any) -> None:
@@ -81,14 +89,77 @@ def _audit(**given: Any) -> None:
 
 
 def _audit_files(**given: Any) -> None:
-    """Audit lists that your own system served: recmia audit-files --interactions I --lists L --members M.
+    """Audit your own system, trained once: recmia audit-files --interactions I --members M --questions Q --answers A.
 
-    Files are CSV, TSV or Parquet. What there is no file of on the attacker's side is trained and served here; for a
-    first look at many users: --attacks distance,k-means, which need no shadow system.
+    First, recmia ask writes the questions. Without questions, --lists are what users are shown, which tell less. Files
+    are CSV, TSV or Parquet. What there is no file of on the attacker's side is trained here.
     """
     from recmia.results.files import run_files_audit
 
     _run_audit(given, FilesSettings, run_files_audit)
+
+
+def _ask(
+    interactions: Annotated[str, typer.Option(help="Histories: file, folder or name of a data set.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="New folder for the questions and their key.")],
+    users: Annotated[str, typer.Option(help="File of the users to ask about (else all).")] = "",
+    users_columns: Annotated[str, typer.Option(help="Its column, as user=NAME.")] = "",
+    columns_user: Annotated[str, typer.Option(help="Column of the user ids of the histories.")] = "",
+    columns_item: Annotated[str, typer.Option(help="Column of the item ids.")] = "",
+    columns_rating: Annotated[str, typer.Option(help="Column of the ratings.")] = "",
+    columns_time: Annotated[str, typer.Option(help="Column of the time stamps.")] = "",
+    columns_separator: Annotated[str, typer.Option(help="Field separator.")] = "",
+    queries: Annotated[int, typer.Option(help="Questions about each user, an even number.")] = 6,
+    query_share: Annotated[float, typer.Option(help="Share of a history that a question asks with.")] = 0.5,
+    draw_members: Annotated[bool, typer.Option(help="Draw by coins who is to be in the training data.")] = False,
+    member_share: Annotated[float, typer.Option(help="Probability of each coin.")] = 0.5,
+    seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn.")] = 0,
+    debug: Annotated[bool, options.DEBUG] = False,
+) -> None:
+    """Write questions for your own system to answer, and the key that stays with you.
+
+    With --draw-members, also who is to be left out of one training, so that there are non-members to compare with.
+    """
+    from recmia.results.ask import ask
+    from recmia.settings import Columns
+
+    if len(columns_separator) > 1:
+        raise ConfigError(f"the separator must be one character; got {columns_separator!r}")
+    columns = Columns(
+        user=columns_user, item=columns_item, rating=columns_rating, time=columns_time, separator=columns_separator
+    )
+    written = ask(
+        interactions, out, users=users, users_columns=users_columns, columns=columns, queries=queries,
+        query_share=query_share, draw=draw_members, member_share=member_share, seed=seed,
+    )  # fmt: skip
+    console().print(escape(str(written)), soft_wrap=True)
+
+
+def _forget(**given: Any) -> None:
+    """Test whether your system has forgotten deleted users: recmia forget --deleted D, and files as of audit-files.
+
+    Members, users who were never members, and the deleted are asked about alike (recmia ask). Exit code 0 if the
+    deleted are shown to be forgotten, 1 if not, 2 if the test has no power.
+    """
+    from recmia.render import text
+    from recmia.render.pictures import pictures
+    from recmia.render.progress import shown_progress
+    from recmia.results.folder import write_result
+    from recmia.results.forget import run_forget
+
+    run = _prepared(given, ForgetSettings)
+    with run.store as kept, run.workers as at_once, shown_progress() as progress:
+        result = run_forget(run.setup, jobs=at_once, store=kept, progress=progress)
+        write_result(result, run.out, pictures(result))
+    out = console()
+    tell_data(out, result.audit)
+    tell_damage(out, kept)
+    for table in text.result_tables(result):
+        out.print(table)
+    out.print(escape(text.result_words(result)))
+    tell_written(out, run.out, "config, outcome, scores, provenance")
+    if result.exit_code:
+        raise typer.Exit(result.exit_code)
 
 
 def _export_files(**given: Any) -> None:
@@ -396,7 +467,7 @@ def _pass_gate(result: AuditResult, limits: Sequence[Limit], asked: Mapping[str,
 
 def _prepared(
     given: dict[str, Any],
-    model: type[AuditSettings] | type[FilesSettings],
+    model: type[AuditSettings] | type[FilesSettings] | type[ForgetSettings],
     axes: Mapping[str, list[Any]] = {},
     defaults: Mapping[str, Any] = {},
 ) -> _Run:

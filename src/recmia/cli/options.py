@@ -32,6 +32,7 @@ STORE = typer.Option("--store", help="Folder of what was computed so far (else a
 _CONFIG = typer.Option("--config", "-c", help="TOML file of settings.", rich_help_panel=_RUN)
 # Headings of the groups of settings.
 _PANELS = {
+    "forgetting": "The deletion",
     "files": "The files",
     "data": "The data",
     "game": "The game",

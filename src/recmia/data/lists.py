@@ -47,7 +47,9 @@ _LABELS = {
 def _ranked(what: str, owner: str) -> Layout:
     """Return the layout of lists, which have an owner each."""
     roles = (owner, "item", "rank")
-    needs = f"{{path}}: {what} need a header and the columns {owner}, item and rank; there is no {{role}} among {{names}}"
+    needs = (
+        f"{{path}}: {what} need a header and the columns {owner}, item and rank; there is no {{role}} among {{names}}"
+    )
     return Layout(what, roles, required=roles, missing=f"{needs}; name it with {what}_columns")
 
 
@@ -236,7 +238,12 @@ def read_members(path: Path, users: IdMap, *, named: Named = _USUAL_NAMES, other
 
 
 def read_users(
-    path: Path, users: IdMap, *, named: Named = _USUAL_NAMES, unknown: str = "names a user who is in no history"
+    path: Path,
+    users: IdMap,
+    *,
+    named: Named = _USUAL_NAMES,
+    unknown: str = "names a user who is in no history",
+    never: tuple[Bool, str] | None = None,
 ) -> Int64:
     r"""Return the rows of the users whom a file names, in its order: int64, shape (n,).
 
@@ -249,6 +256,8 @@ def read_users(
         Columns with unusual names.
     unknown : str
         What an error says of an id that `users` does not hold.
+    never : (bool, shape (n_users,), str), optional
+        Users who must not be named, and what an error says of them.
 
     Raises
     ------
@@ -264,7 +273,11 @@ def read_users(
     ...     read_users(path, IdMap(np.array(["a", "b", "c"])))
     array([2, 0])
     """
-    return _known_users(_ids(_open(path, _USERS, named), "user"), users, unknown)
+    rows = _ids(_open(path, _USERS, named), "user")
+    found = _known_users(rows, users, unknown)
+    if never is not None:
+        rows.refuse(never[0][found], never[1], "user")
+    return found
 
 
 def read_items(path: Path, like: IdMap, *, named: Named = _USUAL_NAMES) -> IdMap:

@@ -57,6 +57,11 @@ def queries(seed: int, side: str) -> np.random.Generator:
     return rng_for(seed, "queries", side)
 
 
+def members_to_be(seed: int) -> np.random.Generator:
+    """Return the stream that draws who of the users of a log is to be a member of a system that runs elsewhere."""
+    return rng_for(seed, "members to be")
+
+
 def known(seed: int) -> np.random.Generator:
     """Return the stream that draws the part of each audited history that the attacker knows."""
     return rng_for(seed, "known")

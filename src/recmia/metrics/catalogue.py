@@ -222,14 +222,19 @@ def guesses_of(runs: Runs, confidence: float = CONFIDENCE) -> tuple[Guessed, flo
     >>> played.right, round(confidence, 4)
     (200, 0.99)
     """
-    if all(len(member) for member, _ in (seed.shadow for seed in runs.seeds)):
-        return _played(runs, lambda seed, coins: choose_guesses(*seed.shadow, coins, runs.n_runs, confidence)), confidence
+    if all(len(seed.shadow[0]) for seed in runs.seeds):
+        return _played(runs, partial(_chosen, targets=runs.n_runs, confidence=confidence)), confidence
     paid = simultaneous(len(TRIED), confidence)
-    games = [
-        _played(runs, lambda _, coins, up=up, down=down: Guesses(int(coins * up), int(coins * down)))
-        for up, down in TRIED
-    ]
+    games = [_played(runs, partial(_fixed, shares=shares)) for shares in TRIED]
     return max(games, key=lambda game: epsilon_bound(game, confidence=paid).value), paid
+
+
+def _chosen(seed: SeedRuns, coins: int, targets: int, confidence: float) -> Guesses:
+    return choose_guesses(*seed.shadow, coins, targets, confidence)
+
+
+def _fixed(seed: SeedRuns, coins: int, shares: tuple[float, float]) -> Guesses:
+    return Guesses(*(int(coins * share) for share in shares))
 
 
 def _played(runs: Runs, choose: Callable[[SeedRuns, int], Guesses]) -> Guessed:

@@ -2,22 +2,22 @@ r"""Whether users whose data were deleted look like users who were never in the 
 
 Three groups are scored by one attack, which does not know who is in which: *members*, *never members* and the
 *deleted*. Let r be the likelihood ratio of a score, of a member over a never-member. If a share :math:`\pi` of the
-deleted is still remembered as members are, a score of theirs has the density :math:`f_0 (1 - \pi + \pi r)`. The evidence
-against a share of m is
+deleted is still remembered as members are, a score of theirs has the density :math:`f_0 (1 - \pi + \pi r)`. The
+evidence against a share of m is
 
 .. math:: E = \prod_{u\ \text{deleted}} \frac{1}{1 - m + m\, r_u} .
 
 Its expectation is 1 where the share is m, and lower where it is larger; so by Markov's inequality, it exceeds 20 with
 probability 5% at most (an e-value; Vovk and Wang 2021). This needs no approximation for few users. With it,
 
-- *forgotten* means that the evidence against the share `margin` is 20 or more: an equivalence, and not a difference that
-  was not found;
+- *forgotten* means that the evidence against the share `margin` is 20 or more: an equivalence, and not merely a
+  difference that was not found;
 - if members and never-members look alike, r is 1, there is no evidence, and nothing is ever called forgotten;
 - the largest share that is not ruled out is a one-sided 95% confidence bound on :math:`\pi`.
 
 That deleted users are *not* like never-members is shown by a rank test (Mann and Whitney 1947), in either direction:
-whoever is answered worse than a stranger is treated in a special way, and that reveals a former member, too. Single users
-are recognised by p-values against the never-members. Each of the two tests has half of an error of 5%.
+whoever is answered worse than a stranger is treated in a special way, and that reveals a former member, too. Single
+users are recognised by p-values against the never-members. Each of the two tests has half of an error of 5%.
 
 The ratio r is a logistic regression of membership on normal scores: ranks among members and never-members, as quantiles
 of a normal distribution.
@@ -142,7 +142,7 @@ def _area(group: Float64, never: Float64) -> Estimate:
 
 
 def _ratio(members: Float64, never: Float64, deleted: Float64) -> Float64:
-    """Return the likelihood ratio of each deleted user's score, of a member over a never-member: float64, shape (n,)."""
+    """Return the likelihood ratio of each deleted user's score, of a member over a never-member: float64[n]."""
     known = np.concatenate([members, never])
     ordered, n = np.sort(known), len(known)
 

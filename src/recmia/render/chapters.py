@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +26,24 @@ from recmia.render.blocks import (
     row_kind,
 )
 from recmia.render.grids import defend_chapter, sweep_chapter
-from recmia.render.text import PARTS, by_users, cell, means, verdict
+from recmia.render.text import FORGET_COLUMNS, PARTS, by_users, cell, forget_rows, means, verdict
 from recmia.results.audit import AuditResult
 from recmia.results.defend import DefendResult
-from recmia.results.findings import REGIME_WORDS, fewest, figure, find, most_identified, section_name, unusual
+from recmia.results.findings import (
+    REGIME_WORDS,
+    Grade,
+    exposed_at_once,
+    fewest,
+    figure,
+    find,
+    most_identified,
+    section_name,
+    unusual,
+)
 from recmia.results.folder import Result
+from recmia.results.forget import ForgetResult
 from recmia.results.sweep import SweepResult
-from recmia.settings import SERVED_ALIKE, AuditSettings
+from recmia.settings import SERVED_ALIKE, AuditSettings, FilesSettings
 
 # How users are called in a report: names in place of ids.
 Names = Callable[[pl.Series], pl.Series]
@@ -47,6 +59,8 @@ def chapter(folder: Path, result: Result, names: Names, points: int) -> Chapter:
         return defend_chapter(folder, result)
     if isinstance(result, SweepResult):
         return sweep_chapter(folder, result)
+    if isinstance(result, ForgetResult):
+        return _forget(folder, result, names, points)
     return _audit(folder, result, names, points)
 
 
@@ -79,10 +93,74 @@ def _audit(folder: Path, result: AuditResult, names: Names, points: int) -> Chap
             *_asking(result),
             _rocs(result, points),
             _distributions(result),
-            _users(result, users),
+            _users(result, users, names),
             _baselines(result),
             provenance_part(settings, result.provenance),
         ],
+    )
+
+
+# The colour of each outcome of a test of forgetting.
+_OUTCOMES: Mapping[str, Grade] = {
+    "forgotten": "none", "not forgotten": "strong", "undecided": "unclear", "no power": "untested",
+}  # fmt: skip
+
+
+def _forget(folder: Path, result: ForgetResult, names: Names, points: int) -> Chapter:
+    """The chapter of a test of forgetting: the audit of members, which is its positive control, comes second."""
+    control, found = _audit(folder, result.audit, names, points), result.found
+    users = result.users.with_columns(names(result.users["user_id"]).alias("user_id"))
+    attack = result.attack
+    rows = [
+        Row([str(row["user_id"]), f"{row['score']:.3g}", f"{row['p_value']:.3g}", f"{row['history_length']:,}",
+             f"{row['rarity']:.2f}", "yes" if row["recognised"] else "no"])
+        for row in users.head(_NAMED).iter_rows(named=True)
+    ]  # fmt: skip
+    scores = result.audit.scores.filter(attack=attack, side="target")
+    groups = {
+        "members": scores.filter(member=True)["score"].to_numpy(),
+        "deleted": users["score"].to_numpy(),
+        "never members": scores.filter(member=False)["score"].to_numpy(),
+    }
+    part = Part(
+        "Are the deleted users forgotten?",
+        words=[
+            "Members, users who were never in the training data, and users whose data were deleted were asked about "
+            "alike: a part of each history was put to the system as a stranger's. The attack scores how well the "
+            "answers complete the rest, without knowing who is in which group. Forgotten users score as users do who "
+            "were never there.",
+            *result.details(users["user_id"]),
+        ],
+        figures=[
+            Figure.of(
+                "Scores of the three groups",
+                "Each dot is one person, by group, with the score of the attack across. The tables below hold the "
+                "figures.",
+                views={"": charts.groups(groups)},
+            )
+        ],
+        tables=[
+            Table("The three groups", ["Users", *FORGET_COLUMNS],
+                  [Row([name, *cells]) for name, cells in forget_rows(result)], open=True),
+            Table("The deleted users with the highest scores",
+                  ["User", "Score", "p-value", "Length of history", "Rarity of taste", "Recognised"], rows, open=True),
+        ],
+    )  # fmt: skip
+    asked = "The same deleted users, asked about anew after every deletion and every training, show whether it holds."
+    if found.outcome == "not forgotten":
+        advice = ["Train again without the deleted users; what was learned from them stays in the items' side of a "
+                  "model when only their own rows or vectors are removed.", asked]  # fmt: skip
+    else:
+        advice = [asked]
+    return replace(
+        control,
+        title=f"Deleted users of {control.title}",
+        grade=_OUTCOMES[found.outcome],
+        chip=result.label,
+        headline=result.claim,
+        more=f"Of members, as a control: {control.headline}",
+        advice=advice,
+        parts=[part, *control.parts],
     )
 
 
@@ -272,10 +350,11 @@ def _distributions(result: AuditResult) -> Part:
     )
 
 
-def _users(result: AuditResult, users: pl.DataFrame) -> Part:
+def _users(result: AuditResult, users: pl.DataFrame, names: Names) -> Part:
     title = "Who is exposed"
     if users.is_empty():
-        return Part(title, words=[words.why_no_users(result)])
+        found = _exposed_at_once(result, names)
+        return Part(title, words=[words.why_no_users(result)], tables=found)
     levels = len(result.settings.levels)
     first = users.filter(pl.col("seed") == pl.col("seed").first())
     chosen = most_identified(users)
@@ -341,6 +420,22 @@ def _users(result: AuditResult, users: pl.DataFrame) -> Part:
             Table("Mean AUC by group", ["Group", "Users", "Mean AUC"], rows),
         ],
     )  # fmt: skip
+
+
+def _exposed_at_once(result: AuditResult, names: Names) -> list[Table]:
+    """A table of the most exposed members of one system of files; none for other audits."""
+    if not isinstance(result.settings, FilesSettings) or result.identified.is_empty():
+        return []
+    users = exposed_at_once(result.identified)
+    rows = [
+        Row([str(name), f"{row['score']:.3g}", f"{row['p_value']:.3g}", f"{row['history_length']:,}",
+             f"{row['rarity']:.2f}", "yes" if row["identified"] else "no"])
+        for name, row in zip(names(users["user_id"].head(_NAMED)), users.iter_rows(named=True), strict=False)
+    ]  # fmt: skip
+    caption = f"The members with the highest scores ({users['attack'][0]}), against the known non-members"
+    columns = ["User", "Score", "p-value", "Length of history", "Rarity of taste", "Identified"]
+    note = "Identified: individually identified as a member at a false-discovery rate of 5%."
+    return [Table(caption, columns, rows, [note], open=True)]
 
 
 def _baselines(result: AuditResult) -> Part:

@@ -288,6 +288,56 @@ def distribution(member: Bool, score: Float64) -> Chart:
     return Chart(_spec(alt.layer(bars, lines, hover), 240), {"bins": _bins(member, score)})
 
 
+# The most dots of a group.
+_DOTS = 400
+
+
+def groups(scores: Mapping[str, Float64]) -> Chart:
+    """Return a chart of the scores of groups of users, a row for each group and a dot for each user.
+
+    Parameters
+    ----------
+    scores : mapping of str to float64
+        By the name of the group, in order. Of a large group some users are drawn, evenly by their scores; scores beyond
+        the lowest and the highest half percent of all are drawn at these.
+    """
+    low, high = np.quantile(np.concatenate(list(scores.values())), (0.005, 0.995))
+    dots: list[Mapping[str, Any]] = []
+    for number, (name, values) in enumerate(scores.items()):
+        ordered = np.sort(values)
+        picked = ordered[np.linspace(0, len(ordered) - 1, min(len(ordered), _DOTS)).round().astype(int)]
+        # Neighbours are spread over the height of the row, evenly and the same in each drawing.
+        offset = (np.arange(len(picked)) * 0.618 % 1 - 0.5) * 0.7
+        dots += [
+            {"group": name, "score": digits(float(value)), "y": digits(float(number + shift))}
+            for value, shift in zip(np.clip(picked, low, high), offset, strict=True)
+        ]
+    names = list(scores)
+    marks = (
+        alt.Chart(alt.NamedData("dots"))
+        .mark_circle(size=28, opacity=0.65)
+        .encode(
+            x=alt.X("score:Q", title="Score (higher: more like a member)", scale=alt.Scale(zero=False),
+                    axis=alt.Axis(tickCount=6, format=".6~g")),
+            y=alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[len(names) - 0.4, -0.75], nice=False, zero=False)),
+            color=alt.Color("group:N", legend=None, scale=alt.Scale(domain=names, range=list(_GROUP_COLOURS))),
+            tooltip=["group:N", alt.Tooltip("score:Q", format=".3~g")],
+        )
+    )  # fmt: skip
+    labels: Rows = [
+        {"words": f"{name} ({len(scores[name]):,})", "y": number - 0.52} for number, name in enumerate(names)
+    ]
+    texts = (
+        alt.Chart(alt.NamedData("names"))
+        .mark_text(align="left", baseline="middle", color="var(--ink)", fontSize=12)
+        .encode(x=alt.value(4), y="y:Q", text="words:N")
+    )
+    return Chart(_spec(alt.layer(marks, texts), 90 * len(names)), {"dots": dots, "names": labels})
+
+
+_GROUP_COLOURS = ("var(--hue-2)", "var(--hue-3)", "var(--hue-1)")
+
+
 def _bins(member: Bool, score: Float64) -> Rows:
     """Histograms of members and non-members over the same bins, as shares; the outermost contain what lies beyond."""
     low, high = np.quantile(score, (0.005, 0.995))

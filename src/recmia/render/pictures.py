@@ -16,6 +16,7 @@ from recmia.render.style import POPULAR, Style, defence_family, styles
 from recmia.results.audit import AuditResult
 from recmia.results.findings import REGIME_WORDS, section_name, share_words
 from recmia.results.folder import Result
+from recmia.results.forget import ForgetResult
 from recmia.results.sweep import SweepResult
 
 # The rule that comes nearest to an attack where everyone is served by the same path.
@@ -26,6 +27,8 @@ _WIDEST = 1500
 
 def pictures(result: Result) -> dict[str, bytes]:
     """Return the pictures of a result by file name: PNG and SVG of the ROC, of the grid, or of the frontier."""
+    if isinstance(result, ForgetResult):
+        return pictures(result.audit)
     if isinstance(result, AuditResult):
         asked = queries_of(result)
         return files_of("roc", roc_of(result)) | ({} if asked is None else files_of("queries", asked))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+import numpy as np
 import polars as pl
 from rich.console import Console
 
@@ -16,6 +17,7 @@ from recmia.render.tables import FigureTable, Row
 from recmia.results.audit import AuditResult
 from recmia.results.findings import REGIME_WORDS, TOGETHER, Findings, fewest, figure, section_name
 from recmia.results.folder import Result
+from recmia.results.forget import ForgetResult
 from recmia.results.sweep import SweepResult
 
 # What the table shows; a result has more.
@@ -147,6 +149,37 @@ def disclosure_table(rows: pl.DataFrame) -> FigureTable:
     return FigureTable("What answers to queries give away, 95% intervals", ["of the history"], groups, shown)
 
 
+def forget_table(result: ForgetResult) -> FigureTable:
+    """Return the groups of a test of forgetting: how many, and their AUC against users who were never members."""
+    return FigureTable(
+        f"Do deleted users look like users who were never in the training data? {result.attack}, 95% intervals",
+        ["users"],
+        FORGET_COLUMNS,
+        [Row([name], cells) for name, cells in forget_rows(result)],
+    )
+
+
+FORGET_COLUMNS = ("number", "median score", "AUC against never-members", "individually recognised")
+
+
+def forget_rows(result: ForgetResult) -> list[tuple[str, list[str]]]:
+    """Return the name of each group of a test of forgetting, and its figures for `FORGET_COLUMNS`."""
+    found = result.found
+    scores = result.audit.scores.filter(attack=result.attack, side="target")
+    members, never = scores.filter(member=True), scores.filter(member=False)
+    identified = result.audit.identified.filter("identified", attack=result.attack)
+    rows = []
+    for name, part, area, recognised in (
+        ("members (positive control)", members, found.control, f"{len(identified):,}"),
+        ("deleted", result.users, found.against_never, f"{int(found.recognised.sum()):,}"),
+        ("never members", never, None, "–"),
+    ):
+        figures = {} if area is None else {"value": area.value, "low": area.low, "high": area.high}
+        cell_of = with_interval(figures) if figures else "0.500"
+        rows.append((name, [f"{len(part):,}", f"{float(np.median(part['score'])):.3g}", cell_of, recognised]))
+    return rows
+
+
 def by_users(rows: pl.DataFrame, section: str) -> tuple[list[str], dict[object, list[list[str]]]]:
     """Return the groups of users, and for each section its metrics, each with the figures of the groups.
 
@@ -255,6 +288,8 @@ def _heading(metric: str) -> str:
 
 def result_tables(result: Result) -> list[FigureTable]:
     """Return the tables of a result of any kind."""
+    if isinstance(result, ForgetResult):
+        return [forget_table(result)]
     if isinstance(result, AuditResult):
         tables = [metrics_table(result.metrics)]
         tables += [] if result.disclosure.is_empty() else [disclosure_table(result.disclosures)]
@@ -266,6 +301,8 @@ def result_tables(result: Result) -> list[FigureTable]:
 
 def result_words(result: Result) -> str:
     """Return the findings of a result of any kind, in plain text; empty where the tables say everything."""
+    if isinstance(result, ForgetResult):
+        return plain("\n".join((f"{result.label}. {result.claim}", *result.details())))
     if isinstance(result, AuditResult):
         return verdict(result.findings)
     if isinstance(result, SweepResult):

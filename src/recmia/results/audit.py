@@ -46,7 +46,10 @@ Progress = Callable[[str, int, int], None]
 Key = tuple[str, str, str]
 _NOBODY = np.empty(0, np.bool_), np.empty(0)
 _NO_THRESHOLD = Estimate(
-    None, None, None, "not resolvable without scores of shadow users: with a pool, two more models would choose a threshold"
+    None,
+    None,
+    None,
+    "not resolvable without scores of shadow users: with a pool, two more models would choose a threshold",
 )
 
 

@@ -36,7 +36,15 @@ import numpy as np
 
 from recmia.data.datasets import CleaningReport, load
 from recmia.data.interactions import Bool, IdMap, Int32, Interactions, over_common_items
-from recmia.data.lists import read_answers, read_items, read_lists, read_members, write_answers, write_lists, write_members
+from recmia.data.lists import (
+    read_answers,
+    read_items,
+    read_lists,
+    read_members,
+    write_answers,
+    write_lists,
+    write_members,
+)
 from recmia.data.questions import read_questions, write_questions
 from recmia.errors import ConfigError, DataError, TooFewUsersError
 from recmia.game import streams
@@ -142,15 +150,16 @@ def read_files(setup: Setup, report: Reporter) -> Files:
             others = histories.restrict(np.flatnonzero(np.isin(histories.users.ids, rest)))
             notes.append(f"users of the histories about whom nothing was asked, and who are not audited: {len(rest):,}")
     member = read_members(
-        Path(files.members), audited.users, named=files.named("members"), others=None if others is None else others.users
+        Path(files.members),
+        audited.users,
+        named=files.named("members"),
+        others=None if others is None else others.users,
     )
     _check_members(files.members, member)
     k = settings.k
     if files.lists:
         report("reading lists", 0)
-        lists = read_lists(
-            Path(files.lists), audited.users, audited.items, k, shorter=True, named=files.named("lists")
-        )
+        lists = read_lists(Path(files.lists), audited.users, audited.items, k, shorter=True, named=files.named("lists"))
         k = lists.shape[1]
         if shorter := int((lists[:, -1] < 0).sum()):
             notes.append(f"lists of fewer than {k} items: {shorter:,}")
@@ -159,13 +168,14 @@ def read_files(setup: Setup, report: Reporter) -> Files:
         lists = np.full((audited.n_users, 0), -1, np.int32)
         k = asked.answers.shape[1]
     setup, references = _with_references(setup, reference_data, others, audited, asked, notes)
-    settings, pool_files = setup.settings, _pool_files(settings)
+    settings = setup.settings
+    assert isinstance(settings, FilesSettings), "of files"
+    pool_files = _pool_files(settings)
     # Thresholds are chosen on the shadow system.
     found |= {"k": k, "thresholds": settings.attacker.thresholds and has_shadow(setup)}
     if pool_files:
         found["n_shadows"] = len(pool_files)
     settings = settings.changed(**found)
-    assert isinstance(settings, FilesSettings), "of files"
     setup = replace(setup, settings=settings)
     _check_lengths(setup, k, asked)
     pool: list[Served | Side] = []
@@ -277,7 +287,8 @@ def _read_answers(
         if missing > allowed:
             raise DataError(
                 f"{name}: {missing:,} of {len(queries):,} questions have no answer, the first is query "
-                f"{numbers.ids[int(np.argmax(empty))]}; max_unanswered = {files.max_unanswered:g} allows for {allowed:,}"
+                f"{numbers.ids[int(np.argmax(empty))]}; max_unanswered = {files.max_unanswered:g} allows for "
+                f"{allowed:,}"
             )
         if missing:
             notes.append(f"questions without an answer in {name}, left out: {missing:,} of {len(queries):,}")

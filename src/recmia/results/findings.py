@@ -446,9 +446,11 @@ def _caveats(regime: str, grade: Grade, aucs: Sequence[Metric], about: Mapping[s
         )
     if grade == "untested":
         sentences.append(
-            ("The strong attacks were not run here, which compare the answers with those of other models"
-             if asking else
-             "None of the strong attacks was run here, which ask the system with parts of histories")
+            (
+                "The strong attacks were not run here, which compare the answers with those of other models"
+                if asking
+                else "None of the strong attacks was run here, which ask the system with parts of histories"
+            )
             + ": that others find little proves nothing."
         )
     elif regime in (*FOLDING, AS_SERVED) and grade not in LEAK:
@@ -559,9 +561,7 @@ def _identified_at_once(identified: pl.DataFrame) -> str:
     if named.is_empty():
         return f"No single member is identified ({where}); more non-members would identify more."
     most = "; ".join(f"{row['user_id']} ({unusual(row, users)})" for row in named.head(_NAMED).iter_rows(named=True))
-    return (
-        f"{len(named):,} of {len(users):,} members are individually identified ({where}). The most exposed: {most}."
-    )
+    return f"{len(named):,} of {len(users):,} members are individually identified ({where}). The most exposed: {most}."
 
 
 def exposed_at_once(identified: pl.DataFrame) -> pl.DataFrame:

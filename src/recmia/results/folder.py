@@ -18,11 +18,12 @@ from recmia.errors import ConfigError, RecmiaError
 from recmia.metrics import Metric
 from recmia.results.audit import AuditResult
 from recmia.results.defend import DefendResult
+from recmia.results.forget import ForgetResult
 from recmia.results.setup import in_memory
 from recmia.results.sweep import SweepResult
-from recmia.settings import IN_MEMORY, AnyAuditSettings, AuditSettings, FilesSettings
+from recmia.settings import IN_MEMORY, AnyAuditSettings, AuditSettings, FilesSettings, ForgetSettings
 
-Result = AuditResult | SweepResult | DefendResult
+Result = AuditResult | SweepResult | DefendResult | ForgetResult
 # Pictures by file name, drawn by whoever wants them in the folder.
 Pictures = Mapping[str, bytes]
 _NO_PICTURES: Pictures = MappingProxyType({})
@@ -54,7 +55,7 @@ def write_result(result: Result, folder: Path, pictures: Pictures = _NO_PICTURES
 
     Parameters
     ----------
-    result : AuditResult, SweepResult or DefendResult
+    result : AuditResult, SweepResult, DefendResult or ForgetResult
     folder : Path
         Must not exist.
 
@@ -68,6 +69,7 @@ def write_result(result: Result, folder: Path, pictures: Pictures = _NO_PICTURES
                       (axes, errors, provenance)
         defences      ``config.toml``, ``table.csv``, ``table.parquet`` (a row a defence and regime),
                       ``metrics.parquet``, ``utility.parquet``, ``advice.txt``, ``defend.json``
+        forgetting    those of an audit, of members against never-members; ``deleted.parquet``, ``forget.json``
         ============  ==========================================================================================
     pictures : mapping of str to bytes
         Further files by name.
@@ -82,6 +84,10 @@ def write_result(result: Result, folder: Path, pictures: Pictures = _NO_PICTURES
             _write_audit(result, scratch)
         elif isinstance(result, SweepResult):
             _write_sweep(result, scratch)
+        elif isinstance(result, ForgetResult):
+            _write_audit(result.audit, scratch)
+            result.deleted.write_parquet(scratch / "deleted.parquet")
+            write_json(scratch / "forget.json", result.summary())
         else:
             _write_defend(result, scratch)
         for name, content in pictures.items():
@@ -192,6 +198,14 @@ def _read_audit(folder: Path) -> AuditResult:
     return result
 
 
+def _read_forget(folder: Path) -> ForgetResult:
+    """Read the folder of a test of forgetting; the outcome is computed anew from the scores."""
+    columns = ("attack", "user_id", "score", "history_length", "rarity")
+    result = ForgetResult(_read_audit(folder), _table(folder / "deleted.parquet", columns))
+    _ = result.found
+    return result
+
+
 def _read_sweep(folder: Path) -> SweepResult:
     about = _read_object(folder / "sweep.json", "axes", "errors", "provenance")
     settings = _read_settings(folder)
@@ -228,7 +242,7 @@ def _read_defend(folder: Path) -> DefendResult:
 
 # What each kind of run folder is known by.
 _READERS: Mapping[str, Callable[[Path], Result]] = MappingProxyType(
-    {"run.json": _read_audit, "sweep.json": _read_sweep, "defend.json": _read_defend}
+    {"forget.json": _read_forget, "run.json": _read_audit, "sweep.json": _read_sweep, "defend.json": _read_defend}
 )
 _SCORES = ("seed", "knowledge", "side", "run", "regime", "attack", "user_id", "member", "score")
 # Of a table of many audits.
@@ -242,7 +256,8 @@ _NAMED = 5
 
 def _read_settings(folder: Path) -> AnyAuditSettings:
     flat = read_settings_file(folder / "config.toml")
-    return (FilesSettings if "interactions" in flat else AuditSettings).parse(flat)
+    of_files = ForgetSettings if "deleted" in flat else FilesSettings
+    return (of_files if "interactions" in flat else AuditSettings).parse(flat)
 
 
 def _table(path: Path, columns: Sequence[str]) -> pl.DataFrame:

@@ -143,9 +143,7 @@ def _applies(rule: AttackSpec, settings: AnyAuditSettings) -> bool:
 
 
 def _can_ask(attacks: Sequence[AttackSpec], settings: AnyAuditSettings) -> None:
-    asking, looking = (
-        ", ".join(spec.name for spec in attacks if getattr(spec, does)) for does in ("asks", "looks")
-    )
+    asking, looking = (", ".join(spec.name for spec in attacks if getattr(spec, does)) for does in ("asks", "looks"))
     if isinstance(settings, FilesSettings):
         if asking and not settings.files.answers:
             raise ConfigError(

@@ -168,8 +168,13 @@ class ForgettingSettings(Settings):
         named_columns(text, "deleted")
         return text
 
+    @property
+    def named(self) -> dict[str, str]:
+        """The columns that were named, by role."""
+        return named_columns(self.deleted_columns, "deleted")
+
     @model_validator(mode="after")
-    def _named(self) -> ForgettingSettings:
+    def _needed(self) -> ForgettingSettings:
         if not self.deleted:
             raise ValueError("deleted is needed: a file of the users whose data were deleted")
         return self

@@ -1,0 +1,126 @@
+"""Questions about users of a log, drawn and written for a system that runs elsewhere to answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from recmia.atomic import new_folder
+from recmia.data.datasets import load
+from recmia.data.lists import read_users
+from recmia.data.questions import write_questions
+from recmia.errors import ConfigError, DataError
+from recmia.game import streams
+from recmia.game.queries import draw_queries
+from recmia.game.split import draw_members
+from recmia.settings import Columns, named_columns
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was written.
+
+    Parameters
+    ----------
+    folder : Path
+    users : int
+        Users who are asked about.
+    questions : int
+    not_asked : int
+        Users with a single item, about whom nothing can be asked.
+    members : int, optional
+        How many of the users are to be in the training data, if that was drawn.
+    """
+
+    folder: Path
+    users: int
+    questions: int
+    not_asked: int
+    members: int | None
+
+    def __str__(self) -> str:
+        lines = [f"written to {self.folder}: {self.questions:,} questions about {self.users:,} users"]
+        if self.not_asked:
+            lines.append(f"  users with a single item, of whom nothing can be asked: {self.not_asked:,}")
+        if self.members is not None:
+            lines.append(
+                f"members.csv: {self.members:,} of these users are to be in the training data, and "
+                f"{self.users - self.members:,} (member 0) to be left out of it"
+            )
+        lines.append(
+            "questions.parquet is for the system, to be answered as query, item, rank; key.parquet stays with whoever "
+            "asks"
+        )
+        return "\n".join(lines)
+
+
+def ask(
+    interactions: str,
+    folder: Path,
+    *,
+    users: str = "",
+    users_columns: str = "",
+    columns: Columns | None = None,
+    queries: int = 6,
+    query_share: float = 0.5,
+    draw: bool = False,
+    member_share: float = 0.5,
+    seed: int = 0,
+) -> Asked:
+    """Draw questions about the users of a log, and write them with their key, see `recmia.data.questions`.
+
+    Parameters
+    ----------
+    interactions : str
+        As of `recmia.data.datasets.load`.
+    folder : Path
+        Must not exist.
+    users : str
+        File of the users to ask about; empty for all.
+    users_columns : str
+        What its column is called, such as ``"user=uid"``.
+    columns : Columns, optional
+        Of the interactions.
+    queries : int
+        About each user, even and at least 2.
+    query_share : float
+        Share of a history that a question asks with.
+    draw : bool
+        Whether to draw who is to be a member.
+    member_share : float
+        The probability with which each user becomes one.
+    seed : int
+
+    Raises
+    ------
+    ConfigError
+        For a setting out of range, and a folder that exists or cannot be made.
+    DataError
+        For files that cannot be used, and users with too short histories to be asked about.
+    """
+    if queries < 2 or queries % 2:
+        raise ConfigError(f"queries must be even and at least 2, since halves come in pairs; got {queries}")
+    for name, value in (("query_share", query_share), ("member_share", member_share)):
+        if not 0 < value < 1:
+            raise ConfigError(f"{name} must be above 0 and below 1; got {value:g}")
+    try:
+        named = named_columns(users_columns, "users")
+    except ValueError as error:
+        raise ConfigError(f"users_columns: {error}") from None
+    histories = load(interactions, columns=columns, min_interactions=1, seed=seed).interactions
+    about = histories
+    if users:
+        about = histories.restrict(np.sort(read_users(Path(users), histories.users, named=named)))
+    drawn = draw_queries(about, queries, query_share, streams.queries(seed, "target"))
+    each = np.bincount(drawn.user, minlength=about.n_users)
+    if not each.any():
+        raise DataError(f"{users or interactions}: nobody has two items, and a question hides at least one")
+    member = draw_members(about.n_users, member_share, streams.members_to_be(seed)) if draw else None
+    with new_folder(folder) as scratch:
+        write_questions(scratch, about, drawn, member)
+    asked = each > 0
+    return Asked(
+        folder, int(asked.sum()), len(drawn), int((~asked).sum()), None if member is None else int(member.sum())
+    )
