@@ -9,11 +9,9 @@ Needs implicit, and ml-latest-small. The sections are those of `SECTIONS`. Every
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,14 +21,16 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 from _results import write_section
+from files import generate
 
 import recmia
 from recmia.data.datasets import load
 from recmia.data.interactions import Interactions
 from recmia.data.questions import QUESTIONS
 from recmia.metrics.intervals import CONFIDENCE
+from recmia.recommenders import ALS
 from recmia.recommenders.spec import RECOMMENDERS
-from recmia.settings import RecommenderSettings
+from recmia.settings import FilesSettings, ForgetSettings, RecommenderSettings
 
 COMMAND = "python benchmarks/one_training.py"
 REFERENCES = ("itemknn", "ease", "lfm")
@@ -52,15 +52,27 @@ def bm25(data: Interactions, asked: Any, k: int, seed: int) -> npt.NDArray[np.in
     return np.where(scores > 0, answers, -1).astype(np.int32)
 
 
-def ours(name: str) -> System:
-    """Answers of one of recmia's recommenders."""
+def ours(name: str, deleted: npt.NDArray[np.bool_] | None = None) -> System:
+    """Answers of one of recmia's recommenders; with `deleted`, rows of its training data, after it lost these rows."""
 
     def system(data: Interactions, asked: Any, k: int, seed: int) -> npt.NDArray[np.int32]:
         spec = RECOMMENDERS[name]
-        model = spec.make(spec.used(RecommenderSettings()), 2)
-        return model.fit(data, rng=np.random.default_rng([seed, 7])).recommend(asked, k)
+        model = spec.make(spec.used(RecommenderSettings()), 2).fit(data, rng=np.random.default_rng([seed, 7]))
+        if deleted is not None:
+            forget_rows(model, deleted)
+        return model.recommend(asked, k)
 
     return system
+
+
+def forget_rows(model: Any, deleted: npt.NDArray[np.bool_]) -> None:
+    """Delete what a fitted model holds of some users beside its items' side.
+
+    That is a vector for each user in ALS. ItemKNN and EASE answer from weights of items alone, in whichever form they
+    keep these, and hold nothing else of a user.
+    """
+    if isinstance(model, ALS):
+        model._model.user_factors[deleted] = 0
 
 
 class Game:
@@ -80,6 +92,7 @@ class Game:
         recmia.ask(folder / "interactions.parquet", folder / "questions", users=folder / "users.csv", seed=seed)
 
     def write_members(self) -> None:
+        """Write who is a member now."""
         member = self.member[self.audited].astype(int)
         frame = pl.DataFrame({"user": self.log.users.ids[self.audited], "member": member})
         frame.write_csv(self.folder / "members.csv")
@@ -109,7 +122,7 @@ class Game:
         pl.DataFrame(table).write_parquet(path)
         return path
 
-    def files(self, answers: Path) -> dict[str, str]:
+    def files(self, answers: Path) -> dict[str, Any]:
         """The files of an audit of these answers."""
         return {
             "interactions": str(self.folder / "interactions.parquet"), "members": str(self.folder / "members.csv"),
@@ -148,9 +161,9 @@ def foreign(draws: int) -> None:
                 ("completion-reference, one of another kind (lfm)", {"references": ["lfm"]}, None),
                 ("completion-reference, itself trained without the audited", {"reference_answers": str(without)}, None),
             ):
-                result = recmia.audit_files(
-                    **game.files(once), attacks=attacks or ["completion-reference"], seed=seed, jobs=2, **more
-                )
+                chosen = {"attacks": attacks or ["completion-reference"], "seed": seed, **more}
+                settings = FilesSettings.parse(game.files(once) | chosen)
+                result = recmia.audit_files(settings=settings, jobs=2)
                 attack = result.settings.attacker.attacks[0]
                 found.setdefault(words, []).append(value(result, attack).value)
                 rates.setdefault(words, []).append(value(result, attack, "tpr@fpr=0.01").value)
@@ -159,9 +172,9 @@ def foreign(draws: int) -> None:
                     epsilons.append(value(result, attack, "epsilon").value)
             sys.stderr.write(f"BM25, draw {seed}: {', '.join(f'{one[-1]:.3f}' for one in found.values())}\n")
     lines = [
-        "305 users of ml-latest-small audited by lot, a coin leaves half of them out; implicit's BM25, trained once on",
-        f"all others of the 610. Lists of {K}, six questions a user, {draws} draws of users and members. AUC: mean with",
-        "95% interval over draws, and the lowest and highest draw.",
+        "305 users of ml-latest-small audited by lot, a coin leaves half of them out; implicit's BM25, trained once",
+        f"on all others of the 610. Lists of {K}, six questions a user, {draws} draws of users and members. AUC: mean",
+        "with 95% interval over draws, and the lowest and highest draw.",
         "",
         "| attack | AUC | TPR at FPR 1% | members individually identified |",
         "|---|---|---|---|",
@@ -180,7 +193,7 @@ def forgotten(draws: int) -> None:
     """Deleted users: trained anew without them, not deleted at all, and only their own rows."""
     rows = []
     for name in ("lfm", "itemknn", "als", "ease"):
-        outcomes: dict[str, Counter[str]] = {"trained anew": Counter(), "nothing done": Counter()}
+        outcomes: dict[str, Counter[str]] = {how: Counter() for how in ("trained anew", "nothing done", "own rows")}
         bounds: list[float] = []
         areas: list[float] = []
         for seed in range(draws):
@@ -193,33 +206,99 @@ def forgotten(draws: int) -> None:
                 game.member[deleted] = False
                 game.write_members()
                 pl.DataFrame({"user": game.log.users.ids[deleted]}).write_csv(game.folder / "deleted.csv")
-                for how, trained_on in (("trained anew", game.member), ("nothing done", before)):
-                    answers = game.answer(ours(name), trained_on, how.replace(" ", "-"), 100)
-                    result = recmia.forget(
-                        **game.files(answers), deleted=str(game.folder / "deleted.csv"), seed=seed, jobs=2
-                    )
+                gone = np.isin(np.flatnonzero(before), deleted)
+                cases = {"trained anew": (ours(name), game.member), "nothing done": (ours(name), before)}
+                if name != "lfm":
+                    cases["own rows"] = ours(name, gone), before
+                for how, (system, trained_on) in cases.items():
+                    answers = game.answer(system, trained_on, how.replace(" ", "-"), 100)
+                    named = game.files(answers) | {"deleted": str(game.folder / "deleted.csv"), "seed": seed}
+                    result = recmia.forget(settings=ForgetSettings.parse(named), jobs=2)
                     outcomes[how][result.found.outcome] += 1
                     if how == "trained anew":
                         bounds.append(result.found.most_remembered)
                         areas.append(result.found.control.value or 0.0)
         sys.stderr.write(f"{name}: {outcomes}\n")
-        told = [", ".join(f"{outcome} {n}" for outcome, n in of.most_common()) for of in outcomes.values()]
-        rows.append(f"| {name} | {np.mean(areas):.3f} | {told[0]} | {np.mean(bounds):.2f} | {told[1]} |")
+        told = [", ".join(f"{outcome} {n}" for outcome, n in of.most_common()) or "–" for of in outcomes.values()]
+        rows.append(f"| {name} | {np.mean(areas):.3f} | {told[0]} | {np.mean(bounds):.2f} | {told[1]} | {told[2]} |")
     lines = [
-        "305 users of ml-latest-small audited by lot, half of them members by a coin, of whom 30 are deleted; references",
-        f"itemknn, ease and lfm trained on the 305 others; lists of 100, six questions a user, {draws} draws. 'Nothing",
-        "done' is also what it means to delete the rows or vectors of users and leave the item side of ItemKNN, EASE",
-        "and ALS as it was: a stranger's history is answered from the item side alone, by the same arithmetic.",
+        "305 users of ml-latest-small audited by lot, half of them members by a coin, of whom 30 are deleted;",
+        "references itemknn, ease and lfm, trained on the 305 others; lists of 100, six questions a user,",
+        f"{draws} draws. 'Own rows' deletes what the model holds of these users and leaves the items' side as it was.",
         "",
-        "| system | AUC of members against never-members | trained anew without them | share not ruled out | nothing done |",
-        "|---|---|---|---|---|",
+        "| system | AUC of members | trained anew | share not ruled out | nothing done | own rows only |",
+        "|---|---|---|---|---|---|",
         *rows,
     ]
     write_section("One training: are deleted users forgotten?", f"{COMMAND} --only forgotten --draws {draws}", lines)
     print("\n".join(lines))
 
 
-SECTIONS: dict[str, Callable[[int], None]] = {"foreign": foreign, "forgotten": forgotten}
+# Runs a program, and prints its seconds, and the peak of its memory in KiB.
+WATCH = """
+import resource, subprocess, sys, time
+started = time.perf_counter()
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
+print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)
+"""
+PROGRAM = [sys.executable, "-c", "from recmia.cli.main import main; main()"]
+
+
+def large(draws: int, n_users: int = 1_000_000, n_asked: int = 10_000, k: int = 100) -> None:
+    """A million users in the log, ten thousand of them asked about."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        n = generate(folder, n_users)
+        log = folder / "interactions.parquet"
+        users = np.random.default_rng(1).choice(pl.read_parquet(log, columns=["user"])["user"].unique().to_numpy(),
+                                                n_asked, replace=False)  # fmt: skip
+        pl.DataFrame({"user": np.sort(users)}).write_csv(folder / "users.csv")
+        rows = []
+
+        def timed(words: str, *arguments: str) -> None:
+            command = [sys.executable, "-c", WATCH, *PROGRAM, *arguments]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            seconds, peak = map(float, done.stderr.split()[-2:])
+            rows.append(f"| {words} | {seconds:.0f} | {peak / 2**20:.2f} |")
+            sys.stderr.write(f"{rows[-1]}\n")
+
+        timed("`recmia ask --users --draw-members`", "ask", "--interactions", str(log), "--users",
+              str(folder / "users.csv"), "--draw-members", "--out", str(folder / "questions"))  # fmt: skip
+        # Answers of no system in particular: what is measured is time.
+        n_questions = 1 + int(
+            pl.read_parquet(folder / "questions" / QUESTIONS, columns=["query"])["query"].to_numpy().max()
+        )
+        answer_anything(folder, n_questions, k)
+        timed("`recmia audit-files --references itemknn,lfm`", "audit-files", "--interactions", str(log), "--members",
+              str(folder / "questions" / "members.csv"), "--questions", str(folder / "questions"), "--answers",
+              str(folder / "answers.parquet"), "--references", "itemknn,lfm", "--store",
+              str(folder / "store"), "--out", str(folder / "run"))  # fmt: skip
+    lines = [
+        f"A log of {n_users:,} users with {n:,} interactions, as Parquet; {n_asked:,} of them audited with six",
+        f"questions each, answers of {k}; two references, trained on 20,000 of the others (the default). Two cores.",
+        "",
+        "| command | seconds | peak memory, GiB |",
+        "|---|---|---|",
+        *rows,
+    ]
+    write_section("One training: a million users", f"{COMMAND} --only large", lines)
+    print("\n".join(lines))
+
+
+def answer_anything(folder: Path, n_questions: int, k: int) -> None:
+    """Write answers of different items each."""
+    rng = np.random.default_rng(2)
+    items = pl.read_parquet(folder / "interactions.parquet", columns=["item"])["item"].unique().sort().to_numpy()
+    start = rng.integers(len(items), size=(n_questions, 1))
+    shown = items[(start + 37 * np.arange(k)) % len(items)]
+    table = {"query": np.repeat(np.arange(n_questions), k), "item": shown.ravel(),
+             "rank": np.tile(np.arange(1, k + 1), n_questions)}  # fmt: skip
+    asked = pl.read_parquet(folder / "questions" / QUESTIONS, columns=["query", "item"])
+    answers = pl.DataFrame(table).join(asked, on=["query", "item"], how="anti", maintain_order="left")
+    answers.with_columns(rank=pl.int_range(pl.len()).over("query") + 1).write_parquet(folder / "answers.parquet")
+
+
+SECTIONS: dict[str, Callable[[int], None]] = {"foreign": foreign, "forgotten": forgotten, "large": large}
 
 
 def main() -> None:

@@ -19,13 +19,21 @@ from polars.testing import assert_frame_equal
 from scipy import sparse
 
 import recmia
-from recmia import AuditResult, AuditSettings, DefendResult, FilesSettings, Interactions, SweepResult
+from recmia import (
+    AuditResult,
+    AuditSettings,
+    DefendResult,
+    FilesSettings,
+    ForgetSettings,
+    Interactions,
+    SweepResult,
+)
 from recmia.attacks import Attack, Observation
 from recmia.errors import ConfigError, DataError, ProtocolError, RecmiaError, TooFewUsersError
 from recmia.metrics import Estimate, MetricSpec, mean_over_runs
 from recmia.recommenders.simple import Popularity
 from recmia.settings import ComposedSettings, Settings
-from recmia.settings.options import AuditOptions, CommonOptions, FilesOptions
+from recmia.settings.options import AuditOptions, CommonOptions, FilesOptions, ForgetOptions
 
 QUICK: dict[str, Any] = {"regimes": ["fold-in"], "factors": 8, "k": 10, "seeds": 1, "thresholds": False}
 AUDITED = "synthetic:120x200x6000"
@@ -34,17 +42,26 @@ SIMPLE = QUICK | {"recommender": "popularity", "attacks": ["distance"]}
 NAMED = {
     recmia.audit: {"dataset", "shadow", "attacks", "defence", "target"},
     recmia.audit_files: {"interactions", "lists", "members", "shadow", "attacks"},
+    recmia.forget: {"interactions", "members", "deleted"},
 }
 
 
-# Settings of which files make no use: they answer no queries.
-UNUSED = {recmia.audit: set[str](), recmia.audit_files: {"queries", "query_share", "references"}}
+# Settings that the files themselves say; and those of lists and shadow systems, of which forgetting makes no use.
+UNUSED = {
+    recmia.audit: set[str](),
+    recmia.audit_files: {"queries", "query_share"},
+    recmia.forget: {"queries", "query_share", "lists", "attacks", "shadow"},
+}
 
 
 # The keywords.
 @pytest.mark.parametrize(
     ("function", "model", "options"),
-    [(recmia.audit, AuditSettings, AuditOptions), (recmia.audit_files, FilesSettings, FilesOptions)],
+    [
+        (recmia.audit, AuditSettings, AuditOptions),
+        (recmia.audit_files, FilesSettings, FilesOptions),
+        (recmia.forget, ForgetSettings, ForgetOptions),
+    ],
 )
 def test_every_setting_is_a_keyword(function: Any, model: type[ComposedSettings], options: Any) -> None:
     names = set(get_type_hints(options))
@@ -56,7 +73,10 @@ def test_every_setting_is_a_keyword(function: Any, model: type[ComposedSettings]
     assert get_type_hints(function)["options"] == options or "Unpack" in str(inspect.signature(function))
 
 
-@pytest.mark.parametrize(("model", "options"), [(AuditSettings, AuditOptions), (FilesSettings, FilesOptions)])
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [(AuditSettings, AuditOptions), (FilesSettings, FilesOptions), (ForgetSettings, ForgetOptions)],
+)
 def test_keywords_have_the_types_of_the_settings(model: type[ComposedSettings], options: Any) -> None:
     for name, hint in get_type_hints(options).items():
         kind: Any = model.flat_fields()[name][1].annotation
@@ -263,7 +283,7 @@ def test_sweeps_and_comparisons_come_back(small: Interactions, tmp_path: Path) -
     for name, result in results.items():
         result.save(tmp_path / name)
         found = recmia.read_run(tmp_path / name)
-        assert not isinstance(found, AuditResult)
+        assert isinstance(found, (SweepResult, DefendResult))
         assert type(found) is type(result)
         assert_frame_equal(found.table, result.table, check_exact=True)
         assert str(found) == str(result)
@@ -275,7 +295,9 @@ def test_sweeps_and_comparisons_come_back(small: Interactions, tmp_path: Path) -
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such run folder"):
         recmia.read_run(tmp_path / "none")
-    with pytest.raises(ConfigError, match=r"is no run folder: looked for run\.json or .*there is nothing"):
+    with pytest.raises(
+        ConfigError, match=r"is no run folder: looked for forget\.json or run\.json or .*there is nothing"
+    ):
         recmia.read_run(tmp_path)
 
 

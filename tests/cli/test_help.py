@@ -15,15 +15,21 @@ from click.testing import CliRunner
 
 from recmia.cli import app
 from recmia.errors import ConfigError
-from recmia.settings import AuditSettings, ComposedSettings, FilesSettings
+from recmia.settings import AuditSettings, ComposedSettings, FilesSettings, ForgetSettings
 from recmia.settings.base import is_table
 
 # The models whose settings are options of each command.
 RUNS: dict[str, type[ComposedSettings]] = {
     **dict.fromkeys(("audit", "sweep", "matrix", "defend", "export-files"), AuditSettings),
     "audit-files": FilesSettings,
+    "forget": ForgetSettings,
 }
-COMMANDS = (*RUNS, "report", "reproduce", "data", "doctor")
+COMMANDS = (*RUNS, "ask", "report", "reproduce", "data", "doctor")
+# Without a use for lists and shadow systems.
+FORGETS = {
+    "lists", "lists_columns", "shadow_interactions", "shadow_members", "shadow_lists", "pool_lists", "pool_members",
+    "regime", "k", "alpha", "attacks", "shadow", "n_shadows", "depth", "rank_weights", "thresholds", "mlp",
+}  # fmt: skip
 # The widest terminal on which two screens of 50 lines have to do.
 WIDTH, LINES = 100, 100
 GROUP: Any = typer.main.get_command(app)
@@ -84,8 +90,9 @@ def test_every_setting_has_an_option(command: str) -> None:
     left_out = {
         "matrix": {"target", "shadow"},
         "defend": {"defence"},
-        # Files answer no queries.
-        "audit-files": {"queries", "query_share", "references"},
+        # The files say how many questions there are.
+        "audit-files": {"queries", "query_share"},
+        "forget": {"queries", "query_share", *FORGETS},
     }.get(command, set())
     assert not [name for name in left_out if re.search(rf"{option(name)}\b", text)]
     for name in model.flat_fields().keys() - left_out:
@@ -104,7 +111,8 @@ def test_every_setting_has_an_option(command: str) -> None:
 @pytest.mark.parametrize("command", RUNS)
 def test_tables_are_named_by_the_help(command: str) -> None:
     text = " ".join(shown(command, "--help").replace("│", " ").split())
-    names = ", ".join(name for name, _ in tables(RUNS[command]))
+    left_out = FORGETS if command == "forget" else set[str]()
+    names = ", ".join(name for name, _ in tables(RUNS[command]) if name not in left_out)
     assert f"List the options of one of: {names}." in text
 
 

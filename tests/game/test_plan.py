@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -201,6 +202,12 @@ def test_join_users(small: Interactions) -> None:
 ASKING: dict[str, Any] = {"attacks": ["completion", "completion-reference", "query-lr"], "references": ["ease", "lfm"]}
 
 
+def models(references: Sequence[Any]) -> list[Task]:
+    """Reference models of an audit of data, all of which are trained."""
+    assert all(isinstance(one, Task) for one in references)
+    return list(references)
+
+
 def test_every_system_is_asked_the_same(small: Interactions) -> None:
     found = plan(small, regimes=["popular", "fold-in", "trained"], n_targets=2, **ASKING)
     popular, folding, trained = found.sections
@@ -208,7 +215,7 @@ def test_every_system_is_asked_the_same(small: Interactions) -> None:
     assert asked is not None
     assert len(asked) == 6 * found.audited.n_users
     for section in (folding, trained):
-        for system in (*section.targets, *section.pool, *section.references):
+        for system in (*section.targets, *section.pool, *models(section.references)):
             assert system.queries is asked
     assert all(system.queries is None for system in popular.systems), "nobody answers a stranger there"
     assert not popular.references
@@ -216,7 +223,7 @@ def test_every_system_is_asked_the_same(small: Interactions) -> None:
     of_shadow = folding.shadow.queries
     assert of_shadow is not None
     assert of_shadow is not asked
-    assert all(system.queries is of_shadow for system in folding.shadow_references)
+    assert all(system.queries is of_shadow for system in models(folding.shadow_references))
     # Nothing is asked twice: the regime changes no answer.
     answers = [one.answers_key for one in found.tasks if one.queries is not None]
     systems = 2 + 1 + 8 + 2 + 2
@@ -228,12 +235,12 @@ def test_references_are_trained_on_nobody_who_is_scored(small: Interactions) -> 
         (section,) = plan(small, regimes=["fold-in"], knowledge=[knowledge], **ASKING).sections
         assert section.shadow is not None
         audited, own = section.targets[0].side.interactions, section.shadow.side.interactions
-        assert [one.recommender.name for one in section.references] == ["ease", "lfm"]
-        for one in section.references:
+        assert [one.recommender.name for one in models(section.references)] == ["ease", "lfm"]
+        for one in models(section.references):
             assert one.side.interactions is own
             assert one.side.member.all(), "members or not: whose histories the attacker has, and no more"
             assert one.regime is None
-        for one in section.shadow_references:
+        for one in models(section.shadow_references):
             assert one.side.interactions is audited
     assert (
         not plan(small, regimes=["fold-in"], **ASKING | {"attacks": ["completion", "query-lr"]}).sections[0].references
@@ -263,7 +270,7 @@ def test_an_attacker_who_knows_a_part_trains_and_asks_with_that(small: Interacti
     assert (queries.asked + queries.hidden - known).nnz == 0
     for one in section.pool:
         assert one.side.interactions is found.known
-    for reference in section.shadow_references:
+    for reference in models(section.shadow_references):
         assert reference.side.interactions is found.known
 
 

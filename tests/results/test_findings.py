@@ -110,8 +110,8 @@ def row(
 
 
 NO_STRONG_ATTACK = (
-    "None of the strong attacks was run here, which ask the system with parts of histories: that others find little "
-    "proves nothing."
+    "None of the strong attacks was run here, which ask the system with parts of histories and compare the answers: "
+    "that others find little proves nothing."
 )
 
 CASES: dict[str, Case] = {

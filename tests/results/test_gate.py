@@ -307,7 +307,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     ("arguments", "words"),
     [
         (["--fail-above", "auk=0.6"], "unknown metric 'auk'"),
-        (["--fail-above", "epsilon=1", "--no-thresholds"], "unknown metric 'epsilon'"),
+        (["--fail-above", "balanced_accuracy=0.6", "--no-thresholds"], "unknown metric 'balanced_accuracy'"),
         (["--json", "gate.json"], "--json tells what the gate found; name a limit"),
         (["--require-below", "epsilon=1"], "an audit gives a lower bound on it, never an upper one"),
         (["--fail-above", "epsilon=1", "--regimes", "popular"], "unknown metric 'epsilon'"),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from recmia.errors import ConfigError
-from recmia.settings import AS_SERVED, AuditSettings, CommandSettings, FilesSettings
+from recmia.settings import AS_SERVED, AuditSettings, CommandSettings, FilesSettings, ForgetSettings
 from recmia.settings.audit import AnyAuditSettings
 
 FILES: dict[str, Any] = {"interactions": "a.csv", "lists": "b.csv", "members": "c.csv"}
@@ -137,10 +137,57 @@ def test_what_makes_no_sense_for_files_is_unknown(name: str) -> None:
         FilesSettings.parse(FILES | {name: 1})
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [name for name in FILES if name != "lists"])
 def test_files_that_are_needed(name: str) -> None:
     with pytest.raises(ConfigError, match=f"{name} is needed: "):
         FilesSettings.parse({key: value for key, value in FILES.items() if key != name})
+
+
+ASKED = {key: value for key, value in FILES.items() if key != "lists"} | {"questions": "q", "answers": "a.parquet"}
+
+
+def test_lists_or_answers_are_needed() -> None:
+    with pytest.raises(ConfigError, match="answers or lists are needed"):
+        FilesSettings.parse({key: value for key, value in FILES.items() if key != "lists"})
+    assert FilesSettings.parse(ASKED).attacker.attacks == ("completion", "completion-reference")
+    both = FilesSettings.parse(ASKED | FILES)
+    assert both.attacker.attacks == ("distance", "completion", "completion-reference")
+    assert FilesSettings.parse(both.flat()) == both
+    assert FilesSettings.parse(ASKED | {"attacks": ["completion"]}).attacker.attacks == ("completion",)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (FILES | {"questions": "q"}, "questions needs answers beside it"),
+        (FILES | {"answers": "q"}, "answers needs questions beside it"),
+        (FILES | {"reference_answers": "q"}, "reference_answers needs answers beside it"),
+        (ASKED | {"reference_answers": "b", "reference_interactions": "c"}, "reference_interactions, .* not both"),
+        (ASKED | {"reference_answers": "a.parquet"}, "reference_answers and answers are the same file, a.parquet"),
+        (ASKED | {"members": ASKED["interactions"]}, "members and interactions are the same file, a.csv"),
+        (ASKED | {"reference_interactions": ASKED["interactions"]}, "reference_interactions and interactions are the"),
+        (ASKED | {"answers_columns": "user=u"}, "answers_columns: a file of answers has no column 'user'"),
+        (ASKED | {"members_columns": "user"}, "named as ROLE=NAME,..., with user, member, separator; found 'user'"),
+        (ASKED | {"members_columns": "user=a,user=b"}, "the column user is named twice"),
+        (ASKED | {"items_columns": "separator=::"}, "the separator must be one character; found '::'"),
+    ],
+)
+def test_files_of_questions_that_do_not_go_together(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as told:
+        FilesSettings.parse(given)
+    assert "\n" not in str(told.value)
+
+
+def test_forgetting_needs_answers_and_whose_data_were_deleted() -> None:
+    with pytest.raises(ConfigError, match="answers is needed: what the system answers"):
+        ForgetSettings.parse(FILES | {"deleted": "d.csv"})
+    with pytest.raises(ConfigError, match="deleted is needed: a file of the users"):
+        ForgetSettings.parse(ASKED)
+    with pytest.raises(ConfigError, match="deleted_columns: a file of deleted has no column 'who'"):
+        ForgetSettings.parse(ASKED | {"deleted": "d.csv", "deleted_columns": "who=x"})
+    settings = ForgetSettings.parse(ASKED | {"deleted": "d.csv", "deleted_columns": "user=x"})
+    assert settings.forgetting.named == {"user": "x"}
+    assert ForgetSettings.parse(settings.flat()) == settings
 
 
 @pytest.mark.parametrize(
@@ -156,7 +203,7 @@ def test_files_that_go_together(given: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         FilesSettings.parse(FILES | given)
     FilesSettings.parse(
-        FILES | {"shadow_interactions": "s", "shadow_members": "s", "shadow_lists": "s", "pool_lists": "p"}
+        FILES | {"shadow_interactions": "s", "shadow_members": "t", "shadow_lists": "u", "pool_lists": "p"}
         | {"pool_members": "p"}
     )  # fmt: skip
 

@@ -89,10 +89,9 @@ def _audit(**given: Any) -> None:
 
 
 def _audit_files(**given: Any) -> None:
-    """Audit your own system, trained once: recmia audit-files --interactions I --members M --questions Q --answers A.
+    """Audit your own system from one training: its --answers to --questions that recmia ask wrote.
 
-    First, recmia ask writes the questions. Without questions, --lists are what users are shown, which tell less. Files
-    are CSV, TSV or Parquet. What there is no file of on the attacker's side is trained here.
+    Or from the --lists that users are shown, which tell less. What there is no file of is trained here.
     """
     from recmia.results.files import run_files_audit
 

@@ -113,7 +113,7 @@ def give(
         ("store", Path | None, None, STORE),
         ("cluster", str | None, None, CLUSTER),
         ("debug", bool, False, DEBUG),
-        ("help_settings", str | None, None, _help_settings(model)),
+        ("help_settings", str | None, None, _help_settings(model, without)),
     ]
     parameters = [
         *own,
@@ -196,8 +196,10 @@ def _table_fields(field: FieldInfo) -> dict[str, FieldInfo]:
     return dict(kind.model_fields)
 
 
-def _help_settings(model: type[ComposedSettings]) -> Any:
-    tables = {name: field for name, (_, field) in model.flat_fields().items() if is_table(field)}
+def _help_settings(model: type[ComposedSettings], without: Collection[str]) -> Any:
+    tables = {
+        name: field for name, (_, field) in model.flat_fields().items() if is_table(field) and name not in without
+    }
 
     def show(name: str | None) -> None:
         if name is None:

@@ -196,6 +196,9 @@ def read_files(setup: Setup, report: Reporter) -> Files:
     queries, answers = (None, None) if asked is None else (asked.queries, asked.answers)
     target = Served(Side(audited, member), lists, queries, answers)
     plan = plan_from_files(setup, target, shadow, pool, everyone, references)
+    if others is not None:
+        # What is said of the data is of the audited users.
+        cleaning = replace(cleaning, rows_kept=len(audited), users_read=audited.n_users)
     cleaning = replace(cleaning, notes=(*cleaning.notes, *notes))
     return Files(plan, audited, cleaning, {"load": time.perf_counter() - started})
 

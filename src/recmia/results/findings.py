@@ -446,12 +446,8 @@ def _caveats(regime: str, grade: Grade, aucs: Sequence[Metric], about: Mapping[s
         )
     if grade == "untested":
         sentences.append(
-            (
-                "The strong attacks were not run here, which compare the answers with those of other models"
-                if asking
-                else "None of the strong attacks was run here, which ask the system with parts of histories"
-            )
-            + ": that others find little proves nothing."
+            "None of the strong attacks was run here, which ask the system with parts of histories and compare the "
+            "answers: that others find little proves nothing."
         )
     elif regime in (*FOLDING, AS_SERVED) and grade not in LEAK:
         sentences.append("That an attack fails is no proof of safety: a stronger one may not.")

@@ -73,19 +73,15 @@ class FileNames(Settings):
     lists: str = Field("", description="What each of them is shown: columns user, item, rank.")
     lists_columns: str = Field("", description=_columns_of("lists"))
     questions: str = Field("", description="Folder that recmia ask wrote: questions and their key.")
-    answers: str = Field("", description="What the system answers to the questions: columns query, item, rank.")
+    answers: str = Field("", description="What the system answers: columns query, item, rank.")
     answers_columns: str = Field("", description=_columns_of("answers"))
-    max_unanswered: float = Field(0.05, ge=0, le=1, description="Share of questions that may be without an answer.")
-    reference_interactions: str = Field(
-        "", description="Users to train references on (else those of the histories who are not asked about)."
-    )
-    reference_users: int = Field(
-        20_000, ge=10, description="Most users to train references on; of more, so many are drawn."
-    )
+    max_unanswered: float = Field(0.05, ge=0, le=1, description="Share of questions left without answer.")
+    reference_interactions: str = Field("", description="Users to train references on (else those not asked about).")
+    reference_users: int = Field(20_000, ge=10, description="Most users to train references on; drawn of more.")
     reference_answers: str = Field(
         "", description="What the system answers when trained without the audited users, in place of references."
     )
-    items: str = Field("", description="Ids of further items, in no history, that lists or answers may hold.")
+    items: str = Field("", description="Ids of further items that lists or answers may hold.")
     items_columns: str = Field("", description=_columns_of("items"))
     shadow_interactions: str = Field(
         "", description="Histories for the attacker's own system (else those of the audited users)."
