@@ -96,14 +96,14 @@ def test_too_few_users_of_a_group(few: int) -> None:
     parts = [np.arange(20.0) for _ in range(3)]
     parts[few] = np.arange(9.0)
     with pytest.raises(TooFewUsersError, match=r"^9 (members|never members|deleted users) are too few: 10 are needed"):
-        forgetting(*parts)
+        forgetting(parts[0], parts[1], parts[2])
 
 
 def test_what_is_refused() -> None:
     parts = [np.arange(20.0) for _ in range(3)]
     for margin in (0.0, 1.0):
         with pytest.raises(ProtocolError, match="margin must be in"):
-            forgetting(*parts, margin=margin)
+            forgetting(parts[0], parts[1], parts[2], margin=margin)
     with pytest.raises(ProtocolError, match="finite"):
         forgetting(parts[0], parts[1], np.full(20, np.nan))
 
@@ -115,7 +115,7 @@ def test_remembered_users_are_seldom_called_forgotten(shape: str, apart: float, 
     """At the margin exactly, 5% may be wrong; of 300, 25 or more have a probability of 1% then."""
     wrong = 0
     for seed in range(300):
-        rng = np.random.default_rng([seed, n, n_deleted, apart])
+        rng = np.random.default_rng([seed, n, n_deleted])
         wrong += forgetting(*groups(rng, apart, 0.3, n, n_deleted, shape)).outcome == "forgotten"
     assert wrong <= 24
 

@@ -333,7 +333,7 @@ def _with_references(
     shared = np.isin(people.users.ids, audited.users.ids)
     if shared.any():
         raise DataError(
-            f"{files.reference_interactions}: user {people.users.ids[int(np.argmax(shared))]!r} is audited "
+            f"{files.reference_interactions}: user {people.users.ids[int(np.argmax(shared))]} is audited "
             f"({int(shared.sum()):,} such users), and a reference model must not have seen whom it is to judge; leave "
             "the audited users out, or leave reference_interactions out where the histories hold other people, too"
         )

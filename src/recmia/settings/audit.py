@@ -226,6 +226,16 @@ class ForgetSettings(FilesSettings):
             raise ConfigError("answers is needed: what the system answers to the questions that recmia ask wrote")
         return {"attacks": ASKING_ATTACKS, **given}
 
+    @model_validator(mode="after")
+    def _deleted_apart(self) -> Self:
+        files = self.files
+        for name in ("interactions", "members", "answers", "reference_interactions", "reference_answers"):
+            if getattr(files, name) == self.forgetting.deleted:
+                raise ValueError(
+                    f"{name} and deleted are the same file, {self.forgetting.deleted}; each is a file of its own"
+                )
+        return self
+
 
 def _can_ask(given: Mapping[str, Any]) -> bool:
     regimes = given.get("regimes", FOLDING)
