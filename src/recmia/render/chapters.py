@@ -129,7 +129,7 @@ def _forget(folder: Path, result: ForgetResult, names: Names, points: int) -> Ch
             "alike: a part of each history was put to the system as a stranger's. The attack scores how well the "
             "answers complete the rest, without knowing who is in which group. Forgotten users score as users do who "
             "were never there.",
-            *result.details(users["user_id"]),
+            *result.details(users["user_id"])[1:],
         ],
         figures=[
             Figure.of(
@@ -158,7 +158,7 @@ def _forget(folder: Path, result: ForgetResult, names: Names, points: int) -> Ch
         grade=_OUTCOMES[found.outcome],
         chip=result.label,
         headline=result.claim,
-        more=f"Of members, as a control: {control.headline}",
+        more=result.details()[0],
         advice=advice,
         parts=[part, *control.parts],
     )

@@ -38,7 +38,7 @@ _REGIMES: Mapping[str, str] = {
     "popular-random": "people who were not in the training data are shown popular items, drawn at random",
     "fold-in": "everyone is served by the same path, in the training data or not",
     "trained": "people in the training data are served by what was trained for them, all others from their history",
-    AS_SERVED: "the lists are those of the files, however they came about",
+    AS_SERVED: "lists and answers are those of the files, however they came about",
 }
 _KNOWLEDGE: Mapping[str, str] = {
     "black-box": "no data of the kind that the system was trained on, only public statistics or another data set",
@@ -70,9 +70,13 @@ def tested(result: AuditResult) -> list[str]:
     size = ", ".join(f"{data[key]:,} {words}" for key, words in (("rows_kept", "interactions"), ("users", "users"),
                                                                  ("items", "items")) if key in data)  # fmt: skip
     first = result.metrics[0]
+    # Of answers alone, no list is shown to anybody.
+    serving = (
+        "answering with" if isinstance(settings, FilesSettings) and not settings.files.lists else "serving lists of"
+    )
     return [
-        f"The recommender `{settings.target}`{defended} on {data['source']}{f' ({size})' if size else ''}, serving "
-        f"lists of {settings.k}. Who was in its training data {known}. The attacks were run on "
+        f"The recommender `{settings.target}`{defended} on {data['source']}{f' ({size})' if size else ''}, {serving} "
+        f"{settings.k} items. Who was in its training data {known}. The attacks were run on "
         f"{fewest(first)}{first.n_members:,} people who were in it (members) and {first.n_nonmembers:,} who were not "
         "(non-members).",
         regimes([row.regime for row in result.metrics]),
@@ -167,7 +171,8 @@ def certainty(result: AuditResult, found: Findings) -> list[str]:
 def exposed(result: AuditResult, per_user_auc: pl.DataFrame) -> list[str]:
     """Say who is identified, or why that is not known; ids as in `per_user_auc`."""
     if per_user_auc.is_empty():
-        return [f"Not known. {why_no_users(result)}"]
+        found = result.findings.users.partition(" The most exposed: ")[0]
+        return [f"{found} {why_no_users(result)}" if found else f"Not known. {why_no_users(result)}"]
     users = most_identified(per_user_auc)
     named = users.filter(pl.col("identifiable"))
     words = result.findings.users.partition(" The most exposed: ")[0]
@@ -188,8 +193,8 @@ def why_no_users(result: AuditResult) -> str:
     """Say why nothing can be said of single users."""
     if isinstance(result.settings, FilesSettings):
         return (
-            "How exposed one person is can be measured only over several trained systems, some with that person in the "
-            "training data and some without; these files are of one system."
+            "These files are of one system: whoever would have a high score in any system has one here, too. To tell "
+            "the two apart takes several trained systems, some with a person in the training data and some without."
         )
     if not any(name in ATTACKS and ATTACKS[name].needs == "pool" for name in result.settings.attacker.attacks):
         return "No attack was run that can identify single people; `--attack query-lr --n-targets 20` does."
@@ -245,7 +250,13 @@ def _advice(own: AuditSettings, found: Sequence[Finding], config: str) -> list[s
 
 def _advice_on_files(own: FilesSettings, found: Sequence[Finding]) -> list[str]:
     words = []
-    if any(finding.grade in LEAK for finding in found):
+    leaks, asked = any(finding.grade in LEAK for finding in found), bool(own.files.answers)
+    if leaks and asked:
+        words.append(
+            "The system answers a stranger's question differently when it was trained on that history. Measure what "
+            "defences achieve and cost on a recommender of the same kind: `recmia defend --recommender NAME`."
+        )
+    elif leaks:
         words.append(
             "Find out whether members and non-members are served differently or the model memorised members: let the "
             "system serve both from their histories alone, by the same path, and audit those lists."
@@ -254,11 +265,20 @@ def _advice_on_files(own: FilesSettings, found: Sequence[Finding]) -> list[str]:
         words.append(
             "Draw members at random: toss a coin for some users, and leave those with tails out of one training."
         )
-    pooled = any(name in ATTACKS and ATTACKS[name].needs == "pool" for name in own.attacker.attacks)
-    if not (own.files.pool_lists and pooled):
+    if not asked:
         words.append(
-            "Run the strongest attack: train your own system on random halves of these people, and audit with "
-            "`--attacks list-lr --pool-lists --pool-members`."
+            "Run the strongest attack that one training is enough for: `recmia ask` writes questions, and "
+            "`recmia audit-files --questions --answers` audits the answers."
+        )
+    elif "completion" in own.attacker.attacks and "completion-reference" not in own.attacker.attacks:
+        words.append(
+            "Run the stronger attack: name people who are not audited with `--reference-interactions`, or answers of "
+            "the system trained without the audited users with `--reference-answers`."
+        )
+    elif not own.files.reference_answers:
+        words.append(
+            "Answers of your own system, trained once more without the audited users (`--reference-answers`), compare "
+            "better than models of another kind."
         )
     return words
 

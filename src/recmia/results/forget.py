@@ -129,9 +129,12 @@ class ForgetResult:
             f"Positive control: `{self.attack}` tells members from never-members with an AUC of "
             f"{_figure(found.control)}. The deleted against never-members: AUC {_figure(found.against_never)}, "
             f"p = {found.p_value:.2g}.",
-            f"At most {_percent(found.most_remembered)} of the deleted may still be remembered as members are "
-            f"(one-sided bound, {1 - ERROR:.0%}); the margin is {_percent(found.margin)}.",
         ]
+        if found.most_remembered < 1:
+            sentences.append(
+                f"At most {_percent(found.most_remembered)} of the deleted may still be remembered as members are "
+                f"(one-sided bound, {1 - ERROR:.0%}); the margin is {_percent(found.margin)}."
+            )
         if found.outcome == "undecided":
             least = math.ceil(math.log(ERROR) / math.log1p(-found.margin))
             sentences.append(
