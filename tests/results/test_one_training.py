@@ -104,6 +104,11 @@ def test_lists_beside_answers(exported: tuple[Path, recmia.AuditResult]) -> None
     both = recmia.audit_files(settings=files(folder, REFERENCE, {"lists": "lists.parquet"}))
     assert set(both.settings.attacker.attacks) == {"distance", "completion", "completion-reference"}
     assert "shared-list" in {row.attack for row in both.metrics}
+    shorter = pl.read_parquet(folder / "lists.parquet").filter(pl.col("rank") <= 5)
+    shorter.write_parquet(folder / "short-lists.parquet")
+    apart = recmia.audit_files(settings=files(folder, REFERENCE, {"lists": "short-lists.parquet"}))
+    assert apart.settings.k == 5
+    assert recmia.audit_files(settings=apart.settings).scores.equals(apart.scores), "answers are longer than lists"
     only = recmia.audit_files(settings=files(folder, REFERENCE))
     assert target_scores(both).equals(target_scores(only))
     pooled = recmia.audit_files(

@@ -278,7 +278,8 @@ def _read_answers(
     sizes = [len(part.data) for part in (queries.asked, queries.hidden)]
     found["queries"] = 2 * math.ceil(int(each.max()) / 2)
     found["query_share"] = round(min(max(sizes[0] / sum(sizes), 0.01), 0.99), 2)
-    given = {files.answers: settings.k, files.reference_answers: 0}
+    # Where there are lists, too, k is their length.
+    given = {files.answers: 0 if files.lists else settings.k, files.reference_answers: 0}
     answers, answered = [], np.ones(len(queries), np.bool_)
     for name in filter(None, given):
         found_here = read_answers(
