@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Self, Unpack, cast
 
@@ -21,7 +21,7 @@ from recmia.render.progress import shown_progress
 from recmia.results import ask as asking
 from recmia.results import audit as audits
 from recmia.results import defend as comparisons
-from recmia.results import files, folder, gate
+from recmia.results import files, folder, gate, groups
 from recmia.results import forget as forgets
 from recmia.results import sweep as sweeps
 from recmia.results.audit import Progress
@@ -101,7 +101,26 @@ class AuditResult(_Public, audits.AuditResult):
         """What was found, in words: the findings as plain text."""
         return text.verdict(self.findings)
 
-    def gate(self, *limits: str, require_below: Sequence[str] = ()) -> gate.Gate:
+    def by_group(self, *by: str) -> Any:
+        """Return figures by group, of the strongest attack of each section; see `recmia.results.groups`.
+
+        Parameters
+        ----------
+        *by : str
+            ``"history_length"``, ``"rarity"``, ``"popularity"``, ``"terms"``, or a column of ``users_table`` that the
+            audit was grouped by; all that there are by default.
+
+        Returns
+        -------
+        polars.DataFrame
+            Columns grouping, group, and those of a metric. A group that is too small has a note in place of a value.
+        """
+        import polars as pl
+
+        rows = groups.by_group(self, by)
+        return pl.DataFrame([{"grouping": kind, "group": group, **asdict(row)} for kind, group, row in rows])
+
+    def gate(self, *limits: str, require_below: Sequence[str] = (), by_group: bool = False) -> gate.Gate:
         """Test limits such as ``"auc=0.6"`` and ``"tpr@fpr=0.01=0.1"``.
 
         Parameters
@@ -110,6 +129,8 @@ class AuditResult(_Public, audits.AuditResult):
             The gate fails where a figure is surely above one of these.
         require_below : sequence of str
             The gate fails unless every figure is surely below these; for releases.
+        by_group : bool
+            Whether every group is tested, too.
 
         Returns
         -------
@@ -126,7 +147,7 @@ class AuditResult(_Public, audits.AuditResult):
         names = audits.metric_names(self.settings)
         alarms = [gate.parse_limit(one, names) for one in limits]
         proofs = [gate.parse_limit(one, names, "require-below") for one in require_below]
-        return gate.Gate.test(self, [*alarms, *proofs])
+        return gate.Gate.test(self, [*alarms, *proofs], groups=by_group)
 
 
 class SweepResult(_Public, sweeps.SweepResult):

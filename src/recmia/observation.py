@@ -358,6 +358,56 @@ class ShadowPool:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class InteractionPool:
+    """What S shadow models answer to queries about n users, and which hidden interactions each was trained on.
+
+    Parameters
+    ----------
+    queries : Queries
+        m hidden interactions in all.
+    answers : int32, shape (S, q, k)
+    trained : bool, shape (S, m)
+        In the order of ``queries.hidden.indices``.
+    items : Items
+
+    Raises
+    ------
+    ProtocolError
+        On unequal shapes, and answers that break the rules of `check_lists`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy import sparse
+    >>> halves = sparse.csr_array(np.eye(2, dtype=np.float32))
+    >>> queries = Queries(np.array([0, 0], np.int32), halves, halves[[1, 0]])
+    >>> items = Items(np.eye(2), np.ones(2, bool), np.array([1, 1]))
+    >>> answers = np.array([[[1], [0]]], np.int32)
+    >>> len(InteractionPool(queries, answers, np.array([[True, False]]), items))
+    1
+    """
+
+    queries: Queries
+    answers: npt.NDArray[np.int32]
+    trained: Bool
+    items: Items
+
+    def __post_init__(self) -> None:
+        shape = (len(self.answers), self.queries.hidden.nnz)
+        if self.trained.shape != shape or self.trained.dtype != np.bool_:
+            raise ProtocolError(f"trained must be bool with shape {shape}; got {describe(self.trained)}")
+        n_users = int(self.queries.user.max(initial=-1)) + 1
+        for s, answers in enumerate(self.answers):
+            try:
+                check_answers(self.queries, n_users, len(self.items.popularity), answers, None)
+            except ProtocolError as error:
+                raise ProtocolError(f"shadow {s}: {error}") from None
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+
 _Value = TypeVar("_Value")
 
 

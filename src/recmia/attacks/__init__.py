@@ -13,14 +13,17 @@ An observation holds no model and no membership of the audited users. Modules of
 """
 
 from recmia.attacks.base import Attack, PoolAttack, cross_scores, run_attack, run_pool_attack
+from recmia.attacks.interactions import InteractionAttack
 from recmia.attacks.spec import ATTACKS, RULES, AttackSpec, attack_spec, resolve_attack
-from recmia.observation import Items, Observation, ShadowPool
+from recmia.observation import InteractionPool, Items, Observation, ShadowPool
 
 __all__ = [
     "ATTACKS",
     "RULES",
     "Attack",
     "AttackSpec",
+    "InteractionAttack",
+    "InteractionPool",
     "Items",
     "Observation",
     "PoolAttack",

@@ -13,11 +13,21 @@ import cloudpickle
 from recmia.attacks import rules
 from recmia.attacks.base import Attack, Needs, PoolAttack
 from recmia.attacks.classifiers import VectorClassifier
+from recmia.attacks.interactions import (
+    Absent,
+    InteractionAttack,
+    ItemCompletion,
+    ItemHistoryLength,
+    ItemLR,
+    ItemPopularity,
+    ItemReference,
+)
 from recmia.attacks.lists import RMIA, Counts, ListLR, Offline, Ranks, Ridge, Surprise
 from recmia.attacks.queries import Completion, CompletionReference, QueryCompletion, QueryLR
 from recmia.attacks.shadow_free import Distance, KMeans
 from recmia.errors import ConfigError, nearest
 
+AnyAttack = Attack | PoolAttack | InteractionAttack
 # What a rule without a model uses; empty for an attack.
 LooksAt = Literal["", "list", "history"]
 
@@ -49,7 +59,7 @@ class AttackSpec:
         Whether it uses the lists that users are shown.
     vectors : bool
         Whether it uses item vectors.
-    unit : {"user"}
+    unit : {"user", "interaction"}
         The unit whose membership it infers.
     regimes : tuple of str
         The regimes that it is for; empty if it is for all that it can be run in.
@@ -67,7 +77,7 @@ class AttackSpec:
     """
 
     name: str
-    make: Callable[[Mapping[str, Any]], Attack | PoolAttack]
+    make: Callable[[Mapping[str, Any]], AnyAttack]
     needs: Needs
     about: str = ""
     published: bool = False
@@ -75,13 +85,13 @@ class AttackSpec:
     asks: bool = False
     looks: bool = True
     vectors: bool = False
-    unit: Literal["user"] = "user"
+    unit: Literal["user", "interaction"] = "user"
     regimes: tuple[str, ...] = ()
     min_shadows: int = 0
     user_code: bool = False
 
     @classmethod
-    def of(cls, attack: Attack | PoolAttack) -> AttackSpec:
+    def of(cls, attack: AnyAttack) -> AttackSpec:
         """Return the spec of an attack that the user wrote; each fit gets a copy of the object as it is now.
 
         Raises
@@ -90,10 +100,10 @@ class AttackSpec:
             If it is no attack, has no name or one of recmia's, or cannot be pickled.
         """
         kind = type(attack).__name__
-        if not isinstance(attack, (Attack, PoolAttack)):
+        if not isinstance(attack, (Attack, PoolAttack, InteractionAttack)):
             raise ConfigError(
-                "an attack must be a name, or an object of a subclass of recmia.attacks.Attack or PoolAttack; got a "
-                f"{kind}"
+                "an attack must be a name, or an object of a subclass of recmia.attacks.Attack, PoolAttack or "
+                f"InteractionAttack; got a {kind}"
             )
         name = getattr(attack, "name", None)
         if not isinstance(name, str) or not name:
@@ -108,7 +118,7 @@ class AttackSpec:
         first_line = (type(attack).__doc__ or "").strip().partition("\n")[0]
         return cls(
             name, copies, attack.needs, first_line, asks=attack.asks, looks=attack.looks, vectors=True,
-            min_shadows=getattr(attack, "min_shadows", 0), user_code=True,
+            unit=getattr(attack, "unit", "user"), min_shadows=getattr(attack, "min_shadows", 0), user_code=True,
         )  # fmt: skip
 
 
@@ -118,8 +128,8 @@ class _Copies:
 
     packed: bytes
 
-    def __call__(self, settings: Mapping[str, Any]) -> Attack | PoolAttack:
-        made: Attack | PoolAttack = cloudpickle.loads(self.packed)
+    def __call__(self, settings: Mapping[str, Any]) -> AnyAttack:
+        made: AnyAttack = cloudpickle.loads(self.packed)
         return made
 
 
@@ -151,6 +161,13 @@ def _pool(name: str, kind: type[PoolAttack], about: str) -> AttackSpec:
     return AttackSpec(
         name, partial(_plain, kind), "pool", about, asks=kind.asks, looks=kind.looks, min_shadows=kind.min_shadows
     )
+
+
+def _of_interactions(kind: type[InteractionAttack], about: str, looks_at: LooksAt = "") -> AttackSpec:
+    return AttackSpec(
+        kind.name, partial(_plain, kind), kind.needs, about, rule=looks_at, asks=kind.asks, looks=kind.looks,
+        unit="interaction", min_shadows=kind.min_shadows,
+    )  # fmt: skip
 
 
 def _baseline(name: str, function: Callable[..., Any], about: str, looks_at: LooksAt) -> AttackSpec:
@@ -207,6 +224,12 @@ ATTACKS: Mapping[str, AttackSpec] = MappingProxyType(
             _baseline("history-length", rules.history_length, "has a long history", "history"),
             _baseline("history-popularity", rules.history_popularity, "has a history of popular items", "history"),
             _baseline("recency", rules.recency, "was active lately", "history"),
+            _of_interactions(ItemCompletion, "how high the hidden item stands in the answer to the rest"),
+            _of_interactions(ItemReference, "the place of the hidden item beyond what other models give"),
+            _of_interactions(ItemLR, "the place of the hidden item, with and without the interaction in training"),
+            _of_interactions(Absent, "is of an item that is not in the user's own list", "list"),
+            _of_interactions(ItemPopularity, "is of a popular item", "history"),
+            _of_interactions(ItemHistoryLength, "is in a long history", "history"),
         )
     }
 )  # fmt: skip
@@ -223,7 +246,7 @@ def attack_spec(name: str) -> AttackSpec:
     return ATTACKS.get(name) or AttackSpec(name, partial(_gone, name), "shadow")
 
 
-def resolve_attack(given: str | AttackSpec | Attack | PoolAttack) -> AttackSpec:
+def resolve_attack(given: str | AttackSpec | AnyAttack) -> AttackSpec:
     """Return the spec of an attack that is given by name, as an object, or as a spec.
 
     Raises

@@ -382,7 +382,7 @@ def _run_audit(
     from recmia.render.progress import shown_progress
     from recmia.results.folder import write_result
 
-    asked = {name: given.pop(name) for name in ("fail_above", "require_below", "junit", "json")}
+    asked = {name: given.pop(name) for name in ("fail_above", "require_below", "by_group", "junit", "json")}
     run = _prepared(given, model)
     limits = _limits(asked, run.setup)
     with run.store as kept, run.workers as at_once, shown_progress() as progress:
@@ -435,6 +435,8 @@ def _limits(asked: Mapping[str, Any], setup: Setup) -> list[Limit]:
     names = metric_names(settings)
     limits = [parse_limit(text, names) for text in asked["fail_above"] or ()]
     limits += [parse_limit(text, names, "require-below") for text in asked["require_below"] or ()]
+    if asked["by_group"] and not limits:
+        raise ConfigError("--by-group tests every group; name a limit, such as --fail-above auc=0.6")
     for name in ("junit", "json"):
         file = asked[name]
         if file is not None and not limits:
@@ -451,7 +453,7 @@ def _pass_gate(result: AuditResult, limits: Sequence[Limit], asked: Mapping[str,
 
     if not limits:
         return
-    gate = Gate.test(result, limits)
+    gate = Gate.test(result, limits, groups=bool(asked["by_group"]))
     kinds: tuple[tuple[Literal["junit", "json"], str], ...] = (("junit", gate.as_junit()), ("json", gate.as_json()))
     for name, content in kinds:
         if asked[name] is not None:

@@ -41,6 +41,7 @@ _PANELS = {
     "attacker": "The attacker",
     "knowledge": "The attacker",
     "recommenders": "Recommenders",
+    "groups": "The groups",
     "run": _RUN,
 }
 # Further spellings of options.
@@ -80,6 +81,7 @@ RECOMMENDER = extra(
 GATE = (
     extra("fail_above", list[str], "METRIC=VALUE, as auc=0.6 or tpr@fpr=0.01=0.1: exit 1 if surely above.", _GATE),
     extra("require_below", list[str], "METRIC=VALUE: exit 1 unless every figure is surely below; for releases.", _GATE),
+    extra("by_group", bool, "Test every group, too (--group-by).", _GATE),
     extra("junit", Path, "File for what the gate found, as JUnit XML.", _GATE),
     extra("json", Path, "File for what the gate found, as JSON.", _GATE),
 )

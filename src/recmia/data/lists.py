@@ -18,7 +18,7 @@ Rows and columns come in any order; further columns are ignored. Text is UTF-8 w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -278,6 +278,34 @@ def read_users(
     if never is not None:
         rows.refuse(never[0][found], never[1], "user")
     return found
+
+
+def read_user_columns(path: Path, users: IdMap, columns: Sequence[str], *, named: Named = _USUAL_NAMES) -> pl.DataFrame:
+    """Return further columns of users, by row of `users`; null for a user whom the file does not name.
+
+    Parameters
+    ----------
+    path : Path
+        A table with a column of user ids, in the formats of `read_members`. It may name other users, too.
+    users : IdMap
+    columns : sequence of str
+        Names in the file.
+    named : mapping from role to str
+        What the column of ids is called.
+
+    Raises
+    ------
+    DataError
+        For a column that is not there, and a user who is named twice.
+    """
+    layout = Layout("users", ("user", *columns), required=("user", *columns))
+    rows = _ids(_open(path, layout, {**named, **{name: name for name in columns}}), "user")
+    ids = rows.ids("user")
+    rows.refuse(ids.is_duplicated() & ~ids.is_first_distinct(), "names a user a second time", "user")
+    known = pl.Series("user", users.ids)
+    kind = pl.Int64 if ids.dtype.is_integer() and known.dtype.is_integer() else pl.String
+    given = rows.frame.with_columns(ids.cast(kind).alias("user"))
+    return known.cast(kind).to_frame().join(given, on="user", how="left", maintain_order="left").select(columns)
 
 
 def read_items(path: Path, like: IdMap, *, named: Named = _USUAL_NAMES) -> IdMap:

@@ -35,7 +35,7 @@ from recmia.data.interactions import Int32, Interactions, join_users
 from recmia.errors import ConfigError
 from recmia.game import streams
 from recmia.game.observe import ItemSource
-from recmia.game.queries import draw_queries, join_queries, known_part
+from recmia.game.queries import draw_blocks, draw_queries, join_queries, known_part
 from recmia.game.split import (
     Side,
     Split,
@@ -54,6 +54,7 @@ from recmia.settings import (
     AnyAuditSettings,
     AuditSettings,
     FilesSettings,
+    GroupSettings,
     Knowledge,
     RecommenderSettings,
     Regime,
@@ -252,7 +253,15 @@ class Plan:
             for spec in (setup.target, setup.shadow, *setup.references)
             if spec is not None
         }
-        elsewhere = {*RecommenderSettings.model_fields, "dataset", "black_box_data", "columns", "seeds", "seed"}
+        elsewhere = {
+            *RecommenderSettings.model_fields,
+            "dataset",
+            "black_box_data",
+            "columns",
+            "seeds",
+            "seed",
+            *GroupSettings.model_fields,
+        }
         shadows = {section.level: section.shadow for section in self.sections if section.shadow is not None}
         return digest(
             {
@@ -392,6 +401,61 @@ def plan_from_data(
     return Plan(setup, seed, tuple(sections), sources, known, (interactions,), held_out)
 
 
+def plan_of_interactions(
+    setup: Setup, interactions: Interactions, seed: int, draws: MutableMapping[Any, Any] | None = None
+) -> Plan:
+    """Return the plan of one seed of an audit of single interactions: a coin is tossed for each of every audited user.
+
+    Shadow models are trained on random halves of the audited interactions, in complementary pairs, and reference models
+    on the shadow side.
+
+    Parameters
+    ----------
+    setup, interactions, seed, draws
+        As of `plan_from_data`.
+
+    Examples
+    --------
+    >>> from recmia.data.interactions import Interactions
+    >>> from recmia.results.setup import resolve
+    >>> data = Interactions.from_arrays(np.repeat(np.arange(40), 3), np.tile([1, 2, 3], 40))
+    >>> setup = resolve(AuditSettings.parse({"unit": "interactions", "attacks": ["item-completion"], "k": 1}))
+    >>> plan = plan_of_interactions(setup, data, seed=0)
+    >>> len(plan.tasks), len(plan.sections[0].targets[0].queries)
+    (1, 60)
+    """
+    settings = setup.settings
+    assert isinstance(settings, AuditSettings), "of data"
+    assert setup.target is not None, "of data"
+    split = _split(settings, interactions, seed, {} if draws is None else draws)
+    audited, others = split.target.interactions, split.shadow.interactions
+    share, n = settings.serving.member_share, len(audited)
+    queries = draw_blocks(audited, settings.attacker.blocks, streams.queries(seed, "target"))
+    build = _Builder(setup, seed)
+    regime = settings.game.regimes[0]
+    targets = tuple(
+        build.task(
+            setup.target,
+            Side.of_interactions(audited, draw_members(n, share, streams.target_interactions(seed, t))),
+            regime,
+            streams.target_path(seed, t),
+            queries=queries,
+        )
+        for t in range(settings.n_targets)
+    )
+    pool = []
+    for s in range(settings.attacker.n_shadows if setup.pool_attacks else 0):
+        half = draw_members(n, 0.5, streams.pool_interactions(seed, s // 2))
+        side = Side.of_interactions(audited, half if s % 2 == 0 else ~half)
+        pool.append(build.task(setup.shadow, side, None, streams.pool_path(seed, "grey-box", s), queries=queries))
+    references: tuple[Task | Int32, ...] = ()
+    if any(spec.needs == "references" for spec in setup.attacks):
+        check_strangers(others, audited)
+        references = build.references(others, queries, audited, "grey-box", "target")
+    section = Section("grey-box", regime, regime, targets, None, tuple(pool), references)
+    return Plan(setup, seed, (section,), {"grey-box": ItemSource(others, others)}, audited, (interactions,))
+
+
 def plan_from_files(
     setup: Setup,
     target: Served,
@@ -512,7 +576,7 @@ class _Builder:
         self,
         recommender: RecommenderSpec,
         side: Side,
-        regime: Regime,
+        regime: Regime | None,
         path: streams.Path,
         *,
         item_vectors: bool = False,

@@ -10,6 +10,7 @@ from itertools import combinations
 from math import comb
 
 import numpy as np
+import numpy.typing as npt
 from scipy import sparse
 
 from recmia.data.interactions import Bool, Interactions
@@ -103,6 +104,50 @@ def draw_queries(interactions: Interactions, n_queries: int, share: float, rng: 
     empty = interactions.csr()[:0]
     asked_rows, hidden_rows = (sparse.vstack([empty, *rows], format="csr")[order] for rows in parts)
     return Queries(user[order], asked_rows, hidden_rows)
+
+
+def draw_blocks(interactions: Interactions, n_blocks: int, rng: np.random.Generator) -> Queries:
+    """Return queries that hide every interaction of each user once: a random block at a time, and ask with the rest.
+
+    Parameters
+    ----------
+    interactions : Interactions
+        What the attacker knows of the users.
+    n_blocks : int
+        Of each history; a shorter one is hidden an item at a time. A history of a single item leaves nothing to ask
+        with: there is no query about it.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    Queries
+
+    Examples
+    --------
+    >>> data = Interactions.from_arrays([1, 1, 1, 2], [1, 2, 3, 1])
+    >>> queries = draw_blocks(data, 2, np.random.default_rng(0))
+    >>> queries.user.tolist(), queries.hidden.toarray().astype(int).tolist()
+    ([0, 0], [[1, 0, 1], [0, 1, 0]])
+    """
+    counts = np.bincount(interactions.user, minlength=interactions.n_users)
+    of_user = np.minimum(n_blocks, counts)
+    block = random_places(interactions, rng) % of_user[interactions.user]
+    rounds = [(block == number, (of_user > number) & (counts > 1)) for number in range(n_blocks)]
+    user = np.concatenate([np.flatnonzero(used) for _, used in rounds]).astype(np.int32)
+    order = np.argsort(user, kind="stable")
+    hidden, asked = (
+        sparse.vstack([_rows(interactions, mask if wanted else ~mask, used) for mask, used in rounds], format="csr")[
+            order
+        ]
+        for wanted in (True, False)
+    )
+    return Queries(user[order], asked, hidden)
+
+
+def hidden_places(interactions: Interactions, queries: Queries) -> npt.NDArray[np.int64]:
+    """Return which interaction each hidden one is, in the order of ``queries.hidden.indices``: int64, shape (m,)."""
+    row = np.repeat(queries.user.astype(np.int64), np.diff(queries.hidden.indptr))
+    return np.searchsorted(interactions.keys(), row * interactions.n_items + queries.hidden.indices)
 
 
 def join_queries(first: Queries, second: Queries, n_first: int) -> Queries:

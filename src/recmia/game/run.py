@@ -17,6 +17,7 @@ from scipy import special
 from threadpoolctl import threadpool_limits
 
 from recmia.attacks import Attack, PoolAttack, run_attack, run_pool_attack
+from recmia.attacks.interactions import InteractionAttack, checked_interactions
 from recmia.attacks.vectors import unknown_shares, user_vectors
 from recmia.data.interactions import Int32
 from recmia.engine.parallel import run_calls
@@ -25,11 +26,12 @@ from recmia.game import streams
 from recmia.game.disclosure import disclosed, disclosure_table, examples
 from recmia.game.observe import observe
 from recmia.game.plan import Plan, Section, Served, Setup, System, needed, servings, work_units
+from recmia.game.queries import hidden_places
 from recmia.game.split import Side
 from recmia.game.tasks import Store, Task, run_tasks
 from recmia.metrics.intervals import CONFIDENCE, share_ends
 from recmia.metrics.utility import average_precision, coverage, ndcg, novelty, recall
-from recmia.observation import Items, Queries, ShadowPool, held_out_hits
+from recmia.observation import InteractionPool, Items, Queries, ShadowPool, held_out_hits
 from recmia.provenance import peak_memory
 from recmia.settings.attacker import AttackerSettings
 
@@ -134,7 +136,8 @@ def play(plan: Plan, store: Lists, threads: int = 1) -> Play:
         items = _items(plan, store, threads)
         for section in plan.sections:
             frames += [one.frame(section) for one in _attack(plan, section, items[section.level], store, notes)]
-    columns = ("seed", "knowledge", "side", "run", "regime", "attack", "user_id", "member", "score")
+    of_pairs = ("item_id",) if plan.setup.settings.unit == "interactions" else ()
+    columns = ("seed", "knowledge", "side", "run", "regime", "attack", "user_id", *of_pairs, "member", "score")
     scores = pl.concat(frames).with_columns(pl.lit(plan.seed, pl.Int64).alias("seed")).select(columns)
     users = _describe_users(plan)
     utility = pl.DataFrame()
@@ -142,7 +145,8 @@ def play(plan: Plan, store: Lists, threads: int = 1) -> Play:
         utility = pl.concat(
             _utility(plan, regime, number, served(system, store)) for regime, number, system in servings(plan)
         )
-    disclosure = pl.concat([pl.DataFrame(), *_disclosure(plan, store, notes)], how="diagonal")
+    given_away = [] if of_pairs else _disclosure(plan, store, notes)
+    disclosure = pl.concat([pl.DataFrame(), *given_away], how="diagonal")
     return Play(plan.seed, scores, users, utility, disclosure, notes, time.perf_counter() - started, peak_memory())
 
 
@@ -163,16 +167,32 @@ class _Scored:
     attack: str
     side: Side
     score: Float64
+    # Of single interactions: which of the side's each score is about.
+    places: npt.NDArray[np.int64] | None = None
 
     def frame(self, section: Section) -> pl.DataFrame:
         """Return the scores as a table."""
+        if self.places is not None:
+            assert self.side.trained is not None, "of interactions"
+            data = self.side.interactions
+            of_pairs = {
+                "user_id": data.users.ids[data.user[self.places]],
+                "item_id": data.items.ids[data.item[self.places]],
+                "member": self.side.trained[self.places],
+                "score": self.score,
+            }
+            return self._named(pl.DataFrame(of_pairs), section)
         n = len(self.score)
         # Users that were drawn have no ids.
         drawn = self.role == "shadow" and section.level == "black-box"
         ids = self.side.interactions.users.ids[:n]
         frame = pl.DataFrame({"user_id": ids, "member": self.side.member[:n], "score": self.score})
+        if drawn:
+            frame = frame.with_columns(pl.lit(None).alias("user_id"))
+        return self._named(frame, section)
+
+    def _named(self, frame: pl.DataFrame, section: Section) -> pl.DataFrame:
         return frame.with_columns(
-            pl.lit(None).alias("user_id") if drawn else pl.col("user_id"),
             pl.lit(section.level).alias("knowledge"),
             pl.lit(self.role).alias("side"),
             pl.lit(self.run, pl.Int64).alias("run"),
@@ -203,6 +223,8 @@ def _items(plan: Plan, store: Lists, threads: int) -> dict[str, list[Items]]:
 
 def _attack(plan: Plan, section: Section, items: list[Items], store: Lists, notes: dict[str, Any]) -> list[_Scored]:
     """Return the scores of all attacks of one level in one regime."""
+    if plan.setup.settings.unit == "interactions":
+        return _attack_interactions(plan, section, items[0], store, notes)
     scored = _attack_apart(plan, section, items, store, notes)
     if any(spec.needs == "pool" for spec in plan.setup.attacks_in(section.regime)):
         scored += _attack_with_pool(plan, section, items[0], store, notes)
@@ -333,6 +355,42 @@ def _attack_with_pool(plan: Plan, section: Section, items: Items, store: Lists, 
             scored.append(_Scored("shadow", s, spec.name, sides[s], score[:own] if own else score))
     n_in = pool.member[:, own:].sum(axis=0)
     notes.setdefault("offline_users", {})[level] = int(((n_in == 0) | (n_in == len(pool))).sum())
+    return scored
+
+
+def _attack_interactions(
+    plan: Plan, section: Section, items: Items, store: Lists, notes: dict[str, Any]
+) -> list[_Scored]:
+    """Return the scores of the audited interactions."""
+    setup, audited = plan.setup, plan.audited
+    targets = [served(one, store) for one in section.targets]
+    queries = targets[0].queries
+    assert queries is not None, "every interaction is hidden once"
+    places = hidden_places(audited, queries)
+    asking = [observe(audited, one.lists, items, **_asked(one, section.references, store)) for one in targets]
+    lengths = np.bincount(audited.user, minlength=audited.n_users)
+    notes["asked"] = {
+        "queries": len(queries),
+        "blocks": setup.settings.attacker.blocks,
+        "users_with_fewer_blocks": int(((lengths > 1) & (lengths < setup.settings.attacker.blocks)).sum()),
+        "users_not_asked_about": int((lengths == 1).sum()),
+    }
+    scored = []
+    for spec in setup.attacks_in(section.regime):
+        rng = streams.attack(plan.seed, section.stream, spec.name, section.level, pool=spec.needs == "pool")
+        attack = cast(InteractionAttack, spec.make(_options(setup)))
+        if spec.needs == "pool":
+            sides = [one.side.trained for one in section.pool]
+            pool = InteractionPool(
+                queries,
+                np.stack([store[one.answers_key]["answers"] for one in section.pool if isinstance(one, Task)]),
+                np.stack([trained[places] for trained in sides if trained is not None]),
+                items,
+            )
+            attack = attack.fit(pool, rng=rng)
+        for t, seen in enumerate(asking):
+            score = checked_interactions(attack, seen)
+            scored.append(_Scored("target", t, spec.name, targets[t].side, score, places))
     return scored
 
 

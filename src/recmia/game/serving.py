@@ -81,7 +81,7 @@ def serve(
         raise ConfigError(f"unknown regime {regime!r}; {nearest(regime, get_args(Regime))}")
     trained, name = _trained_items(model, side.interactions.n_items, k), type(model).__name__
     check_servable(name, model.folds_in, [regime])
-    histories, member = side.interactions.csr(), side.member
+    histories, member = side.histories(), side.member
 
     def ask(recommend: Callable[..., Int32], users: Bool) -> Int32:
         words = f"{name}.{recommend.__name__}, asked about {int(users.sum())} users"

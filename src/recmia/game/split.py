@@ -14,6 +14,7 @@ from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from recmia.data.interactions import Bool, IdMap, Interactions
 from recmia.errors import ConfigError, ProtocolError, TooFewUsersError
@@ -32,11 +33,14 @@ class Side:
     interactions : Interactions
         Of all users of the side, members or not.
     member : bool, shape (n_users,)
+    trained : bool, shape (n_interactions,), optional
+        Where a coin is tossed for each interaction: which of them are in the training data. The members are then the
+        users of these.
 
     Raises
     ------
     ProtocolError
-        If `member` is not bool with one entry for each user.
+        If `member` is not bool with one entry for each user, or `trained` with one for each interaction.
 
     Examples
     --------
@@ -47,15 +51,38 @@ class Side:
 
     interactions: Interactions
     member: Bool
+    trained: Bool | None = None
 
     def __post_init__(self) -> None:
+        if self.trained is not None:
+            if self.trained.shape != (len(self.interactions),) or self.trained.dtype != np.bool_:
+                raise ProtocolError(f"trained must be bool[{len(self.interactions)}]; got {self.trained.shape}")
+            self.trained.setflags(write=False)
         if self.member.shape != (self.interactions.n_users,) or self.member.dtype != np.bool_:
             raise ProtocolError(f"member must be bool[{self.interactions.n_users}]; got {self.member.shape}")
         self.member.setflags(write=False)
 
+    @classmethod
+    def of_interactions(cls, interactions: Interactions, trained: Bool) -> Side:
+        """Return the side of a system that is trained on these interactions of all users.
+
+        >>> side = Side.of_interactions(Interactions.from_arrays([1, 2, 2], [5, 5, 6]), np.array([False, True, False]))
+        >>> side.member.tolist(), len(side.training_data())
+        ([False, True], 1)
+        """
+        member = np.bincount(interactions.user[trained], minlength=interactions.n_users) > 0
+        return cls(interactions, member, trained)
+
     def training_data(self) -> Interactions:
         """Return the members' interactions, which is all that a recommender of this side is trained on."""
-        return self.interactions.restrict(np.flatnonzero(self.member))
+        data = self.interactions if self.trained is None else self.interactions.take(np.flatnonzero(self.trained))
+        return data.restrict(np.flatnonzero(self.member))
+
+    def histories(self) -> sparse.csr_array:
+        """Return what the system knows of each user whom it serves, float32, shape (n_users, n_items)."""
+        if self.trained is None:
+            return self.interactions.csr()
+        return self.interactions.take(np.flatnonzero(self.trained)).csr()
 
 
 @dataclass(frozen=True, eq=False)

@@ -52,6 +52,16 @@ def pool_members(seed: int, shadow: int) -> np.random.Generator:
     return rng_for(seed, "pool", shadow, "members")
 
 
+def target_interactions(seed: int, target: int) -> np.random.Generator:
+    """Return the stream that draws the interactions that a target is trained on."""
+    return rng_for(seed, "interactions", target)
+
+
+def pool_interactions(seed: int, pair: int) -> np.random.Generator:
+    """Return the stream that draws the interactions of the first shadow model of a pair; the second gets the others."""
+    return rng_for(seed, "pool", pair, "interactions")
+
+
 def queries(seed: int, side: str) -> np.random.Generator:
     """Return the stream that draws the queries about the users of a side."""
     return rng_for(seed, "queries", side)

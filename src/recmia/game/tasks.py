@@ -103,8 +103,12 @@ class Task:
     def model_key(self) -> str:
         """A digest of all that the trained model depends on."""
         side = self.side
+        trained = {}
+        if side.trained is not None:
+            trained["trained"] = hashlib.sha256(np.packbits(side.trained).tobytes()).hexdigest()
         return digest(
             {
+                **trained,
                 "recommender": self.recommender.name,
                 "settings": self.recommender.key(self.settings),
                 "data": side.interactions.fingerprint(),
@@ -291,7 +295,7 @@ def _announce(model: Recommender, task: Task) -> None:
     if task.regime is not None:
         strangers = {"fold-in": np.ones_like(task.side.member), "trained": ~task.side.member}
         asked = strangers.get(task.regime, np.zeros_like(task.side.member))
-        model.expect(task.side.interactions.csr()[asked], task.length, exclude_seen=task.exclude_seen)
+        model.expect(task.side.histories()[asked], task.length, exclude_seen=task.exclude_seen)
     if task.queries is not None:
         model.expect(task.queries.asked, task.k, exclude_seen=task.exclude_seen)
 

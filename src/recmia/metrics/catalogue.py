@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from recmia.metrics.clusters import Clustered
 from recmia.metrics.epsilon import EpsilonBound, Guessed, Guesses, choose_guesses, epsilon_bound, fair_coins, guess
 from recmia.metrics.intervals import CONFIDENCE, Estimate, combine, folded, rank_bias, simultaneous
 from recmia.metrics.roc import auc, balanced_accuracy, choose_threshold, tpr_at_fpr
@@ -39,7 +40,9 @@ class SeedRuns:
     shadow : tuple of (bool[m], float64[m])
         Membership and out-of-fold scores of all shadow users; empty where no thresholds are chosen.
     targets : sequence of (bool[n], float64[n])
-        Membership and scores of the users of each audited system.
+        Membership and scores of the users of each audited system, or of its interactions.
+    clustered : sequence of Clustered
+        Of interactions: the same, with the users whom they are of.
 
     Examples
     --------
@@ -50,6 +53,7 @@ class SeedRuns:
 
     shadow: Labelled
     targets: Sequence[Labelled]
+    clustered: Sequence[Clustered] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,6 +171,7 @@ def mean_over_runs(
     confidence: float,
     *,
     estimate: Callable[..., Estimate],
+    clustered: Callable[..., Estimate] | None = None,
     choose: Callable[[npt.NDArray[np.bool_], npt.NDArray[np.float64]], float] | None = None,
     bias: Callable[[int], float] = lambda n_nonmembers: 0.0,
 ) -> Estimate:
@@ -179,6 +184,8 @@ def mean_over_runs(
     estimate : callable
         ``estimate(member, score, confidence=...)``, or ``estimate(member, score, threshold, confidence=...)`` with
         `choose`.
+    clustered : callable, optional
+        ``clustered(scores, confidence=...)`` of interactions.
     choose : callable, optional
         ``choose(member, score)`` returns a threshold, which is chosen on the shadow users of each seed.
     bias : callable
@@ -197,6 +204,9 @@ def mean_over_runs(
     """
     found = []
     for seed in runs.seeds:
+        if seed.clustered and clustered is not None:
+            found.append([clustered(one, confidence=confidence) for one in seed.clustered])
+            continue
         chosen = () if choose is None else (choose(*seed.shadow),)
         found.append([estimate(*target, *chosen, confidence=confidence) for target in seed.targets])
     n_nonmembers = min(int((~member).sum()) for seed in runs.seeds for member, _ in seed.targets)
@@ -296,7 +306,12 @@ def _unfair(runs: Runs) -> str:
 
 def _tpr(rate: float) -> MetricSpec:
     estimate = partial(tpr_at_fpr, fpr=rate)
-    mean = partial(mean_over_runs, estimate=estimate, bias=partial(rank_bias, fpr=rate))
+    mean = partial(
+        mean_over_runs,
+        estimate=estimate,
+        clustered=partial(Clustered.tpr, rate=rate),
+        bias=partial(rank_bias, fpr=rate),
+    )
     return MetricSpec(f"tpr@fpr={rate:g}", f"TPR at FPR {rate:.3g}", 2, mean)
 
 
@@ -304,7 +319,7 @@ METRICS: Mapping[str, MetricSpec] = MappingProxyType(
     {
         spec.name: spec
         for spec in (
-            MetricSpec("auc", "AUC", 3, partial(mean_over_runs, estimate=auc), chance=0.5),
+            MetricSpec("auc", "AUC", 3, partial(mean_over_runs, estimate=auc, clustered=Clustered.auc), chance=0.5),
             *map(_tpr, FALSE_POSITIVE_RATES),
             MetricSpec(
                 "balanced_accuracy",

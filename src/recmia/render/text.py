@@ -15,9 +15,10 @@ from recmia.attacks import RULES, attack_spec
 from recmia.metrics import METRICS, Metric
 from recmia.render.tables import FigureTable, Row
 from recmia.results.audit import AuditResult
-from recmia.results.findings import REGIME_WORDS, TOGETHER, Findings, fewest, figure, section_name
+from recmia.results.findings import REGIME_WORDS, TOGETHER, UNITS, Findings, fewest, figure, section_name
 from recmia.results.folder import Result
 from recmia.results.forget import ForgetResult
+from recmia.results.groups import FIGURES, by_group, exposed_interactions
 from recmia.results.sweep import SweepResult
 
 # What the table shows; a result has more.
@@ -37,7 +38,7 @@ def verdict(findings: Findings) -> str:
     return plain("\n".join([*lines, *map(str, findings.promises), TOGETHER]))
 
 
-def metrics_table(metrics: Sequence[Metric]) -> FigureTable:
+def metrics_table(metrics: Sequence[Metric], unit: str = "users") -> FigureTable:
     """Return the attacks and, dimmed, the rules that need no model, by section, every figure with its interval."""
     first = metrics[0]
     repeated = f"mean over {first.seeds} seeds" if first.seeds > 1 else "one seed"
@@ -59,12 +60,63 @@ def metrics_table(metrics: Sequence[Metric]) -> FigureTable:
                 cells = [cell(by_key.get((level, regime, attack, name))) for name in names]
                 shown.append(Row([f"  {attack}", means(attack)], cells, "dim" if attack in RULES else ""))
     return FigureTable(
-        title=f"Can members be distinguished from non-members? {size[:1].upper()}{size[1:]} users, "
-        f"{repeated}, 95% intervals",
+        title=f"{QUESTIONS[unit]} {size[:1].upper()}{size[1:]} {unit}, {repeated}, 95% intervals",
         labels=["served and attacked", "attacker"],
         columns=[_heading(name) for name in names],
         rows=shown,
         caption="\n".join(sorted(notes)),
+    )
+
+
+# What is asked in an audit of users, and of interactions.
+QUESTIONS: Mapping[str, str] = {
+    "users": "Can members be distinguished from non-members?",
+    "interactions": "Can interactions that were trained on be distinguished from others of the same people?",
+}
+# What a grouping is called.
+GROUPING_WORDS: Mapping[str, str] = {
+    "history_length": "length of the history",
+    "rarity": "rarity of taste",
+    "popularity": "popularity of the item",
+    "terms": "terms of the item",
+}
+
+
+def groups_table(result: AuditResult, by: Sequence[str] = ()) -> FigureTable:
+    """Return the figures of the strongest attack of each section by group; see `recmia.results.groups`."""
+    shown, before = [], ("", "", "")
+    rows = by_group(result, by)
+    for at in range(0, len(rows), len(FIGURES)):
+        grouping, group, first = rows[at]
+        section = (first.regime, first.attack, grouping)
+        if section != before:
+            shown.append(Row([f"{first.attack}, by {GROUPING_WORDS.get(grouping, grouping)}", ""], style="bold"))
+            before = section
+        cells = [cell(row) for _, _, row in rows[at : at + len(FIGURES)]]
+        shown.append(Row([f"  {group}", f"{first.n_members:,} / {first.n_nonmembers:,}"], cells))
+    inside, outside = UNITS[result.settings.unit].inside, UNITS[result.settings.unit].outside
+    return FigureTable(
+        "By group, 95% intervals that hold together for the groups of a kind",
+        ["group", f"{inside} / {outside}"],
+        [_heading(name) for name in FIGURES],
+        shown,
+    )
+
+
+def exposed_table(result: AuditResult) -> FigureTable | None:
+    """Return the most exposed interactions, one a user; None for an audit of users."""
+    rows = exposed_interactions(result)
+    if not rows:
+        return None
+    shown = [
+        Row([str(row["user_id"]), str(row["item_id"])], [row["terms"] or "–", f"{row['share']:.2g}", row["reason"]])
+        for row in rows
+    ]
+    return FigureTable(
+        f"The interactions that {rows[0]['attack']} is surest of, one for each person",
+        ["user", "item"],
+        ["terms", "share of others as high", "why"],
+        shown,
     )
 
 
@@ -291,7 +343,12 @@ def result_tables(result: Result) -> list[FigureTable]:
     if isinstance(result, ForgetResult):
         return [forget_table(result)]
     if isinstance(result, AuditResult):
-        tables = [metrics_table(result.metrics)]
+        tables = [metrics_table(result.metrics, result.settings.unit)]
+        chosen = result.settings.groups.group_by
+        if chosen or result.settings.unit == "interactions":
+            tables.append(groups_table(result, chosen))
+            exposed = exposed_table(result)
+            tables += [] if exposed is None else [exposed]
         tables += [] if result.disclosure.is_empty() else [disclosure_table(result.disclosures)]
         return tables + ([] if result.utility.is_empty() else [utility_table(result.utilities)])
     if isinstance(result, SweepResult):

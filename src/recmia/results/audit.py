@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,11 @@ import polars as pl
 
 from recmia.attacks import ATTACKS, RULES, attack_spec
 from recmia.data.datasets import CleaningReport, clean, load
-from recmia.data.interactions import Interactions, with_items_of
+from recmia.data.interactions import IdMap, Interactions, with_items_of
+from recmia.data.lists import read_user_columns
 from recmia.defences import Defence
 from recmia.errors import ConfigError, RecmiaError
-from recmia.game.plan import Setup, is_run, plan_from_data, work_units
+from recmia.game.plan import Setup, is_run, plan_from_data, plan_of_interactions, work_units
 from recmia.game.run import Play, run_plans
 from recmia.game.tasks import Store
 from recmia.metrics import (
@@ -35,12 +37,24 @@ from recmia.metrics import (
     simultaneous,
 )
 from recmia.metrics.catalogue import bound_of, guesses_of
+from recmia.metrics.clusters import Clustered, users_of
 from recmia.metrics.epsilon import GaussianBound, PromiseCheck, gaussian_bound
 from recmia.metrics.individual import discoveries, identifiable, p_values_against, per_user_auc
 from recmia.provenance import peak_memory, versions
 from recmia.results.findings import JUDGED, Findings, find, noted
-from recmia.settings import AS_SERVED, FOLDING, IN_MEMORY, SERVED_ALIKE, AnyAuditSettings, AuditSettings, FilesSettings
+from recmia.settings import (
+    AS_SERVED,
+    FOLDING,
+    IN_MEMORY,
+    SERVED_ALIKE,
+    AnyAuditSettings,
+    AuditSettings,
+    FilesSettings,
+    named_columns,
+)
 
+# What every audit can be grouped by, users by the first two.
+GROUPINGS = ("history_length", "rarity", "popularity", "terms")
 # Called with what is being done, and how many of how many units of work are done.
 Progress = Callable[[str, int, int], None]
 Key = tuple[str, str, str]
@@ -62,7 +76,8 @@ class AuditResult:
     settings : AuditSettings or FilesSettings
     scores : polars.DataFrame
         Columns seed, knowledge, side ("shadow" or "target"), run (number of the shadow or of the target), regime,
-        attack, user_id, member, score. Scores of shadow users are out of fold.
+        attack, user_id, member, score; of an audit of interactions also item_id. Scores of shadow users are out of
+        fold.
     users : polars.DataFrame
         Columns seed, user_id, history_length, rarity: the audited users of each seed.
     provenance : dict
@@ -70,6 +85,8 @@ class AuditResult:
     utility : polars.DataFrame
         With `held_out`, what the lists of each target are worth: columns seed, run, regime, users ("all", "members",
         "non-members"), metric, value, low, high; else empty.
+    items : polars.DataFrame
+        Of an audit of interactions: columns item_id, popularity (users who have it), terms; else empty.
     disclosure : polars.DataFrame
         Where the attacker asks, what the answers of each target give away: columns seed, run, and those of
         `recmia.game.disclosure.disclosed`; else empty.
@@ -81,6 +98,7 @@ class AuditResult:
     provenance: dict[str, Any]
     utility: pl.DataFrame = field(default_factory=pl.DataFrame)
     disclosure: pl.DataFrame = field(default_factory=pl.DataFrame)
+    items: pl.DataFrame = field(default_factory=pl.DataFrame)
 
     @cached_property
     def metrics(self) -> tuple[Metric, ...]:
@@ -126,7 +144,7 @@ class AuditResult:
         row : Metric
             Of `metrics`, one of epsilon.
         """
-        runs = self._runs[row.knowledge, row.regime, row.attack]
+        runs = self.runs[row.knowledge, row.regime, row.attack]
         played, paid = guesses_of(runs, self._together)
         return gaussian_bound(played, confidence=paid)
 
@@ -134,7 +152,7 @@ class AuditResult:
     def rocs(self) -> dict[Key, list[Roc]]:
         """The ROC of each target of each seed, by knowledge, regime and attack."""
         return {
-            key: [roc(*target) for seed in runs.seeds for target in seed.targets] for key, runs in self._runs.items()
+            key: [roc(*target) for seed in runs.seeds for target in seed.targets] for key, runs in self.runs.items()
         }
 
     @cached_property
@@ -147,7 +165,7 @@ class AuditResult:
         p_value, identifiable, n_in, n_out, history_length, rarity; see `recmia.metrics.individual.per_user_auc`. Empty
         where no such attack was run, or against one target only.
         """
-        if self.settings.n_targets == 1:
+        if self.settings.n_targets == 1 or self.settings.unit == "interactions":
             return pl.DataFrame()
         frames = []
         pooled = [name for name in self.settings.attacker.attacks if attack_spec(name).needs == "pool"]
@@ -236,7 +254,7 @@ class AuditResult:
                     covered = promise.get("covers_answers", False)
                     found = [
                         (one[2], runs)
-                        for one, runs in self._runs.items()
+                        for one, runs in self.runs.items()
                         if one[:2] == (level, regime)
                         and (covered or not attack_spec(one[2]).asks)
                         and _has_shadow_scores(runs)
@@ -259,7 +277,13 @@ class AuditResult:
         # Where there are no further targets, of one system the users' scores tell.
         identified = self.identified if isinstance(self.settings, FilesSettings) else None
         return find(
-            self.joint(), self.per_user_auc, self.promises, self.provenance, self.disclosures, identified=identified
+            self.joint(),
+            self.per_user_auc,
+            self.promises,
+            self.provenance,
+            self.disclosures,
+            identified=identified,
+            unit=self.settings.unit,
         )
 
     def _measured(self, specs: Iterable[MetricSpec], confidence: float) -> tuple[Metric, ...]:
@@ -267,7 +291,7 @@ class AuditResult:
         # Of bounds, the largest is told: each holds together with the others.
         together = max(confidence, self._together)
         chosen = [spec for spec in specs if self.settings.attacker.thresholds or not spec.needs_thresholds]
-        for (level, regime, attack), runs in self._runs.items():
+        for (level, regime, attack), runs in self.runs.items():
             members = [(int(member.sum()), len(member)) for seed in runs.seeds for member, _ in seed.targets]
             for spec in chosen:
                 if spec.is_bound and regime not in (*SERVED_ALIKE, AS_SERVED):
@@ -309,8 +333,12 @@ class AuditResult:
         unseen = isinstance(settings, FilesSettings) and not settings.files.lists
 
         def was_run(attack: str, regime: str) -> bool:
-            if unseen and attack in ATTACKS and ATTACKS[attack].looks:
+            if attack in ATTACKS and (
+                f"{ATTACKS[attack].unit}s" != settings.unit or (unseen and ATTACKS[attack].looks)
+            ):
                 return False
+            if attack == "absent":
+                return settings.serving.exclude_seen
             # Where the system cannot be asked, attacks that ask were not run. Of user code, and of rules that are for
             # some regimes, only the scores tell.
             if attack not in ATTACKS or ATTACKS[attack].regimes:
@@ -327,12 +355,12 @@ class AuditResult:
         ]
 
     @cached_property
-    def _runs(self) -> dict[Key, Runs]:
+    def runs(self) -> dict[Key, Runs]:
         """The scores of each seed, by knowledge, regime and attack; KeyError where some are missing."""
         keys = ("knowledge", "regime", "attack", "seed", "side", "run")
+        frames = self.scores.partition_by(*keys, as_dict=True, maintain_order=True)
         parts: dict[tuple[Any, ...], tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]] = {
-            key: (part["member"].to_numpy(), part["score"].to_numpy())
-            for key, part in self.scores.partition_by(*keys, as_dict=True, maintain_order=True).items()
+            key: (part["member"].to_numpy(), part["score"].to_numpy()) for key, part in frames.items()
         }
         shadows: dict[tuple[Any, ...], list[int]] = {}
         for *of, side, run in parts:
@@ -348,7 +376,13 @@ class AuditResult:
                 own = [parts[*which, "shadow", run] for run in shadows.get(which, [])]
                 members, scores = zip(*own, strict=True) if own else ([_NOBODY[0]], [_NOBODY[1]])
                 targets = [parts[*which, "target", run] for run in range(settings.n_targets)]
-                seeds.append(SeedRuns((np.concatenate(members), np.concatenate(scores)), targets))
+                clustered = []
+                if settings.unit == "interactions":
+                    whose = [frames[*which, "target", run]["user_id"] for run in range(settings.n_targets)]
+                    clustered = [
+                        Clustered(*target, users_of(ids.to_numpy())) for target, ids in zip(targets, whose, strict=True)
+                    ]
+                seeds.append(SeedRuns((np.concatenate(members), np.concatenate(scores)), targets, clustered))
             found[key] = Runs(seeds, in_seed, over_seeds, share)
         return found
 
@@ -376,6 +410,9 @@ def _means(table: pl.DataFrame, keys: tuple[str, ...], most: float) -> pl.DataFr
 def _overlap(settings: AnyAuditSettings) -> tuple[float, float]:
     """Return the largest share of a run's members who are members in another run, of the same seed and of another."""
     share = settings.serving.member_share
+    if settings.unit == "interactions":
+        # The users are the sample, and are the same in all targets of a seed.
+        return 1.0, 0.5 if isinstance(settings, AuditSettings) and settings.game.split == "users" else 1.0
     in_seed = max(share, 1 - share)
     # Where the users are split, half of them at most are on the target side in both seeds.
     parted = isinstance(settings, AuditSettings) and settings.game.split == "users"
@@ -419,7 +456,10 @@ def run_audit(
     interactions, cleaning = load_candidates(settings, given)
     seconds = {"load": time.perf_counter() - started}
     black_box = load_black_box(settings, interactions)
-    plans = [plan_from_data(setup, interactions, seed, black_box) for seed in settings.seeds]
+    if settings.unit == "interactions":
+        plans = [plan_of_interactions(setup, interactions, seed) for seed in settings.seeds]
+    else:
+        plans = [plan_from_data(setup, interactions, seed, black_box) for seed in settings.seeds]
     report.total = work_units(plans)
     started = time.perf_counter()
     plays = run_plans(plans, store={} if store is None else store, jobs=jobs, report=report)
@@ -460,12 +500,22 @@ def join_plays(
         if isinstance(play, RecmiaError):
             raise play
         plays.append(play)
+    users = pl.concat([play.users for play in plays])
+    further = grouped_by_table(settings)
+    if further:
+        named = named_columns(settings.groups.users_columns, "users")
+        known = IdMap(users["user_id"].unique(maintain_order=True).to_numpy())
+        found = read_user_columns(Path(settings.groups.users_table), known, further, named=named)
+        users = users.join(
+            found.with_columns(user_id=pl.Series(known.ids)), on="user_id", how="left", maintain_order="left"
+        )
     return AuditResult(
         settings=settings,
         scores=pl.concat([play.scores for play in plays]),
-        users=pl.concat([play.users for play in plays]),
+        users=users,
         utility=pl.concat([play.utility for play in plays]),
         disclosure=pl.concat([play.disclosure for play in plays]),
+        items=_items_of(interactions) if settings.unit == "interactions" else pl.DataFrame(),
         provenance={
             "versions": versions(),
             "data": {
@@ -487,6 +537,31 @@ def join_plays(
             **({"promises": list(promises)} if promises else {}),
         },
     )
+
+
+def grouped_by_table(settings: AnyAuditSettings) -> tuple[str, ...]:
+    """Return the columns of the table of users that figures are grouped by.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such table.
+    """
+    groups = settings.groups
+    further = tuple(name for name in groups.group_by if name not in GROUPINGS)
+    if further and not groups.users_table:
+        raise ConfigError(
+            f"group_by = {', '.join(further)}: none of {', '.join(GROUPINGS)}, so that it is a column of users_table, "
+            "which is not given"
+        )
+    return further
+
+
+def _items_of(interactions: Interactions) -> pl.DataFrame:
+    """Return what is known of each item; see `AuditResult.items`."""
+    ids = interactions.items
+    terms = [""] * len(ids) if ids.text is None else list(ids.text)
+    return pl.DataFrame({"item_id": ids.ids, "popularity": interactions.item_counts(), "terms": terms})
 
 
 def promised(setup: Setup) -> list[dict[str, Any]]:

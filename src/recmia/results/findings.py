@@ -38,14 +38,14 @@ GRADES: Mapping[Grade, str] = {
     "untested": "Not tested against a strong attack",
     "unclear": "Too few users to say",
 }
+# With what is revealed, see `Unit.what`.
 _CLAIMS: Mapping[Grade, str] = {
-    "strong": "The recommendations reveal who was in the training data.",
-    "marked": "The recommendations reveal, in part, who was in the training data.",
-    "slight": "The attacks that were run find little about who was in the training data.",
-    "none": "The attacks that were run cannot tell who was in the training data.",
-    "untested": "No strong attack was run, so this audit cannot say whether the recommendations reveal who was in the "
-    "training data.",
-    "unclear": "This audit is too small to say whether the recommendations reveal who was in the training data.",
+    "strong": "The recommendations reveal {}.",
+    "marked": "The recommendations reveal, in part, {}.",
+    "slight": "The attacks that were run find little about {}.",
+    "none": "The attacks that were run cannot tell {}.",
+    "untested": "No strong attack was run, so this audit cannot say whether the recommendations reveal {}.",
+    "unclear": "This audit is too small to say whether the recommendations reveal {}.",
 }
 REGIME_WORDS: Mapping[str, str] = {
     "popular": "non-members get one popular list",
@@ -61,6 +61,34 @@ WITHOUT_A_MODEL: Mapping[str, str] = {
     "popular": "what is measured is the list that non-members are given, not what the model memorised.",
     "popular-random": "what is measured is the list that non-members are given, not what the model memorised.",
     AS_SERVED: "members and non-members may be given different kinds of lists, or differ in more than membership.",
+}
+
+
+@dataclass(frozen=True)
+class Unit:
+    """How what is told apart is called.
+
+    Parameters
+    ----------
+    inside, outside : str
+        Those in the training data, and the others.
+    what : str
+        What an attack reveals.
+    audited : str
+        What there must be more of, for narrower intervals.
+    """
+
+    inside: str
+    outside: str
+    what: str
+    audited: str
+
+
+UNITS: Mapping[str, Unit] = {
+    "users": Unit("members", "non-members", "who was in the training data", "users"),
+    "interactions": Unit(
+        "trained interactions", "others", "which interactions of a person were in the training data", "interactions"
+    ),
 }
 # What findings rest on.
 JUDGED: Sequence[str] = ("auc", "tpr@fpr=0.01", "epsilon")
@@ -179,6 +207,7 @@ def find(
     provenance: Mapping[str, Any] | None = None,
     disclosures: pl.DataFrame | None = None,
     identified: pl.DataFrame | None = None,
+    unit: str = "users",
 ) -> Findings:
     """Grade the metrics of an audit and put them into words.
 
@@ -193,6 +222,7 @@ def find(
         As of `recmia.AuditResult`: from it comes what the attacker could not know, and who was left out.
     disclosures, identified : polars.DataFrame, optional
         As of `recmia.AuditResult`; `identified` if it is to be told.
+    unit : {"users", "interactions"}
 
     Returns
     -------
@@ -211,7 +241,7 @@ def find(
         for level in levels:
             rows = [row for row in metrics if (row.knowledge, row.regime) == (level, regime)]
             if rows:
-                sections.append(_finding(section_name(level, regime, len(levels)), rows, about))
+                sections.append(_finding(section_name(level, regime, len(levels)), rows, about, UNITS[unit]))
     worst = max((one.grade for one in sections), key=ORDER.index)
     caveats = [*_fallback_only(sections, worst), *_left_out(about)]
     broken = [promise for promise in promises if promise.broken]
@@ -223,7 +253,15 @@ def find(
     if identified is not None and not users:
         users = _identified_at_once(identified)
     given_away = "" if disclosures is None or disclosures.is_empty() else _disclosed(disclosures, about)
-    return Findings(worst, _CLAIMS[worst], tuple(caveats), tuple(sections), users, given_away, tuple(promises))
+    return Findings(
+        worst,
+        _CLAIMS[worst].format(UNITS[unit].what),
+        tuple(caveats),
+        tuple(sections),
+        users,
+        given_away,
+        tuple(promises),
+    )
 
 
 def grade_auc(row: Metric) -> Grade:
@@ -289,7 +327,7 @@ def uneven_histories(rows: Sequence[Metric]) -> list[Metric]:
     ]
 
 
-def _finding(name: str, rows: Sequence[Metric], about: Mapping[str, Any]) -> Finding:
+def _finding(name: str, rows: Sequence[Metric], about: Mapping[str, Any], unit: Unit) -> Finding:
     aucs = [row for row in rows if row.metric == "auc"]
     level, regime = aucs[0].knowledge, aucs[0].regime
     attacks = [row for row in aucs if not attack_spec(row.attack).rule]
@@ -319,9 +357,9 @@ def _finding(name: str, rows: Sequence[Metric], about: Mapping[str, Any]) -> Fin
         regime=regime,
         about=REGIME_WORDS.get(regime, ""),
         grade=grade,
-        claim=_claim(best, tpr, epsilon),
+        claim=_claim(best, tpr, epsilon, unit),
         figures=tuple(figures),
-        details=tuple(_details(regime, grade, attacks, best, rule, alike=alike)),
+        details=tuple(_details(regime, grade, attacks, best, rule, unit, alike=alike)),
         caveats=tuple(_caveats(regime, grade, aucs, about)),
         of_the_fallback=alike and regime in ("popular", "popular-random"),
     )
@@ -350,39 +388,40 @@ def _raising(rows: Sequence[Metric], attacks: Sequence[Metric]) -> tuple[Metric 
     return tpr, epsilon
 
 
-def _claim(best: Metric, tpr: Metric | None, epsilon: Metric | None) -> str:
+def _claim(best: Metric, tpr: Metric | None, epsilon: Metric | None, unit: Unit) -> str:
     who = called(best)
-    words = f"{who[:1].upper()}{who[1:]} {strength(best)} (AUC {figure(best)})"
+    words = f"{who[:1].upper()}{who[1:]} {strength(best, unit)} (AUC {figure(best)})"
     if tpr is not None and (tpr.low or 0.0) > _FPR:
         whose = "it" if tpr.attack == best.attack else called(tpr)
         words += (
-            f"; at one false accusation in {1 / _FPR:.0f} non-members, {whose} finds {of_100(tpr.value)} of 100 members"
+            f"; at one false accusation in {1 / _FPR:.0f} {unit.outside}, {whose} finds {of_100(tpr.value)} of 100 "
+            f"{unit.inside}"
         )
     if epsilon is not None and (epsilon.value or 0.0) >= _EPSILON:
         words += f"; its scores refute every epsilon below {epsilon.value:.2f}"
     return f"{words}."
 
 
-def strength(row: Metric) -> str:
+def strength(row: Metric, unit: Unit = UNITS["users"]) -> str:
     """Say in a phrase how well an attack tells members from non-members."""
+    apart = f"distinguishes {unit.inside} from {unit.outside}"
     backwards = row.value is not None and row.value < 0.5
     value, low, _ = towards_members(row)
     words: Mapping[Grade, str] = {
         "none": "cannot be distinguished from chance",
         "unclear": "cannot be judged: the interval is too wide"
         if low <= 0.5
-        else "distinguishes members from non-members; how well, the interval is too wide to say",
-        "slight": "distinguishes members from non-members only slightly",
-        "marked": "distinguishes members from non-members, with many errors",
-        "strong": "distinguishes members from non-members "
-        + ("almost always" if value >= _ALMOST_ALWAYS else "in most cases"),
+        else f"{apart}; how well, the interval is too wide to say",
+        "slight": f"{apart} only slightly",
+        "marked": f"{apart}, with many errors",
+        "strong": f"{apart} " + ("almost always" if value >= _ALMOST_ALWAYS else "in most cases"),
     }
     grade = grade_auc(row)
     return words[grade] + (", read backwards" if backwards and low > 0.5 else "")
 
 
 def _details(
-    regime: str, grade: Grade, attacks: Sequence[Metric], best: Metric, rule: Metric | None, *, alike: bool
+    regime: str, grade: Grade, attacks: Sequence[Metric], best: Metric, rule: Metric | None, unit: Unit, *, alike: bool
 ) -> list[str]:
     sentences = []
     published = strongest([row for row in attacks if attack_spec(row.attack).published])
@@ -393,7 +432,8 @@ def _details(
     looking = strongest([row for row in attacks if not attack_spec(row.attack).asks])
     if attack_spec(best.attack).asks and looking is not None and looking is not published:
         sentences.append(
-            f"Without asking, the strongest attack (`{looking.attack}`) {strength(looking)} (AUC {figure(looking)})."
+            f"Without asking, the strongest attack (`{looking.attack}`) {strength(looking, unit)} (AUC "
+            f"{figure(looking)})."
         )
     if rule is None or rule is best:
         return sentences
@@ -408,7 +448,7 @@ def _details(
     sentences.append(f"The best rule without a model (`{rule.attack}`){backwards} reaches {figure(rule)}.")
     if towards_members(best)[1] > max(0.5, towards_members(rule)[0]):
         what = "answers" if attack_spec(best.attack).asks else "lists"
-        so = f": the {what} reveal members" if grade in LEAK else ""
+        so = f": the {what} reveal {unit.inside}" if grade in LEAK else ""
         sentences.append(f"`{best.attack}` finds more than any such rule{so}.")
     return sentences
 

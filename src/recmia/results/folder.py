@@ -64,7 +64,7 @@ def write_result(result: Result, folder: Path, pictures: Pictures = _NO_PICTURES
         ============  ==========================================================================================
         an audit      ``config.toml``, ``metrics.json``, ``scores.parquet``, ``users.parquet``, ``run.json``; with
                       several targets ``per_user_auc.parquet``; with held-out interactions ``utility.parquet``;
-                      where the attacker asks ``disclosure.parquet``
+                      where the attacker asks ``disclosure.parquet``; of interactions ``items.parquet``
         a sweep       ``config.toml`` (what the cells share), ``table.csv``, ``table.parquet``, ``sweep.json``
                       (axes, errors, provenance)
         defences      ``config.toml``, ``table.csv``, ``table.parquet`` (a row a defence and regime),
@@ -145,6 +145,8 @@ def _write_audit(result: AuditResult, scratch: Path) -> None:
     result.users.write_parquet(scratch / "users.parquet")
     if not result.utility.is_empty():
         result.utility.write_parquet(scratch / "utility.parquet")
+    if not result.items.is_empty():
+        result.items.write_parquet(scratch / "items.parquet")
     if not result.disclosure.is_empty():
         result.disclosure.write_parquet(scratch / "disclosure.parquet")
     if not result.per_user_auc.is_empty():
@@ -180,6 +182,7 @@ def _write_defend(result: DefendResult, scratch: Path) -> None:
 def _read_audit(folder: Path) -> AuditResult:
     """Read the folder of an audit; metrics are computed anew from the scores."""
     utility, disclosure = folder / "utility.parquet", folder / "disclosure.parquet"
+    items = folder / "items.parquet"
     result = AuditResult(
         settings=_read_settings(folder),
         scores=_table(folder / "scores.parquet", _SCORES),
@@ -187,6 +190,7 @@ def _read_audit(folder: Path) -> AuditResult:
         provenance=_read_object(folder / "run.json", "data"),
         utility=_table(utility, _UTILITY) if utility.exists() else pl.DataFrame(),
         disclosure=_table(disclosure, _DISCLOSURE) if disclosure.exists() else pl.DataFrame(),
+        items=_table(items, ("item_id", "popularity", "terms")) if items.exists() else pl.DataFrame(),
     )
     try:
         # Nobody is to find out later that scores are missing.

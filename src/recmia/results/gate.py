@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 from xml.etree import ElementTree
 
@@ -29,6 +29,7 @@ from recmia.errors import ConfigError, nearest
 from recmia.metrics import METRICS, Metric
 from recmia.results.audit import AuditResult
 from recmia.results.findings import Findings
+from recmia.results.groups import attacks_tested, by_group
 from recmia.settings import SERVED_ALIKE
 
 Kind = Literal["fail-above", "require-below"]
@@ -54,6 +55,8 @@ class Check:
     limit: Limit
     found: Metric
     outcome: Outcome
+    # Of a group: by what, and which.
+    group: str = ""
 
     @property
     def failed(self) -> bool:
@@ -62,14 +65,14 @@ class Check:
 
     @property
     def untested(self) -> bool:
-        """Whether there is no figure to test."""
-        return self.found.value is None
+        """Whether there is no figure to test; of a group that is too small, the line says so."""
+        return self.found.value is None and not self.group
 
     @property
     def words(self) -> str:
         """Who reaches what, and what that means for the limit."""
         found, limit = self.found, self.limit.value
-        who = f"{found.attack} in {found.regime} ({found.knowledge})"
+        who = f"{found.attack} in {found.regime} ({found.knowledge}){f', {self.group}' if self.group else ''}"
         if found.value is None or found.low is None:
             return f"{who}: {found.metric} is {found.note}"
         turned = found.turned
@@ -138,16 +141,28 @@ class Gate:
     findings: Findings
 
     @classmethod
-    def test(cls, result: AuditResult, limits: Sequence[Limit]) -> Gate:
-        """Test every limit against every figure that it is about."""
-        together = result.joint(list(dict.fromkeys(one.metric for one in limits)))
+    def test(cls, result: AuditResult, limits: Sequence[Limit], *, groups: bool = False) -> Gate:
+        """Test every limit against every figure that it is about, with `groups` those of each group, too."""
+        names = list(dict.fromkeys(one.metric for one in limits))
+        together = result.joint(names)
         alone = {row.key: row for row in result.metrics}
-        checks = (
+        checks = [
             _check(limit, found, alone[found.key])
             for limit in limits
             for found in together
             if found.metric == limit.metric and (found.attack not in RULES or found.regime in SERVED_ALIKE)
-        )
+        ]
+        if groups:
+            by = result.settings.groups.group_by
+            attacks = attacks_tested(result)
+            # Those that decide on a breach hold together with all others; those of a proof each by itself.
+            figures = len(together) + len(attacks)
+            wide = by_group(result, by, names, attacks, figures=figures)
+            plain = by_group(result, by, names, attacks)
+            for limit in limits:
+                for (grouping, group, one), (_, _, other) in zip(wide, plain, strict=True):
+                    if one.metric == limit.metric:
+                        checks.append(replace(_check(limit, one, other), group=f"{grouping} = {group}"))
         return cls(tuple(checks), result.findings)
 
     @property
@@ -174,7 +189,13 @@ class Gate:
     def as_json(self) -> str:
         """Return everything that was tested, as JSON text."""
         rows = [
-            {"limit": one.limit.value, "kind": one.limit.kind, "outcome": one.outcome, **asdict(one.found)}
+            {
+                "limit": one.limit.value,
+                "kind": one.limit.kind,
+                "outcome": one.outcome,
+                **({"group": one.group} if one.group else {}),
+                **asdict(one.found),
+            }
             for one in self.checks
         ]
         report = {
@@ -210,7 +231,7 @@ class Gate:
                     suite,
                     "testcase",
                     classname=f"recmia.{found.knowledge}.{found.regime}",
-                    name=f"{found.attack}: {limit.kind} {limit}",
+                    name=f"{found.attack}: {limit.kind} {limit}{f', {one.group}' if one.group else ''}",
                 )
                 if one.failed or one.untested:
                     kind = "failure" if one.failed else "error"

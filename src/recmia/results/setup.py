@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from recmia.attacks import ATTACKS, RULES, Attack, AttackSpec, PoolAttack, resolve_attack
+from recmia.attacks import ATTACKS, RULES, Attack, AttackSpec, InteractionAttack, PoolAttack, resolve_attack
 from recmia.defences import Defence, System, check_defences, parse_defences
 from recmia.errors import ConfigError
 from recmia.game.plan import Setup
@@ -16,7 +16,7 @@ from recmia.recommenders.spec import RecommenderSpec, resolve_recommender
 from recmia.settings import FOLDING, IN_MEMORY, AnyAuditSettings, AuditSettings, FilesSettings
 from recmia.settings.attacker import AttackerSettings
 
-AnyAttack = str | AttackSpec | Attack | PoolAttack
+AnyAttack = str | AttackSpec | Attack | PoolAttack | InteractionAttack
 # Objects of the user's, by the names that the settings have for them.
 Recommenders = Mapping[str, RecommenderSpec]
 Attacks = Mapping[str, AttackSpec]
@@ -50,6 +50,7 @@ def resolve(
         if name not in found:
             found[name] = resolve_recommender(name)
     chosen = tuple(attacks.get(name) or resolve_attack(name) for name in settings.attacker.attacks)
+    _of_one_unit(chosen, settings)
     _enough_shadows(chosen, settings.attacker)
     _can_ask(chosen, settings)
     references = _references(chosen, settings)
@@ -134,11 +135,25 @@ def _enough_shadows(attacks: Sequence[AttackSpec], attacker: AttackerSettings) -
         )
 
 
+def _of_one_unit(attacks: Sequence[AttackSpec], settings: AnyAuditSettings) -> None:
+    """Refuse attacks on users in an audit of interactions, and the other way round."""
+    wrong = ", ".join(spec.name for spec in attacks if f"{spec.unit}s" != settings.unit)
+    if wrong:
+        fitting = ", ".join(
+            name for name, spec in ATTACKS.items() if f"{spec.unit}s" == settings.unit and not spec.rule
+        )
+        raise ConfigError(f"{wrong}: cannot be run with unit = {settings.unit!r}; attacks for it: {fitting}")
+
+
 def _applies(rule: AttackSpec, settings: AnyAuditSettings) -> bool:
-    """Whether a rule has what it uses: lists, or answers to whole histories."""
+    """Whether a rule is about the unit of the audit, and has what it uses: lists, or answers to whole histories."""
+    if f"{rule.unit}s" != settings.unit:
+        return False
     if isinstance(settings, FilesSettings):
         return not rule.asks and bool(settings.files.lists or not rule.looks)
     assert isinstance(settings, AuditSettings), "of data or of files"
+    if rule.name == "absent":
+        return settings.serving.exclude_seen
     return not rule.asks or (settings.attacker.queries > 0 and settings.knowledge.known == 1)
 
 

@@ -3,7 +3,7 @@
 from recmia.settings.attacker import AttackerSettings, Knowledge, KnowledgeSettings, MLPSettings, RankWeights
 from recmia.settings.audit import AnyAuditSettings, AuditSettings, FilesSettings, ForgetSettings
 from recmia.settings.base import IN_MEMORY, ComposedSettings, Settings
-from recmia.settings.data import Columns, DataSettings
+from recmia.settings.data import Columns, DataSettings, GroupSettings
 from recmia.settings.defences import FilesSystemSettings, PrivacySettings, SystemSettings
 from recmia.settings.files import FILE_COLUMNS, FileNames, ForgettingSettings, named_columns
 from recmia.settings.game import (
@@ -15,6 +15,7 @@ from recmia.settings.game import (
     Regime,
     ServingSettings,
     SplitUnit,
+    Unit,
 )
 from recmia.settings.recommenders import (
     ALSSettings,
@@ -54,6 +55,7 @@ __all__ = [
     "ForgetSettings",
     "ForgettingSettings",
     "GameSettings",
+    "GroupSettings",
     "HybridSettings",
     "Knowledge",
     "KnowledgeSettings",
@@ -71,5 +73,6 @@ __all__ = [
     "Settings",
     "SplitUnit",
     "SystemSettings",
+    "Unit",
     "named_columns",
 ]

@@ -26,6 +26,7 @@ class MLPSettings(Settings):
 # The attacks of an audit that names none; where the system cannot be asked, those that only look.
 DEFAULT_ATTACKS = ("mlp", "list-lr", "completion", "query-lr")
 LOOKING_ATTACKS = ("mlp", "list-lr")
+INTERACTION_ATTACKS = ("item-completion", "item-reference", "item-lr")
 # Those that one training of the audited system is enough for.
 ASKING_ATTACKS = ("completion", "completion-reference")
 
@@ -46,6 +47,7 @@ class AttackerSettings(Settings):
         description="Queries about each user; 0: the attacker only looks at lists.",
     )
     query_share: float = Field(0.5, gt=0, lt=1, description="Share of history asked with.")
+    blocks: int = Field(10, ge=2, description="Parts of a history that are hidden in turn, with unit = interactions.")
     references: tuple[str, ...] = Field(
         ("itemknn", "ease", "lfm"), description="For completion-reference: models trained on others' data."
     )

@@ -12,16 +12,25 @@ from recmia.errors import ConfigError
 from recmia.settings.attacker import (
     ASKING_ATTACKS,
     DEFAULT_ATTACKS,
+    INTERACTION_ATTACKS,
     LOOKING_ATTACKS,
     AttackerSettings,
     Knowledge,
     KnowledgeSettings,
 )
 from recmia.settings.base import ComposedSettings
-from recmia.settings.data import DataSettings
+from recmia.settings.data import DataSettings, GroupSettings
 from recmia.settings.defences import FilesSystemSettings, SystemSettings
 from recmia.settings.files import FileNames, ForgettingSettings
-from recmia.settings.game import AS_SERVED, FOLDING, FilesGameSettings, GameSettings, ServingSettings
+from recmia.settings.game import (
+    AS_SERVED,
+    FOLDING,
+    SERVED_ALIKE,
+    FilesGameSettings,
+    GameSettings,
+    ServingSettings,
+    Unit,
+)
 from recmia.settings.recommenders import RecommenderSettings
 from recmia.settings.run import FilesRunSettings, RunSettings
 
@@ -32,6 +41,7 @@ class AnyAuditSettings(ComposedSettings):
     serving: ServingSettings = ServingSettings()
     attacker: AttackerSettings = AttackerSettings()
     recommenders: RecommenderSettings = RecommenderSettings()
+    groups: GroupSettings = GroupSettings()
 
     @property
     @abstractmethod
@@ -57,6 +67,11 @@ class AnyAuditSettings(ComposedSettings):
     @abstractmethod
     def n_targets(self) -> int:
         """Audited systems a seed."""
+
+    @property
+    def unit(self) -> Unit:
+        """Whose membership is inferred."""
+        return "users"
 
     @property
     @abstractmethod
@@ -90,7 +105,10 @@ class AuditSettings(AnyAuditSettings):
         ``recommender`` is the target and, unless one is named, the shadow; a training command likewise. Of the default
         attacks, only those are run that can be: none asks without queries, or where no regime folds in.
         """
-        if tuple(given.get("attacks", DEFAULT_ATTACKS)) == DEFAULT_ATTACKS and not _can_ask(given):
+        if given.get("unit") == "interactions":
+            # The question, and so the attacks, are others; a threshold would take the interactions of a shadow system.
+            given = {"attacks": INTERACTION_ATTACKS, "regimes": SERVED_ALIKE, "thresholds": False, **given}
+        elif tuple(given.get("attacks", DEFAULT_ATTACKS)) == DEFAULT_ATTACKS and not _can_ask(given):
             given["attacks"] = LOOKING_ATTACKS
         if "recommender" in given:
             if "target" in given:
@@ -114,6 +132,25 @@ class AuditSettings(AnyAuditSettings):
         if self.attacker.attacks == LOOKING_ATTACKS and not _can_ask(flat):
             del flat["attacks"]
         return self.parse(flat | fields)
+
+    @model_validator(mode="after")
+    def _of_interactions(self) -> Self:
+        if self.game.unit == "users":
+            return self
+        kept: dict[str, tuple[object, object]] = {
+            "split": (self.game.split, ("users", "shared")),
+            "regimes": (self.game.regimes, (SERVED_ALIKE,)),
+            "knowledge": (self.knowledge.knowledge, (("grey-box",),)),
+            "known": (self.knowledge.known, (1.0,)),
+            "item_vectors": (self.knowledge.item_vectors, ("shadow",)),
+            "held_out": (self.game.held_out, (0.0,)),
+            "thresholds": (self.attacker.thresholds, (False,)),
+        }
+        for name, (found, allowed) in kept.items():
+            if found not in allowed:  # type: ignore[operator]
+                words = " or ".join(", ".join(one) if isinstance(one, tuple) else str(one) for one in allowed)  # type: ignore[attr-defined]
+                raise ValueError(f"with unit = interactions, {name} must be {words}; got {found!r}")
+        return self
 
     @model_validator(mode="after")
     def _command_for_command(self) -> Self:
@@ -145,6 +182,11 @@ class AuditSettings(AnyAuditSettings):
     def n_targets(self) -> int:
         """Audited systems a seed."""
         return self.game.n_targets
+
+    @property
+    def unit(self) -> Unit:
+        """Whose membership is inferred."""
+        return self.game.unit
 
     @property
     def seeds(self) -> range:

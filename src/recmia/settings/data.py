@@ -25,3 +25,13 @@ class DataSettings(Settings):
     min_interactions: int = Field(20, ge=1, description="Users with fewer interactions are dropped.")
     max_users: int = Field(0, ge=0, description="Audit a random sample of so many users; 0 means all.")
     columns: Columns = Columns()
+
+
+class GroupSettings(Settings):
+    """By what the figures are grouped, beside those of all."""
+
+    group_by: tuple[str, ...] = Field(
+        (), description="history_length, rarity, popularity, terms, or columns of users_table."
+    )
+    users_table: str = Field("", description="File of users with further columns, to group by.")
+    users_columns: str = Field("", description="Its column of ids, as user=NAME.")

@@ -19,8 +19,13 @@ FOLDING: tuple[Regime, ...] = ("fold-in", "trained")
 SERVED_ALIKE: tuple[Regime, ...] = ("fold-in",)
 
 
+Unit = Literal["users", "interactions"]
+
+
 class GameSettings(Settings):
     """How members are drawn, and how often."""
+
+    unit: Unit = Field("users", description="Whose membership is inferred: of users, or of single interactions.")
 
     split: SplitUnit = Field("users", description="What the shadow and the target side do not share.")
     regimes: tuple[Regime, ...] = Field(

@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 from recmia.settings.attacker import ItemVectorSource, Knowledge, MLPSettings, RankWeights
 from recmia.settings.data import Columns
 from recmia.settings.defences import PrivacySettings
-from recmia.settings.game import Regime, SplitUnit
+from recmia.settings.game import Regime, SplitUnit, Unit
 from recmia.settings.recommenders import (
     ALSSettings,
     BPRSettings,
@@ -34,9 +34,13 @@ class CommonOptions(TypedDict, total=False):
     exclude_seen: bool
     k: int
     n_shadows: int
+    blocks: int
     depth: int
     rank_weights: RankWeights
     thresholds: bool
+    group_by: Sequence[str]
+    users_table: str
+    users_columns: str
     seed: int
     factors: int
     device: Device
@@ -60,6 +64,7 @@ class AuditOptions(CommonOptions, total=False):
     min_interactions: int
     max_users: int
     split: SplitUnit
+    unit: Unit
     regimes: Sequence[Regime]
     n_targets: int
     held_out: float
