@@ -79,6 +79,8 @@ def main() -> None:
         parser.error(f"--tries must be at least 1; got {args.tries}")
 
     path = args.questions / "questions.parquet"
+    if not path.is_file():
+        parser.error(f"{path} is missing; recmia ask --out {args.questions} writes it")
     questions = pl.read_parquet(path).group_by("query", maintain_order=True).agg("item")
     kept_in = args.answers.with_suffix(".jsonl")
     kept = read_kept(kept_in, {"questions": hashlib.sha256(path.read_bytes()).hexdigest(), "k": args.k})

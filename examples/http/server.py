@@ -25,6 +25,8 @@ MOST_ITEMS = 1000  # in an answer
 
 
 def read_table(path: Path, **options: Any) -> pl.DataFrame:
+    if not path.is_file():
+        raise SystemExit(f"{path}: there is no such file")
     if path.suffix == ".parquet":
         return pl.read_parquet(path)
     # All rows are looked at, since the first text among the ids may come late.
@@ -40,7 +42,10 @@ def training_data(log: Path, members: Path | None, user: str, item: str) -> pl.D
     if members is None:
         return table
     # Ids are read as they are in the log: otherwise 007 would become 7, and this user would stay in the training.
-    left_out = read_table(members, schema_overrides={"user": table["user"].dtype}).filter(pl.col("member") == 0)["user"]
+    labels = read_table(members, schema_overrides={"user": table["user"].dtype})
+    if missing := {"user", "member"} - set(labels.columns):
+        raise SystemExit(f"{members}: no column {', '.join(sorted(missing))} among {', '.join(labels.columns)}")
+    left_out = labels.filter(pl.col("member") == 0)["user"]
     if unknown := set(left_out) - set(table["user"]):
         raise SystemExit(f"{members}: {len(unknown)} users with member 0 are not in {log}, such as {unknown.pop()!r}")
     print(f"{len(left_out)} of {table['user'].n_unique()} users are left out of the training", flush=True)

@@ -276,8 +276,8 @@ def audit_files(
     """
     names, recommenders, attack_names, own_attacks = name_objects({"shadow": shadow}, attacks)
     if settings is None:
-        given = {"interactions": str(interactions), "lists": str(lists), "members": str(members)}
-        flat: dict[str, Any] = {name: value for name, value in given.items() if value} | dict(options) | names
+        given = {"interactions": interactions, "lists": lists, "members": members}
+        flat = _paths(given | dict(options)) | names
         settings = FilesSettings.parse(flat if attack_names is None else flat | {"attacks": attack_names})
     elif options:
         raise _both(options)
@@ -297,7 +297,7 @@ def ask(
     queries: int = 6,
     query_share: float = 0.5,
     draw_members: bool = False,
-    member_share: float = 0.5,
+    member_share: float | None = None,
     seed: int = 0,
 ) -> asking.Asked:
     """Draw questions about the users of a log, and write them for a system that runs elsewhere to answer.
@@ -320,8 +320,8 @@ def ask(
         Share of a history that a question asks with.
     draw_members : bool
         Whether to draw by coins who is to be in the training data.
-    member_share : float
-        The probability of each coin.
+    member_share : float, optional
+        The probability of each coin; 0.5 by default.
     seed : int
 
     Returns
@@ -336,7 +336,10 @@ def ask(
     DataError
         For files that cannot be used.
     """
-    named = Columns.model_validate(dict(columns)) if isinstance(columns, Mapping) else columns
+    named = Columns.of(columns) if isinstance(columns, Mapping) else columns
+    for name, path in (("interactions", interactions), ("folder_name", folder_name), ("users", users)):
+        if not isinstance(path, str | Path):
+            raise ConfigError(f"{name} must be the path of a file or folder; got a {type(path).__name__}")
     return asking.ask(
         str(interactions), Path(folder_name), users=str(users), users_columns=users_columns, columns=named,
         queries=queries, query_share=query_share, draw=draw_members, member_share=member_share, seed=seed,
@@ -383,7 +386,7 @@ def forget(
     """
     if settings is None:
         given = {"interactions": interactions, "members": members, "deleted": deleted}
-        settings = ForgetSettings.parse({name: str(value) for name, value in given.items() if value} | dict(options))
+        settings = ForgetSettings.parse(_paths(given | dict(options)))
     elif options:
         raise _both(options)
     _check_jobs(jobs)
@@ -567,6 +570,15 @@ def _defended(settings: AuditSettings, defence: AnyDefences | None) -> tuple[Aud
         return settings, {}
     text, objects = name_defences(defence, settings.system.dp)
     return settings.changed(defence=text), objects
+
+
+def _paths(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that are given, paths as text."""
+    return {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in given.items()
+        if value is not None and value != ""
+    }
 
 
 def _both(options: Mapping[str, Any]) -> ConfigError:

@@ -458,7 +458,9 @@ def test_scores_that_do_not_fit_the_settings(run: Path, tmp_path: Path) -> None:
 def test_no_run_folder(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such run folder"):
         read_result(tmp_path / "missing")
-    with pytest.raises(ConfigError, match=r"looked for forget.json or run.json or sweep.json or defend.json.*there is nothing"):
+    with pytest.raises(
+        ConfigError, match=r"looked for forget.json or run.json or sweep.json or defend.json.*there is nothing"
+    ):
         read_result(tmp_path)
     for name in "abcdefg":
         (tmp_path / name).touch()

@@ -94,7 +94,7 @@ def test_attacks_that_learn_nothing_need_no_shadow(shared: tuple[Path, AuditResu
     result = audit_files(settings=files(folder, THREE, attacks=["distance", "k-means"], regime="popular"), store=store)
     assert store == {}
     assert not result.settings.attacker.thresholds
-    assert {row.metric for row in result.metrics}.isdisjoint({"balanced_accuracy", "epsilon"})
+    assert {row.metric for row in result.metrics}.isdisjoint({"balanced_accuracy"})
     wanted = expected.scores.filter(~pl.col("attack").is_in(["mlp", "list-lr"]), side="target")
     assert result.scores.drop("regime").sort(pl.all()).equals(wanted.drop("regime").sort(pl.all()))
     assert "either" not in result.verdict
@@ -328,9 +328,9 @@ def test_command_line(shared: tuple[Path, AuditResult], tmp_path: Path) -> None:
     leaky = run(*three, *gate, "auc=0.5", "--out", "leaky")
     assert leaky.returncode == 1, leaky.stderr
     assert "gate:" in leaky.stdout
-    not_there = run(*three, *gate, "epsilon=1", "--out", "no")
+    not_there = run(*three, *gate, "balanced_accuracy=0.6", "--out", "no")
     assert not_there.returncode == 2
-    assert "epsilon" in not_there.stderr
+    assert "balanced_accuracy" in not_there.stderr
     (tmp_path / "bad.csv").write_text("user\n1\nnobody\n")
     failed = run(*three[:2], "--members=bad.csv", "--attacks", "distance", "--out", "failed")
     assert failed.returncode == 2

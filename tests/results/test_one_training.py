@@ -108,7 +108,8 @@ def test_lists_beside_answers(exported: tuple[Path, recmia.AuditResult]) -> None
     shorter.write_parquet(folder / "short-lists.parquet")
     apart = recmia.audit_files(settings=files(folder, REFERENCE, {"lists": "short-lists.parquet"}))
     assert apart.settings.k == 5
-    assert recmia.audit_files(settings=apart.settings).scores.equals(apart.scores), "answers are longer than lists"
+    again = FilesSettings.parse(apart.settings.flat())
+    assert recmia.audit_files(settings=again).scores.equals(apart.scores), "answers are longer than lists"
     only = recmia.audit_files(settings=files(folder, REFERENCE))
     assert target_scores(both).equals(target_scores(only))
     pooled = recmia.audit_files(
@@ -156,7 +157,7 @@ def test_answers_of_the_system_without_the_audited_users(exported: tuple[Path, r
     folder, _ = exported
     answers = pl.read_parquet(folder / "answers.parquet")
     answers.with_columns(rank=pl.col("rank").reverse().over("query")).write_parquet(folder / "other.parquet")
-    result = recmia.audit_files(settings=files(folder, {"reference_answers": "other.parquet"}))
+    result = recmia.audit_files(settings=files(folder, {"reference_answers": "other.parquet"}, references=[]))
     assert "completion-reference" in {row.attack for row in result.metrics}
     assert "No reference models" not in result.verdict
 
@@ -171,6 +172,97 @@ def test_who_is_identified_from_one_training(tmp_path: Path) -> None:
     assert set(users["user_id"].to_list()) <= members
     assert f"{len(users)} of {len(members)} members are individually identified" in result.verdict
     assert result.report(tmp_path / "page.html").read_text().count("Identified") >= 1
+
+
+def test_reference_answers_may_be_shorter(exported: tuple[Path, recmia.AuditResult]) -> None:
+    """What a short answer does not hold is a miss at the rank after its last, and no hit."""
+    folder, _ = exported
+    answers = pl.read_parquet(folder / "answers.parquet").with_columns(rank=pl.col("rank").reverse().over("query"))
+    answers.write_parquet(folder / "long.parquet")
+    short = answers.filter(pl.col("rank") <= 4)
+    short.write_parquet(folder / "short.parquet")
+    result = recmia.audit_files(settings=files(folder, {"reference_answers": "short.parquet"}, references=[]))
+    assert any("reference have up to 4 items" in note for note in result.provenance["data"]["notes"])
+    # The same misses, at the same rank, in answers of full length: items that nobody has follow.
+    padding = pl.DataFrame({"item": range(10_000, 10_006), "rank": range(5, 11)}, schema=short.drop("query").schema)
+    queries = short.select("query").unique(maintain_order=True)
+    padded = pl.concat([short, queries.join(padding, how="cross").select(short.columns)])
+    padded.write_parquet(folder / "padded.parquet")
+    (folder / "items.csv").write_text("item\n" + "".join(f"{item}\n" for item in range(10_000, 10_006)))
+    other = recmia.audit_files(
+        settings=files(folder, {"reference_answers": "padded.parquet", "items": "items.csv"}, references=[])
+    )
+    areas = [
+        next(row.value or 0.0 for row in one.metrics if (row.attack, row.metric) == ("completion-reference", "auc"))
+        for one in (result, other)
+    ]
+    assert areas[0] == pytest.approx(areas[1], abs=0.06), "but for the rank that a miss has"
+
+
+def test_a_reference_that_is_the_system_itself_is_refused(exported: tuple[Path, Any], tmp_path: Path) -> None:
+    folder, _ = exported
+    (tmp_path / "copy.parquet").write_bytes((folder / "answers.parquet").read_bytes())
+    with pytest.raises(DataError, match=r"copy\.parquet holds the same answers as .*answers\.parquet; a reference is"):
+        recmia.audit_files(settings=files(folder, reference_answers=str(tmp_path / "copy.parquet")))
+
+
+def test_a_larger_k_than_any_answer_has_changes_nothing(exported: tuple[Path, recmia.AuditResult]) -> None:
+    folder, _ = exported
+    one, other = (recmia.audit_files(settings=files(folder, REFERENCE, k=k)) for k in (0, 100))
+    assert one.scores.equals(other.scores)
+    assert other.settings.k == 10
+
+
+def test_references_by_name_are_refused_beside_answers(exported: tuple[Path, Any]) -> None:
+    folder, _ = exported
+    with pytest.raises(ConfigError, match="references = itemknn, lfm: models to train, and reference_answers takes"):
+        recmia.audit_files(
+            settings=files(folder, {"reference_answers": "other.parquet"}, references=["itemknn", "lfm"])
+        )
+
+
+def test_people_of_other_ids_and_too_few_people(exported: tuple[Path, Any], tmp_path: Path) -> None:
+    folder, _ = exported
+    people = pl.read_parquet(folder / "shadow-interactions.parquet")
+    people.with_columns(user=pl.lit("u") + pl.col("user").cast(pl.String)).write_parquet(tmp_path / "text.parquet")
+    result = recmia.audit_files(settings=files(folder, reference_interactions=str(tmp_path / "text.parquet")))
+    assert "completion-reference" in result.settings.attacker.attacks
+    people.filter(pl.col("user") == people["user"][0]).write_parquet(tmp_path / "few.parquet")
+    with pytest.raises(TooFewUsersError, match=r"few\.parquet: 1 users with \d+ items are too few to train references"):
+        recmia.audit_files(settings=files(folder, reference_interactions=str(tmp_path / "few.parquet")))
+
+
+def test_lists_and_members_of_users_who_are_not_asked_about(exported: tuple[Path, Any], tmp_path: Path) -> None:
+    folder, _ = exported
+    for name in ("interactions", "lists"):
+        both = [pl.read_parquet(folder / f"{side}{name}.parquet") for side in ("", "shadow-")]
+        pl.concat(both).write_parquet(tmp_path / f"{name}.parquet")
+    named = {name: str(tmp_path / f"{name}.parquet") for name in ("interactions", "lists")}
+    result = recmia.audit_files(settings=files(folder, **named))
+    assert result.provenance["data"]["users"] == 60
+    assert "shared-list" in {row.attack for row in result.metrics}
+
+
+def test_ids_that_are_hashes(tmp_path: Path) -> None:
+    log = load("synthetic:60x80x2400").interactions.frame()
+    big = log.with_columns(user=pl.col("user").cast(pl.UInt64) + 2**63 + 7)
+    big.write_parquet(tmp_path / "log.parquet")
+    written = recmia.ask(tmp_path / "log.parquet", tmp_path / "q", draw_members=True)
+    assert written.users == 60
+    key = pl.read_parquet(tmp_path / "q" / KEY)
+    assert key["user"][0] == str(2**63 + 8)
+
+
+def test_paths_and_texts_in_python(exported: tuple[Path, Any]) -> None:
+    folder, _ = exported
+    named: dict[str, Any] = {name: folder / file for name, file in (FILES | REFERENCE).items()}
+    interactions, members = named.pop("interactions"), named.pop("members")
+    result = recmia.audit_files(interactions, members=members, **named, **QUICK)
+    assert result.scores.equals(recmia.audit_files(settings=files(folder, REFERENCE)).scores)
+    with pytest.raises(ConfigError, match=r"attacks must be a list .*'completion': write \['completion'\]"):
+        recmia.audit_files(interactions, members=members, attacks="completion", **named)
+    with pytest.raises(ConfigError, match="members is needed"):
+        recmia.audit_files(interactions, members=None, **named)  # type: ignore[arg-type]
 
 
 # ---- Epsilon, with nothing to choose a threshold on ----
@@ -311,10 +403,31 @@ def test_a_few_questions_without_an_answer_are_counted(written: Callable[..., Fi
     chosen = written(answers=lambda rows: rows.filter(pl.col("query") >= 7))
     result = recmia.audit_files(settings=chosen)
     assert any("left out: 7 of 360" in note for note in result.provenance["data"]["notes"])
-    assert result.provenance["attacker"][0]["asked"]["users_not_asked_about"] == 1
     assert recmia.audit_files(settings=chosen.changed(max_unanswered=0.5)).scores.equals(result.scores)
     with pytest.raises(DataError, match="7 of 360 questions have no answer"):
         recmia.audit_files(settings=chosen.changed(max_unanswered=0.0))
+
+
+def test_users_without_an_answer_are_left_out(written: Callable[..., FilesSettings]) -> None:
+    """Nothing was measured of them: a score would be that of ignorance."""
+    chosen = written(answers=lambda rows: rows.filter(pl.col("query") >= 12))
+    result = recmia.audit_files(settings=chosen)
+    assert result.provenance["data"]["users"] == 58
+    assert any("users without an answered question, left out: 2" in note for note in result.provenance["data"]["notes"])
+    assert len(result.scores.filter(attack="completion", side="target")) == 58
+
+
+def test_answers_that_are_missing_of_one_group(exported: tuple[Path, Any], tmp_path: Path) -> None:
+    """Of all questions few are missing, and of the members many: those that are left would be chosen."""
+    folder, _ = exported
+    members = set(pl.read_csv(folder / "members.csv").filter(member=1)["user"].to_list())
+    key = pl.read_parquet(folder / "questions" / KEY)
+    of_members = sorted({query for query, user in key.select("query", "user").iter_rows() if user in members})
+    answers = pl.read_parquet(folder / "answers.parquet")
+    answers.filter(~pl.col("query").is_in(of_members[:16])).write_parquet(tmp_path / "a.parquet")
+    words = r"a\.parquet: 16 of \d+ questions about members have no answer, the first about user \d+; max_unanswered"
+    with pytest.raises(DataError, match=words):
+        recmia.audit_files(settings=files(folder, answers=str(tmp_path / "a.parquet")))
 
 
 def test_references_must_not_have_seen_the_audited(exported: tuple[Path, recmia.AuditResult], tmp_path: Path) -> None:
@@ -390,7 +503,16 @@ def test_ask_some_users_and_draw_members(tmp_path: Path) -> None:
         ({"queries": 0}, "queries must be even and at least 2"),
         ({"query_share": 1.0}, "query_share must be above 0 and below 1; got 1"),
         ({"member_share": 0.0, "draw_members": True}, "member_share must be above 0"),
-        ({"users_columns": "who=x"}, "users_columns: a file of users has no column 'who'"),
+        ({"users": "users.csv", "users_columns": "who=x"}, "users_columns: a file of users has no column 'who'"),
+        ({"seed": -1}, "seed must be a whole number, 0 or more; got -1"),
+        ({"queries": "4"}, "queries must be even and at least 2, .*; got '4'"),
+        ({"columns": {"foo": "x"}}, "unknown column 'foo'; .*allowed: item"),
+        ({"columns": {"separator": "§"}}, "columns: separator: the separator must be one ASCII character, or tab"),
+        ({"users_columns": "user=x"}, "users_columns names the column of a file of users, and users is not given"),
+        ({"member_share": 0.3}, "member_share is the probability of the coins that draw_members tosses"),
+        ({"users": 7}, "users must be the path of a file or folder; got a int"),
+        ({"users": "labels.csv"}, r"labels\.csv: beside the ids in 'user' there is 'include'; a file of users names"),
+        ({"users": "semicolon.csv"}, r"semicolon\.csv: the first line 'user;include' looks separated by ';'; name it"),
         ({"users": "users.csv"}, r"users\.csv: data row 1 names a user who is in no history"),
         ({"users": "users.csv", "users_columns": "user=x"}, r"users\.csv has no column 'x' for the user"),
     ],
@@ -400,6 +522,8 @@ def test_what_cannot_be_asked(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("users.csv").write_text("user\n99999\n")
+    Path("labels.csv").write_text("user,include\n1,1\n2,0\n")
+    Path("semicolon.csv").write_text("user;include\n1;1\n")
     with pytest.raises(RecmiaError, match=words):
         recmia.ask(DATA, "q", **given)
     assert not Path("q").exists()

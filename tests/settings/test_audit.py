@@ -169,7 +169,7 @@ def test_lists_or_answers_are_needed() -> None:
         (ASKED | {"answers_columns": "user=u"}, "answers_columns: a file of answers has no column 'user'"),
         (ASKED | {"members_columns": "user"}, "named as ROLE=NAME,..., with user, member, separator; found 'user'"),
         (ASKED | {"members_columns": "user=a,user=b"}, "the column user is named twice"),
-        (ASKED | {"items_columns": "separator=::"}, "the separator must be one character; found '::'"),
+        (ASKED | {"items_columns": "separator=::"}, "the separator must be one ASCII character, or tab; found '::'"),
     ],
 )
 def test_files_of_questions_that_do_not_go_together(given: dict[str, Any], words: str) -> None:

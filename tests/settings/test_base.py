@@ -81,7 +81,9 @@ VALUES = st.fixed_dictionaries(
         "target": st.text().filter(lambda name: name != "command"),
         "defence": st.text(),
         "seed": st.integers(0, 2**63 - 1),
-        "columns": st.fixed_dictionaries({}, optional={"user": st.text(), "separator": st.text(max_size=1)}),
+        "columns": st.fixed_dictionaries(
+            {}, optional={"user": st.text(), "separator": st.sampled_from(["", ";", "|", "\t"])}
+        ),
         "mlp": st.fixed_dictionaries(
             {}, optional={"hidden": st.lists(st.integers(1, 99), min_size=1, max_size=3), "epochs": st.integers(1, 99)}
         ),

@@ -41,6 +41,8 @@ from recmia.observation import Observation, Queries, ShadowPool, in_history, ran
 _LARGE_POWER, _SMALL_POWER, _FAME_POWER = 0.75, 0.25, 0.25
 # The power of an item's geometric mean rank in its weight.
 _RANK_POWER = 0.5
+# What is left of a regression, as a share of its largest value, that is rounding.
+_ROUNDING = 1e-9
 # Fewest shadow models that tell how membership changes the surprise of a list; the most that a list may tell.
 _SHADOWS_FOR_SURPRISE, _MOST_SURPRISE = 4, 2.0
 
@@ -162,10 +164,13 @@ class CompletionReference(Attack):
         n, k, popularity = len(observation), answers.shape[1], observation.items.popularity
         references = [] if observation.references is None else list(observation.references)
         ranks = [hidden_ranks(each, queries) for each in (answers, *references)]
+        # References may answer with fewer items; what is not there has the rank after their last.
+        lengths = [each.shape[1] for each in (answers, *references)]
         if not references:
             place = np.empty(len(popularity), np.int32)
             place[rank_by_popularity(popularity)] = 1 + np.arange(len(popularity))
             ranks.append(place[queries.hidden.indices])
+            lengths.append(k)
         weight = np.exp(_RANK_POWER * np.mean([np.log(rank + RANK_OFFSET) for rank in ranks[1:]], axis=0))
         fame, parts = np.log1p(popularity), (queries.asked, queries.hidden)
         size = np.maximum(sum(np.diff(part.indptr) for part in parts), 1)
@@ -174,7 +179,10 @@ class CompletionReference(Attack):
         asked = np.bincount(queries.user, minlength=n) > 0
         scores = np.zeros(n)
         for weights, power in ((weight, _LARGE_POWER), (rare, _SMALL_POWER)):
-            found = [weighted_hits(rank, weights, queries, k, power) for rank in (*ranks, np.ones_like(ranks[0]))]
+            found = [
+                weighted_hits(rank, weights, queries, length, power)
+                for rank, length in zip((*ranks, np.ones_like(ranks[0])), (*lengths, k), strict=True)
+            ]
             y, *columns = (mean_by_user(column, queries.user, n)[asked] for column in (*found, *known))
             residual = _residual(y, np.stack(columns, axis=1))
             scores[asked] += residual / max(float(residual.std()) if len(residual) else 0.0, 1e-12)
@@ -330,7 +338,9 @@ def _residual(y: Float64, X: Float64) -> Float64:
     with threadpool_limits(1, user_api="blas"):
         slope = np.linalg.lstsq(X, y)[0]
     residual: Float64 = y - (X * slope).sum(axis=1)
-    return residual
+    # What rounding leaves of a perfect fit is no residual: its order would be taken for a finding.
+    spread = float(np.abs(y).max(initial=0))
+    return residual if np.abs(residual).max(initial=0) > _ROUNDING * spread else np.zeros_like(y)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -111,7 +111,7 @@ def _ask(
     queries: Annotated[int, typer.Option(help="Questions about each user, an even number.")] = 6,
     query_share: Annotated[float, typer.Option(help="Share of a history that a question asks with.")] = 0.5,
     draw_members: Annotated[bool, typer.Option(help="Draw by coins who is to be in the training data.")] = False,
-    member_share: Annotated[float, typer.Option(help="Probability of each coin.")] = 0.5,
+    member_share: Annotated[float | None, typer.Option(help="Probability of each coin [default: 0.5].")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn.")] = 0,
     debug: Annotated[bool, options.DEBUG] = False,
 ) -> None:
@@ -122,11 +122,12 @@ def _ask(
     from recmia.results.ask import ask
     from recmia.settings import Columns
 
-    if len(columns_separator) > 1:
-        raise ConfigError(f"the separator must be one character; got {columns_separator!r}")
-    columns = Columns(
-        user=columns_user, item=columns_item, rating=columns_rating, time=columns_time, separator=columns_separator
-    )
+    columns = Columns.of(
+        {
+            "user": columns_user, "item": columns_item, "rating": columns_rating, "time": columns_time,
+            "separator": columns_separator,
+        }
+    )  # fmt: skip
     written = ask(
         interactions, out, users=users, users_columns=users_columns, columns=columns, queries=queries,
         query_share=query_share, draw=draw_members, member_share=member_share, seed=seed,
@@ -312,9 +313,7 @@ def _data(
     from recmia.data.datasets import load
     from recmia.settings import Columns
 
-    if len(separator) > 1:
-        raise ConfigError(f"the separator must be one character; got {separator!r}")
-    columns = Columns(user=user, item=item, rating=rating, time=time, separator=separator)
+    columns = Columns.of({"user": user, "item": item, "rating": rating, "time": time, "separator": separator})
     loaded = load(dataset, columns=columns, min_interactions=min_interactions)
     interactions = loaded.interactions
     out = console()
@@ -330,7 +329,7 @@ def _data(
 
 def _report(
     runs: Annotated[
-        list[Path], typer.Argument(help="Folders that audit, sweep, matrix or defend wrote.", show_default=False)
+        list[Path], typer.Argument(help="Folders of runs, of any command that writes one.", show_default=False)
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="New HTML file to write.")] = Path("report.html"),
     redact: Annotated[
@@ -482,7 +481,9 @@ def _prepared(
     # Seen by main, and acted upon when it was parsed.
     del given["debug"], given["help_settings"]
     recommender = given.pop("recommender", None)
-    flat = dict(defaults) | (read_settings_file(file) if file is not None else {})
+    read = read_settings_file(file) if file is not None else {}
+    _of_command(file, read, model)
+    flat = dict(defaults) | read
     flat = options.overlay(flat, {key: value for key, value in given.items() if value is not None}, model)
     if recommender is not None:
         flat["recommender"] = recommender
@@ -495,6 +496,16 @@ def _prepared(
     own = kept is None and any(spec is not None and spec.user_code for spec in specs)
     store = _store_beside(folder) if own else nullcontext(_store(kept))
     return _Run(setup, folder, store, _workers(cluster, jobs))
+
+
+def _of_command(file: Path | None, read: Mapping[str, Any], model: type[AnyAuditSettings]) -> None:
+    """Refuse the settings of another kind of run, in which nearly every key would be unknown."""
+    kinds = {ForgetSettings: "recmia forget", FilesSettings: "recmia audit-files", AuditSettings: "recmia audit"}
+    found = ForgetSettings if "deleted" in read else FilesSettings if "interactions" in read else AuditSettings
+    if "dataset" not in read and "interactions" not in read:
+        return
+    if kinds[found] != kinds[model]:
+        raise ConfigError(f"{file} holds the settings of {kinds[found]}, and this is {kinds[model]}")
 
 
 @contextmanager

@@ -17,7 +17,7 @@ _INTERRUPTED = 130
 
 app = typer.Typer(
     name="recmia",
-    help="Tells whether a recommender leaks who was in its training data, from the recommendation lists alone.",
+    help="Tells whether a recommender leaks who was in its training data, from its lists and answers alone.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

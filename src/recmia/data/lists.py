@@ -50,7 +50,7 @@ def _ranked(what: str, owner: str) -> Layout:
     needs = (
         f"{{path}}: {what} need a header and the columns {owner}, item and rank; there is no {{role}} among {{names}}"
     )
-    return Layout(what, roles, required=roles, missing=f"{needs}; name it with {what}_columns")
+    return Layout(what, roles, required=roles, nameable=True, missing=f"{needs} (an audit of files takes {what}_columns)")
 
 
 _LISTS, _ANSWERS = _ranked("lists", "user"), _ranked("answers", "query")
@@ -65,6 +65,7 @@ def read_lists(
     lengths: npt.NDArray[np.integer] | None = None,
     shorter: bool = False,
     named: Named = _USUAL_NAMES,
+    others: IdMap | None = None,
 ) -> Int32:
     r"""Return the list of each user, int32, shape (n_users, k).
 
@@ -82,6 +83,8 @@ def read_lists(
         Instead of `lengths`: a list may have any number of items from 1 to k.
     named : mapping from role to str
         Columns with unusual names.
+    others : IdMap, optional
+        Further users who may have a list, which is left out.
 
     Returns
     -------
@@ -109,7 +112,7 @@ def read_lists(
     k = k or _longest(table, "user", items)
     if lengths is None and not shorter:
         lengths = np.full(len(users), k, np.int64)
-    lists = _read_ranked(table, "user", users, items, k)
+    lists = _read_ranked(table, "user", users, items, k, others=others)
     found = _check_each(path, "user", lists, users, items)
     _check_lengths(path, found, users, lengths)
     return lists
@@ -217,14 +220,16 @@ def read_members(path: Path, users: IdMap, *, named: Named = _USUAL_NAMES, other
             f"{', '.join(map(repr, further))}: a column of labels is named as members_columns member=NAME; to name the "
             "members alone, keep the column of ids only"
         )
-    known = users if others is None or not len(others) else IdMap(np.concatenate([users.ids, others.ids]))
-    row = _known_users(rows, known, "names a user who is in no history")
+    row = _known_users(rows, _together(users, others), "names a user who is in no history")
     audited = np.flatnonzero(row < len(users))
     member = np.zeros(len(users), np.bool_)
     if not labelled:
         member[row[audited]] = True
         return member
-    cells = rows.frame["member"].cast(pl.String).str.strip_chars().str.to_lowercase()
+    label = rows.frame["member"]
+    if not (label.dtype.is_integer() or label.dtype in (pl.String, pl.Boolean, pl.Categorical, pl.Enum)):
+        raise DataError(f"{path}: a label of membership is {', '.join(_LABELS)}; the column holds {label.dtype}")
+    cells = label.cast(pl.String).str.strip_chars().str.to_lowercase()
     given = cells.replace_strict(_LABELS, default=None, return_dtype=pl.Boolean)
     rows.refuse(given.is_null(), f"has no label of membership, which is one of {', '.join(_LABELS)}", "member")
     if len(audited) < len(users):
@@ -250,7 +255,7 @@ def read_users(
     Parameters
     ----------
     path : Path
-        A column of user ids, with a header or without; further columns are ignored if there is a header.
+        A column of user ids, with a header or without, and no other column.
     users : IdMap
     named : mapping from role to str
         Columns with unusual names.
@@ -262,7 +267,7 @@ def read_users(
     Raises
     ------
     DataError
-        Naming the file and the row: an unknown user, or one who is twice in the file.
+        Naming the file and the row: an unknown user, or one who is twice in the file; and a file of several columns.
 
     Examples
     --------
@@ -273,7 +278,14 @@ def read_users(
     ...     read_users(path, IdMap(np.array(["a", "b", "c"])))
     array([2, 0])
     """
-    rows = _ids(_open(path, _USERS, named), "user")
+    table = _open(path, _USERS, named)
+    further = [name for name in table.columns if name != table.found["user"]]
+    if further:
+        raise DataError(
+            f"{path}: beside the ids in {table.found['user']!r} there is {', '.join(map(repr, further))}; a file of "
+            "users names users alone, so that a label is not overlooked: keep the rows that are meant, and the ids only"
+        )
+    rows = _ids(table, "user")
     found = _known_users(rows, users, unknown)
     if never is not None:
         rows.refuse(never[0][found], never[1], "user")
@@ -337,7 +349,9 @@ def read_items(path: Path, like: IdMap, *, named: Named = _USUAL_NAMES) -> IdMap
     rows = _ids(_open(path, _ITEMS, named), "item")
     ids = rows.ids("item").cast(pl.String)
     if like.ids.dtype.kind in "iu":
+        # "007" and "7" are two ids.
         numbers = ids.cast(pl.Int64, strict=False)
+        numbers = numbers.set(numbers.cast(pl.String) != ids, None)
         rows.refuse(numbers.is_null(), "has an item id that is no whole number", "item")
         ids = numbers
     return IdMap(np.unique(ids.to_numpy()))
@@ -385,6 +399,10 @@ def _ids(table: Table, role: str) -> Rows:
     return rows
 
 
+def _together(users: IdMap, others: IdMap | None) -> IdMap:
+    return users if others is None or not len(others) else IdMap(np.concatenate([users.ids, others.ids]))
+
+
 def _known_users(rows: Rows, users: IdMap, unknown: str) -> Int64:
     """Return the rows of the users that each row of a file names, each once."""
     whole = ", where ids are whole numbers" if users.ids.dtype.kind in "iu" else ""
@@ -400,14 +418,31 @@ def _longest(table: Table, owner: str, items: IdMap) -> int:
 
 
 def _read_ranked(
-    table: Table, owner: str, owners: IdMap, items: IdMap, k: int, never: sparse.csr_array | None = None
+    table: Table,
+    owner: str,
+    owners: IdMap,
+    items: IdMap,
+    k: int,
+    never: sparse.csr_array | None = None,
+    others: IdMap | None = None,
 ) -> Int32:
     """Return the list of each owner, padded with -1; `never` has the items that must not be in it."""
+    known = _together(owners, others)
     lists: Int32 = np.full((len(owners), k), -1, np.int32)
     flat = lists.reshape(-1)
     refused = None if never is None else np.sort(_keys(never))
     for rows in table.pieces():
-        row, item = _rows_of(rows, owner, owner, owners), _rows_of(rows, owner, "item", items)
+        row = _rows_of(rows, owner, owner, known)
+        if len(known) > len(owners):
+            meant = row < len(owners)
+            numbers = (
+                pl.Series(rows.start + 1 + np.flatnonzero(meant))
+                if rows.numbers is None
+                else rows.numbers.filter(meant)
+            )
+            rows = Rows(rows.path, rows.frame.filter(meant), rows.start, numbers)
+            row = row[meant]
+        item = _rows_of(rows, owner, "item", items)
         rank = _ranks(rows, owner, k)
         if refused is not None and len(refused):
             key = row * len(items) + item
@@ -452,8 +487,9 @@ def _ranks(rows: Rows, owner: str, k: int) -> Int64:
     shown = (owner, "item", "rank")
     column = rows.frame["rank"]
     rows.refuse(column.is_null(), "has no rank, so that the file may be cut short", *shown)
-    ranks = column.cast(pl.Int64, strict=False)
+    column = column.cast(pl.String) if column.dtype in (pl.Categorical, pl.Enum) else column
     whole = column.dtype.is_integer() or column.dtype == pl.String
+    ranks = column.cast(pl.Int64, strict=False) if whole else pl.Series(np.zeros(len(column), np.int64))
     bad = ranks.is_null() if whole else np.ones(len(ranks), np.bool_)
     rows.refuse(bad, "has a rank that is no whole number", *shown)
     out = ranks.to_numpy()

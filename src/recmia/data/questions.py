@@ -29,7 +29,7 @@ from recmia.observation import Queries
 QUESTIONS, KEY, MEMBERS = "questions.parquet", "key.parquet", "members.csv"
 _MISSING = "{path}: there is no column for the {role} among {names}; recmia ask writes this file"
 _ASKED = Layout("questions", ("query", "item"), required=("query", "item"), missing=_MISSING)
-_HIDDEN = Layout("key", ("query", "user", "item"), required=("query", "user", "item"), missing=_MISSING)
+_HIDDEN = Layout("hidden items", ("query", "user", "item"), required=("query", "user", "item"), missing=_MISSING)
 
 
 def write_questions(folder: Path, about: Interactions, queries: Queries, member: Bool | None = None) -> None:
@@ -109,7 +109,12 @@ def read_questions(folder: Path, histories: Interactions) -> tuple[Interactions,
     of_hidden = hidden.rows_of(
         "query", numbers, f"is about a question that is not in {QUESTIONS}, so that this is another key", *_HIDDEN.roles
     )
-    user = hidden.rows_of("user", histories.users, "is about a user who is in no history", *_HIDDEN.roles)
+    user = hidden.rows_of(
+        "user",
+        histories.users,
+        "is about a user who is in no history (of those who left since, the old histories are needed)",
+        *_HIDDEN.roles,
+    )
     whose = np.full(len(numbers), -1, np.int64)
     whose[of_hidden[::-1]] = user[::-1]
     hidden.refuse(whose[of_hidden] != user, "is about another user than the question", *_HIDDEN.roles)

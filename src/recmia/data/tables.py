@@ -26,7 +26,7 @@ from recmia.errors import DataError, nearest
 ROWS_AT_ONCE = 4_000_000
 _BYTES_AT_ONCE = 2**20
 _GZIP = b"\x1f\x8b"
-_NAMES_SHOWN = 50
+_NAMES_SHOWN, _CELL_SHOWN = 50, 80
 _SEPARATORS = ";\t|,"
 
 USUAL: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -129,7 +129,7 @@ class Rows:
             return
         row = int(bad.arg_true()[0])
         number = self.start + row + 1 if self.numbers is None else int(self.numbers[row])
-        shown = ", ".join(f"{role if len(roles) > 1 else ''} {self.frame[role][row]!r}".strip() for role in roles)
+        shown = ", ".join(f"{role if len(roles) > 1 else ''} {_cell(self.frame[role], row)}".strip() for role in roles)
         raise DataError(f"{self.path}: data row {number:,} {what}: {shown} ({int(bad.sum()):,} such rows)")
 
     def ids(self, role: str) -> pl.Series:
@@ -143,13 +143,17 @@ class Rows:
         column = self.frame[role]
         if column.null_count():
             self.refuse(column.is_null(), f"has no {role} id", role)
+        if column.dtype == pl.UInt64 and len(column) and column.max() > np.iinfo(np.int64).max:  # type: ignore[operator]
+            # Hashes: numbers that no signed integer holds are ids all the same.
+            return column.cast(pl.String)
         if column.dtype.is_integer() or column.dtype == pl.String:
             return column
         if column.dtype in (pl.Categorical, pl.Enum):
             return column.cast(pl.String)
-        first = f", the first is {column[0]!r}" if len(column) else ""
+        first = f", the first is {_cell(column, 0)}" if len(column) else ""
+        nested = "; give a row to each" if column.dtype.is_nested() else ""
         raise DataError(
-            f"{self.path}: the {role} ids must be whole numbers or text; the column holds {column.dtype}{first}"
+            f"{self.path}: the {role} ids must be whole numbers or text; the column holds {column.dtype}{first}{nested}"
         )
 
     def rows_of(self, role: str, known: IdMap, unknown: str, *roles: str) -> Int64:
@@ -340,6 +344,12 @@ def write_table(frame: pl.DataFrame, path: Path) -> None:
         frame.write_csv(path, separator=_usual_separator(path))
 
 
+def _cell(column: pl.Series, row: int) -> str:
+    """Return a cell as it is shown in a message of one line."""
+    value = column[row]
+    return repr(value.to_list() if isinstance(value, pl.Series) else value)[:_CELL_SHOWN]
+
+
 class _Raw(NamedTuple):
     """What a format makes of a file: all columns, and the separator if it is text."""
 
@@ -368,6 +378,12 @@ def _read_text(path: Path, layout: Layout, separator: str, header: Sequence[str]
     if header is None and layout.header_optional:
         first = pl.read_csv(source, n_rows=0, **options).columns
         if not any(_plain(name) in USUAL[role] for name in first for role in layout.roles):
+            other = next((mark for mark in ";\t" if len(first) == 1 and mark in first[0]), "")
+            if other:
+                raise DataError(
+                    f"{path}: the first line {first[0]!r} looks separated by {other!r}; name it, as separator="
+                    f"{'tab' if other == chr(9) else other} in {layout.what}_columns"
+                )
             # A file of blank lines has no column at all.
             header = layout.roles[: max(len(first), 1)] if len(first) <= len(layout.roles) else None
     if header is None:

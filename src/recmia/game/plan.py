@@ -29,6 +29,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from recmia.attacks import AttackSpec
 from recmia.data.interactions import Int32, Interactions, join_users
@@ -530,6 +531,21 @@ def plan_from_files(
     return Plan(setup, seed, (section,), {"grey-box": source}, audited, tuple(everyone), kept=False)
 
 
+def shared_users(one: Interactions, other: Interactions) -> npt.NDArray[np.generic]:
+    """Return the ids of users who are in both; whole numbers and text are never the same id.
+
+    >>> from recmia.data.interactions import Interactions
+    >>> shared_users(Interactions.from_arrays([1, 2], [1, 1]), Interactions.from_arrays([2, 3], [1, 1])).tolist()
+    [2]
+    >>> shared_users(Interactions.from_arrays([1], [1]), Interactions.from_arrays(["1"], [1])).tolist()
+    []
+    """
+    ids = one.users.ids, other.users.ids
+    if len({array.dtype.kind in "iu" for array in ids}) == 2:
+        return ids[0][:0]
+    return np.intersect1d(*ids)
+
+
 def check_strangers(trained_on: Interactions, audited: Interactions) -> None:
     """Check that a reference model is trained on nobody who is audited: it would have seen whom it is to judge.
 
@@ -543,7 +559,7 @@ def check_strangers(trained_on: Interactions, audited: Interactions) -> None:
     >>> from recmia.data.interactions import Interactions
     >>> check_strangers(Interactions.from_arrays([1], [1]), Interactions.from_arrays([2], [1]))
     """
-    shared = np.intersect1d(trained_on.users.ids, audited.users.ids)
+    shared = shared_users(trained_on, audited)
     if len(shared):
         raise ConfigError(
             f"reference models must be trained on people who are not audited; {len(shared)} of {audited.n_users} "

@@ -66,7 +66,7 @@ def ask(
     queries: int = 6,
     query_share: float = 0.5,
     draw: bool = False,
-    member_share: float = 0.5,
+    member_share: float | None = None,
     seed: int = 0,
 ) -> Asked:
     """Draw questions about the users of a log, and write them with their key, see `recmia.data.questions`.
@@ -89,8 +89,8 @@ def ask(
         Share of a history that a question asks with.
     draw : bool
         Whether to draw who is to be a member.
-    member_share : float
-        The probability with which each user becomes one.
+    member_share : float, optional
+        The probability with which each user becomes one; 0.5 by default.
     seed : int
 
     Raises
@@ -100,11 +100,18 @@ def ask(
     DataError
         For files that cannot be used, and users with too short histories to be asked about.
     """
-    if queries < 2 or queries % 2:
-        raise ConfigError(f"queries must be even and at least 2, since halves come in pairs; got {queries}")
-    for name, value in (("query_share", query_share), ("member_share", member_share)):
-        if not 0 < value < 1:
-            raise ConfigError(f"{name} must be above 0 and below 1; got {value:g}")
+    if not isinstance(queries, int) or queries < 2 or queries % 2:
+        raise ConfigError(f"queries must be even and at least 2, since halves come in pairs; got {queries!r}")
+    if not isinstance(seed, int) or seed < 0:
+        raise ConfigError(f"seed must be a whole number, 0 or more; got {seed!r}")
+    if member_share is not None and not draw:
+        raise ConfigError("member_share is the probability of the coins that draw_members tosses, which is not set")
+    if users_columns and not users:
+        raise ConfigError("users_columns names the column of a file of users, and users is not given")
+    share = 0.5 if member_share is None else member_share
+    for name, value in (("query_share", query_share), ("member_share", share)):
+        if not isinstance(value, int | float) or not 0 < value < 1:
+            raise ConfigError(f"{name} must be above 0 and below 1; got {value!r}")
     try:
         named = named_columns(users_columns, "users")
     except ValueError as error:
@@ -117,7 +124,7 @@ def ask(
     each = np.bincount(drawn.user, minlength=about.n_users)
     if not each.any():
         raise DataError(f"{users or interactions}: nobody has two items, and a question hides at least one")
-    member = draw_members(about.n_users, member_share, streams.members_to_be(seed)) if draw else None
+    member = draw_members(about.n_users, share, streams.members_to_be(seed)) if draw else None
     with new_folder(folder) as scratch:
         write_questions(scratch, about, drawn, member)
     asked = each > 0

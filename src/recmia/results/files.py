@@ -27,12 +27,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from recmia.data.datasets import CleaningReport, load
 from recmia.data.interactions import Bool, IdMap, Int32, Interactions, over_common_items
@@ -48,7 +49,16 @@ from recmia.data.lists import (
 from recmia.data.questions import read_questions, write_questions
 from recmia.errors import ConfigError, DataError, TooFewUsersError
 from recmia.game import streams
-from recmia.game.plan import Plan, Served, Setup, plan_from_data, plan_from_files, shadow_halves, work_units
+from recmia.game.plan import (
+    Plan,
+    Served,
+    Setup,
+    plan_from_data,
+    plan_from_files,
+    shadow_halves,
+    shared_users,
+    work_units,
+)
 from recmia.game.run import run_plans, served
 from recmia.game.split import MIN_PER_CLASS, Side, draw_members
 from recmia.game.tasks import Store, run_tasks
@@ -59,6 +69,7 @@ from recmia.settings.attacker import ASKING_ATTACKS
 
 # EASE inverts a matrix of items by items: this many take 2 GB.
 _MOST_ITEMS_OF_EASE = 15_000
+_DEFAULT_REFERENCES = FilesSettings.model_fields["attacker"].default.references
 
 
 def has_shadow(setup: Setup) -> bool:
@@ -119,12 +130,59 @@ class Files:
         Of the audited users.
     cleaning : CleaningReport
     seconds : dict
+    unanswered : Unanswered, optional
+        Of questions, if there were any.
     """
 
     plan: Plan
     audited: Interactions
     cleaning: CleaningReport
     seconds: dict[str, float]
+    unanswered: Unanswered | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Unanswered:
+    """How many of the questions about each user have no answer.
+
+    Parameters
+    ----------
+    source : str
+        The file of answers, for errors.
+    most : float
+        The share of questions that may be without one, of all and of each group.
+    users : array of ids, shape (n,)
+    member : bool, shape (n,)
+    asked, missing : int64, shape (n,)
+    """
+
+    source: str
+    most: float
+    users: npt.NDArray[np.generic]
+    member: Bool
+    asked: npt.NDArray[np.int64]
+    missing: npt.NDArray[np.int64]
+
+    def check(self, groups: Mapping[str, Bool]) -> None:
+        """Refuse groups of users of whose questions too many have no answer: those that are left would be chosen.
+
+        Parameters
+        ----------
+        groups : mapping of str to bool, shape (n,)
+
+        Raises
+        ------
+        DataError
+        """
+        for name, of in groups.items():
+            missing, asked = int(self.missing[of].sum()), int(self.asked[of].sum())
+            if missing > self.most * asked:
+                first = self.users[of][int(np.argmax(self.missing[of] > 0))]
+                allowed = math.floor(self.most * asked)
+                raise DataError(
+                    f"{self.source}: {missing:,} of {asked:,} questions about {name} have no answer, the first about "
+                    f"user {first}; max_unanswered = {self.most:g} allows for {allowed:,} of each group"
+                )
 
 
 def read_files(setup: Setup, report: Reporter) -> Files:
@@ -140,26 +198,35 @@ def read_files(setup: Setup, report: Reporter) -> Files:
     files, started = settings.files, time.perf_counter()
     report("reading histories", 0)
     histories, shadow_data, reference_data, cleaning = _read_histories(settings)
-    audited, others, found, notes = histories, None, dict[str, Any](), list[str]()
-    asked = None
+    about, others, found, notes = histories, None, dict[str, Any](), list[str]()
+    asked: _Asked | None = None
     if files.questions:
         report("reading questions and answers", 0)
-        audited, asked = _read_answers(settings, histories, found, notes)
-        rest = np.setdiff1d(histories.users.ids, audited.users.ids)
+        about, asked = _read_answers(settings, histories, found, notes)
+        rest = np.flatnonzero(~np.isin(np.arange(histories.n_users), _rows_in(histories, about)))
         if len(rest):
-            others = histories.restrict(np.flatnonzero(np.isin(histories.users.ids, rest)))
+            others = histories.restrict(rest)
             notes.append(f"users of the histories about whom nothing was asked, and who are not audited: {len(rest):,}")
     member = read_members(
-        Path(files.members),
-        audited.users,
-        named=files.named("members"),
-        others=None if others is None else others.users,
+        Path(files.members), about.users, named=files.named("members"), others=None if others is None else others.users
     )
+    audited, unanswered = about, None
+    if asked is not None:
+        unanswered = Unanswered(files.answers, files.max_unanswered, about.users.ids, member, *asked.counts)
+        unanswered.check({"members": member, "non-members": ~member})
+        audited, asked, kept = _answered(about, asked, notes)
+        member = member[kept]
     _check_members(files.members, member)
+    besides = [one.users.ids for one in (about, others) if one is not None and one is not audited]
     k = settings.k
     if files.lists:
         report("reading lists", 0)
-        lists = read_lists(Path(files.lists), audited.users, audited.items, k, shorter=True, named=files.named("lists"))
+        lists = _to_the_longest(
+            read_lists(
+                Path(files.lists), audited.users, audited.items, k, shorter=True, named=files.named("lists"),
+                others=IdMap(np.unique(np.concatenate(besides))) if besides else None,
+            )
+        )  # fmt: skip
         k = lists.shape[1]
         if shorter := int((lists[:, -1] < 0).sum()):
             notes.append(f"lists of fewer than {k} items: {shorter:,}")
@@ -200,7 +267,7 @@ def read_files(setup: Setup, report: Reporter) -> Files:
         # What is said of the data is of the audited users.
         cleaning = replace(cleaning, rows_kept=len(audited), users_read=audited.n_users)
     cleaning = replace(cleaning, notes=(*cleaning.notes, *notes))
-    return Files(plan, audited, cleaning, {"load": time.perf_counter() - started})
+    return Files(plan, audited, cleaning, {"load": time.perf_counter() - started}, unanswered)
 
 
 def export_files(setup: Setup, folder: Path, *, jobs: int = 1, store: Store | None = None) -> None:
@@ -246,9 +313,13 @@ def export_files(setup: Setup, folder: Path, *, jobs: int = 1, store: Store | No
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    """The questions that were answered, and the answers, int32[q, k]: of the system, and of its reference, if any."""
+    """The questions that were answered, and the answers, int32[q, k]: of the system, and of its reference, if any.
+
+    `counts` are the questions about each user, and how many of them have no answer.
+    """
 
     queries: Queries
+    counts: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
     answers: Int32
     reference: Int32 | None = None
 
@@ -271,38 +342,66 @@ def _read_histories(
 def _read_answers(
     settings: FilesSettings, histories: Interactions, found: dict[str, Any], notes: list[str]
 ) -> tuple[Interactions, _Asked]:
-    """Read questions and answers, and note what they say of settings, and what is missing."""
+    """Read questions and answers, and note what they say of settings."""
     files = settings.files
-    audited, queries, numbers = read_questions(Path(files.questions), histories)
+    about, queries, numbers = read_questions(Path(files.questions), histories)
     each = np.bincount(queries.user)
     sizes = [len(part.data) for part in (queries.asked, queries.hidden)]
     found["queries"] = 2 * math.ceil(int(each.max()) / 2)
     found["query_share"] = round(min(max(sizes[0] / sum(sizes), 0.01), 0.99), 2)
     # Where there are lists, too, k is their length.
     given = {files.answers: 0 if files.lists else settings.k, files.reference_answers: 0}
-    answers, answered = [], np.ones(len(queries), np.bool_)
+    answers, missing = [], np.zeros(len(queries), np.bool_)
     for name in filter(None, given):
-        found_here = read_answers(
+        one = read_answers(
             Path(name), queries, numbers, histories.items, given[name], exclude_seen=settings.serving.exclude_seen,
             named=files.named("answers"),
         )  # fmt: skip
-        empty = ~(found_here >= 0).any(axis=1)
-        missing, allowed = int(empty.sum()), math.floor(files.max_unanswered * len(queries))
-        if missing > allowed:
+        empty = ~(one >= 0).any(axis=1)
+        if empty.mean() > files.max_unanswered:
             raise DataError(
-                f"{name}: {missing:,} of {len(queries):,} questions have no answer, the first is query "
+                f"{name}: {int(empty.sum()):,} of {len(queries):,} questions have no answer, the first is query "
                 f"{numbers.ids[int(np.argmax(empty))]}; max_unanswered = {files.max_unanswered:g} allows for "
-                f"{allowed:,}"
+                f"{math.floor(files.max_unanswered * len(queries)):,}"
             )
-        if missing:
-            notes.append(f"questions without an answer in {name}, left out: {missing:,} of {len(queries):,}")
-        answered &= ~empty
-        answers.append(found_here)
-    rows = np.flatnonzero(answered)
+        if empty.any():
+            notes.append(f"questions without an answer in {name}, left out: {int(empty.sum()):,} of {len(queries):,}")
+        missing |= empty
+        answers.append(_to_the_longest(one))
+    if len(answers) == 2 and np.array_equal(answers[0], answers[1]):
+        raise DataError(
+            f"{files.reference_answers} holds the same answers as {files.answers}; a reference is what the system "
+            "answers after another training, without the audited users"
+        )
+    counts = each, np.bincount(queries.user[missing], minlength=about.n_users)
+    rows = np.flatnonzero(~missing)
     if len(rows) < len(queries):
         queries = Queries(queries.user[rows], queries.asked[rows], queries.hidden[rows])
         answers = [one[rows] for one in answers]
-    return audited, _Asked(queries, *answers)
+    return about, _Asked(queries, counts, *answers)
+
+
+def _answered(about: Interactions, asked: _Asked, notes: list[str]) -> tuple[Interactions, _Asked, Bool]:
+    """Return the users of whom a question was answered, and which they are: of others, nothing was measured."""
+    each, missing = asked.counts
+    kept = missing < each
+    if kept.all():
+        return about, asked, kept
+    notes.append(f"users without an answered question, left out: {int((~kept).sum()):,}")
+    # Only these have a query left, so that the queries stay as they are, but for the users' rows.
+    queries, _ = asked.queries.take_users(np.flatnonzero(kept))
+    return about.restrict(np.flatnonzero(kept)), replace(asked, queries=queries), kept
+
+
+def _rows_in(histories: Interactions, some: Interactions) -> npt.NDArray[np.int64]:
+    """Return the rows of some of the users of histories, which ascend by id."""
+    order = np.argsort(histories.users.ids)
+    return order[np.searchsorted(histories.users.ids, some.users.ids, sorter=order)]
+
+
+def _to_the_longest(lists: Int32) -> Int32:
+    """Return lists without the columns that no list fills: nobody is served so many items."""
+    return lists[:, : int((lists >= 0).sum(axis=1).max(initial=0))]
 
 
 def _with_references(
@@ -319,31 +418,51 @@ def _with_references(
     files, needing = settings.files, [spec.name for spec in setup.attacks if spec.needs == "references"]
     if asked is None or not needing:
         return setup, None
+    chosen = settings.attacker.references
     if asked.reference is not None:
-        return setup, asked.reference
+        if chosen not in ((), _DEFAULT_REFERENCES):
+            raise ConfigError(
+                f"references = {', '.join(chosen)}: models to train, and reference_answers takes their place; give one "
+                "of the two"
+            )
+        if asked.reference.shape[1] < asked.answers.shape[1]:
+            notes.append(
+                f"answers of the reference have up to {asked.reference.shape[1]} items, those of the system "
+                f"{asked.answers.shape[1]}: longer ones would compare better"
+            )
+        return replace(setup, settings=settings.changed(references=()), references=()), asked.reference
     people = others if given is None else given
-    if people is None:
+    if people is None or not chosen:
         names = tuple(name for name in settings.attacker.attacks if name not in needing)
         if settings.attacker.attacks[-len(ASKING_ATTACKS) :] != ASKING_ATTACKS:
             raise ConfigError(
-                f"{', '.join(needing)}: compares with reference models, and there is nobody to train them on; name "
-                "reference_interactions, with histories of people who are not audited, or reference_answers"
+                f"{', '.join(needing)}: compares with reference models, and there is nobody to train them on, or no "
+                "model; name reference_interactions, with histories of people who are not audited, and references, or "
+                "reference_answers"
             )
         attacks = tuple(spec for spec in setup.attacks if spec.name not in needing)
         return replace(setup, settings=settings.changed(attacks=names), attacks=attacks), None
-    shared = np.isin(people.users.ids, audited.users.ids)
-    if shared.any():
+    shared = shared_users(people, audited)
+    if len(shared):
         raise DataError(
-            f"{files.reference_interactions}: user {people.users.ids[int(np.argmax(shared))]} is audited "
-            f"({int(shared.sum()):,} such users), and a reference model must not have seen whom it is to judge; leave "
+            f"{files.reference_interactions}: user {shared[0]} is audited "
+            f"({len(shared):,} such users), and a reference model must not have seen whom it is to judge; leave "
             "the audited users out, or leave reference_interactions out where the histories hold other people, too"
+        )
+    k, n_items = asked.answers.shape[1], int((people.item_counts() > 0).sum())
+    if people.n_users < MIN_PER_CLASS or n_items < k:
+        raise TooFewUsersError(
+            f"{files.reference_interactions or files.interactions}: {people.n_users:,} users with {n_items:,} items "
+            f"are too few to train references on, which takes {MIN_PER_CLASS} users, and as many items as an answer "
+            f"has: {k}",
+            estimate=MIN_PER_CLASS,
         )
     if people.n_users > files.reference_users:
         drawn = streams.users(settings.run.seed).choice(people.n_users, files.reference_users, replace=False)
         notes.append(f"users to train references on: {files.reference_users:,}, drawn from {people.n_users:,}")
         people = people.restrict(np.sort(drawn))
-    names = settings.attacker.references
-    if people.n_items > _MOST_ITEMS_OF_EASE and names == FilesSettings.model_fields["attacker"].default.references:
+    names = chosen
+    if people.n_items > _MOST_ITEMS_OF_EASE and names == _DEFAULT_REFERENCES:
         notes.append(f"reference models: ease is left out, which takes a matrix of {people.n_items:,} by as many items")
         kept = tuple(name for name in names if name != "ease")
         setup = replace(

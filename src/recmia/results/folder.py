@@ -116,8 +116,8 @@ def read_result(folder: Path) -> Result:
     there = sorted(path.name for path in folder.iterdir())
     found = ", ".join(there[:_NAMED]) + (f" and {len(there) - _NAMED} more" if len(there) > _NAMED else "")
     raise ConfigError(
-        f"{folder} is no run folder: looked for {' or '.join(_READERS)}, which recmia audit, sweep, matrix and defend "
-        f"write; there is {found or 'nothing'}"
+        f"{folder} is no run folder: looked for {' or '.join(_READERS)}, which recmia audit, audit-files, "
+        f"forget, sweep, matrix and defend write; there is {found or 'nothing'}"
     )
 
 

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from recmia.data.lists import read_users
@@ -25,6 +26,7 @@ from recmia.metrics.intervals import Estimate
 from recmia.results.audit import AuditResult, Progress, Reporter, join_plays
 from recmia.results.files import read_files
 from recmia.settings import ForgetSettings
+from recmia.settings.attacker import ASKING_ATTACKS
 
 LABELS: Mapping[Outcome, str] = {
     "forgotten": "Forgotten",
@@ -67,7 +69,7 @@ class ForgetResult:
     @property
     def attack(self) -> str:
         """The attack that decides: the strongest that there was something for."""
-        return self.settings.attacker.attacks[-1]
+        return max(self.settings.attacker.attacks, key=ASKING_ATTACKS.index)
 
     @cached_property
     def found(self) -> Forgetting:
@@ -208,13 +210,17 @@ def run_forget(
         Path(chosen.deleted),
         audited.users,
         named=chosen.named,
-        unknown="names a user about whom nothing was asked",
+        unknown="names a user about whom nothing was asked, or no question was answered",
         never=(
             member,
             f"names a user who is a member in {settings.files.members}, which says who is in the training data now",
         ),
     )
     deleted = audited.users.ids[rows]
+    if files.unanswered is not None:
+        # Members were looked at when the files were read; the deleted are no users who were never there.
+        gone = np.isin(files.unanswered.users, deleted)
+        files.unanswered.check({"deleted users": gone, "never members": ~gone & ~files.unanswered.member})
     report.total = work_units([plan])
     plays = run_plans([plan], store={} if store is None else store, jobs=jobs, report=report)
     files.seconds["train, serve and attack"] = time.perf_counter() - started
@@ -247,5 +253,7 @@ def _ends(estimate: Estimate) -> dict[str, float | None]:
 
 
 def _percent(share: float) -> str:
-    """Return a share in percent, rounded up, since it is a bound."""
-    return f"{math.ceil(round(100 * share, 6))}%"
+    """Return a share in percent, rounded up, since it is a bound; near the ends with what it differs by."""
+    if 0.01 <= share <= 0.99:
+        return f"{math.ceil(round(100 * share, 6))}%"
+    return f"{100 * share:.4g}%"

@@ -109,6 +109,8 @@ def name_objects(
         names[role], own[spec.name] = spec.name, spec
     if attacks is None:
         return names, own, None, {}
+    if isinstance(attacks, str):
+        raise ConfigError(f"attacks must be a list of names or objects; got the text {attacks!r}: write [{attacks!r}]")
     attack_names, own_attacks = [], {}
     for one in attacks:
         if isinstance(one, str):

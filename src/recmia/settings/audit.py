@@ -269,6 +269,17 @@ class ForgetSettings(FilesSettings):
         return {"attacks": ASKING_ATTACKS, **given}
 
     @model_validator(mode="after")
+    def _asks_alone(self) -> Self:
+        others = [name for name in self.attacker.attacks if name not in ASKING_ATTACKS]
+        if others:
+            raise ValueError(f"deleted users are tested by {' and '.join(ASKING_ATTACKS)}; got {', '.join(others)}")
+        unused = ("lists", "shadow_interactions", "shadow_members", "shadow_lists", "pool_lists", "pool_members")
+        given = [name for name in unused if getattr(self.files, name)]
+        if given:
+            raise ValueError(f"deleted users are tested by answers alone; leave out {', '.join(given)}")
+        return self
+
+    @model_validator(mode="after")
     def _deleted_apart(self) -> Self:
         files = self.files
         for name in ("interactions", "members", "answers", "reference_interactions", "reference_answers"):

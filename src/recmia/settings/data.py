@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from collections.abc import Mapping
+from typing import Any
 
+from pydantic import Field, ValidationError, field_validator
+
+from recmia.errors import ConfigError, nearest
 from recmia.settings.base import Settings
+
+
+def separator_of(text: str) -> str:
+    r"""Return the separator that a text means: one ASCII character, or ``tab``.
+
+    Raises
+    ------
+    ValueError
+        For any other text.
+
+    Examples
+    --------
+    >>> separator_of("tab"), separator_of(";")
+    ('\t', ';')
+    """
+    meant = "\t" if text in ("tab", "\\t") else text
+    if len(meant) > 1 or not meant.isascii():
+        raise ValueError(f"the separator must be one ASCII character, or tab; found {text!r}")
+    return meant
 
 
 class Columns(Settings):
@@ -15,7 +38,31 @@ class Columns(Settings):
     rating: str = Field("", description="Column of the ratings, if any (usual: rating, score, value, ...).")
     time: str = Field("", description="Column of the time stamps, if any (usual: timestamp, time, ...).")
     text: str = Field("", description="Column of the items' terms, separated by '|', if any (usual: genres, ...).")
-    separator: str = Field("", max_length=1, description="Field separator (usual: tab in .tsv, else comma).")
+    separator: str = Field("", description="Field separator (usual: tab in .tsv, else comma).")
+
+    @field_validator("separator")
+    @classmethod
+    def _one_byte(cls, text: str) -> str:
+        return separator_of(text)
+
+    @classmethod
+    def of(cls, names: Mapping[str, Any]) -> Columns:
+        """Return columns by these names.
+
+        Raises
+        ------
+        ConfigError
+            For an unknown column, or a separator that cannot be.
+        """
+        unknown = [name for name in names if name not in cls.model_fields]
+        if unknown:
+            raise ConfigError(f"unknown column {unknown[0]!r}; {nearest(unknown[0], cls.model_fields)}")
+        try:
+            return cls.model_validate(dict(names))
+        except ValidationError as error:
+            first = error.errors()[0]
+            words = str(first["msg"]).removeprefix("Value error, ")
+            raise ConfigError(f"columns: {'.'.join(map(str, first['loc']))}: {words}; got {first['input']!r}") from None
 
 
 class DataSettings(Settings):

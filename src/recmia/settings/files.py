@@ -9,7 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from recmia.errors import nearest
 from recmia.settings.base import Settings
-from recmia.settings.data import Columns
+from recmia.settings.data import Columns, separator_of
 
 # The columns of each kind of file, of which each can be named.
 FILE_COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -30,7 +30,7 @@ def named_columns(text: str, kind: str) -> dict[str, str]:
     Parameters
     ----------
     text : str
-        With ``separator=;`` among the columns, also the separator.
+        With ``separator=;`` or ``separator=tab`` among the columns, also the separator.
     kind : str
         Of `FILE_COLUMNS`.
 
@@ -47,16 +47,16 @@ def named_columns(text: str, kind: str) -> dict[str, str]:
     allowed = (*FILE_COLUMNS[kind], "separator")
     found: dict[str, str] = {}
     for part in text.split(",") if text.strip() else ():
-        role, equals, name = (piece.strip() for piece in part.partition("="))
+        role, equals, name = part.partition("=")
+        # A tab is no space around a name.
+        role, name = role.strip(), name.strip(" ") if role.strip() == "separator" else name.strip()
         if not equals or not name:
             raise ValueError(f"columns are named as ROLE=NAME,..., with {', '.join(allowed)}; found {part.strip()!r}")
         if role not in allowed:
             raise ValueError(f"a file of {kind} has no column {role!r}; {nearest(role, allowed)}")
         if role in found:
             raise ValueError(f"the column {role} is named twice")
-        if role == "separator" and len(name) > 1:
-            raise ValueError(f"the separator must be one character; found {name!r}")
-        found[role] = name
+        found[role] = separator_of(name) if role == "separator" else name
     return found
 
 
