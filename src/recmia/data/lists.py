@@ -50,7 +50,8 @@ def _ranked(what: str, owner: str) -> Layout:
     needs = (
         f"{{path}}: {what} need a header and the columns {owner}, item and rank; there is no {{role}} among {{names}}"
     )
-    return Layout(what, roles, required=roles, nameable=True, missing=f"{needs} (an audit of files takes {what}_columns)")
+    needs += f" (an audit of files takes {what}_columns)"
+    return Layout(what, roles, required=roles, nameable=True, missing=needs)
 
 
 _LISTS, _ANSWERS = _ranked("lists", "user"), _ranked("answers", "query")
