@@ -26,7 +26,7 @@ from recmia.results import forget as forgets
 from recmia.results import sweep as sweeps
 from recmia.results.audit import Progress
 from recmia.results.setup import AnyAttack, name_objects, resolve
-from recmia.settings import IN_MEMORY, AuditSettings, Columns, FilesSettings, ForgetSettings
+from recmia.settings import IN_MEMORY, AuditSettings, Columns, FilesSettings, ForgetSettings, Unit
 from recmia.settings.options import AuditOptions, FilesOptions, ForgetOptions
 
 AnyPath = str | Path
@@ -296,6 +296,8 @@ def ask(
     columns: Columns | Mapping[str, Any] | None = None,
     queries: int = 6,
     query_share: float = 0.5,
+    unit: Unit = "users",
+    blocks: int = 10,
     draw_members: bool = False,
     member_share: float | None = None,
     seed: int = 0,
@@ -318,6 +320,10 @@ def ask(
         About each user, an even number.
     query_share : float
         Share of a history that a question asks with.
+    unit : {"users", "interactions"}
+        Of interactions, every history is hidden in `blocks` parts in turn, in place of `queries`.
+    blocks : int
+        At least 2.
     draw_members : bool
         Whether to draw by coins who is to be in the training data.
     member_share : float, optional
@@ -342,7 +348,8 @@ def ask(
             raise ConfigError(f"{name} must be the path of a file or folder; got a {type(path).__name__}")
     return asking.ask(
         str(interactions), Path(folder_name), users=str(users), users_columns=users_columns, columns=named,
-        queries=queries, query_share=query_share, draw=draw_members, member_share=member_share, seed=seed,
+        queries=queries, query_share=query_share, unit=unit, blocks=blocks, draw=draw_members,
+        member_share=member_share, seed=seed,
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 from rich.markup import escape
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from recmia.game.plan import Setup
     from recmia.results.audit import AuditResult
     from recmia.results.gate import Limit
-    from recmia.settings import AnyAuditSettings
+    from recmia.settings import AnyAuditSettings, Unit
 
 
 def add_to(app: typer.Typer) -> None:
@@ -110,6 +110,8 @@ def _ask(
     columns_separator: Annotated[str, typer.Option(help="Field separator.")] = "",
     queries: Annotated[int, typer.Option(help="Questions about each user, an even number.")] = 6,
     query_share: Annotated[float, typer.Option(help="Share of a history that a question asks with.")] = 0.5,
+    unit: Annotated[str, typer.Option(help="users, or interactions: then every history is hidden in parts.")] = "users",
+    blocks: Annotated[int, typer.Option(help="Parts of a history, of interactions.")] = 10,
     draw_members: Annotated[bool, typer.Option(help="Draw by coins who is to be in the training data.")] = False,
     member_share: Annotated[float | None, typer.Option(help="Probability of each coin [default: 0.5].")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn.")] = 0,
@@ -130,7 +132,8 @@ def _ask(
     )  # fmt: skip
     written = ask(
         interactions, out, users=users, users_columns=users_columns, columns=columns, queries=queries,
-        query_share=query_share, draw=draw_members, member_share=member_share, seed=seed,
+        query_share=query_share, unit=cast("Unit", unit), blocks=blocks, draw=draw_members,
+        member_share=member_share, seed=seed,
     )  # fmt: skip
     console().print(escape(str(written)), soft_wrap=True)
 

@@ -27,7 +27,7 @@ import numpy.typing as npt
 import polars as pl
 from scipy import sparse
 
-from recmia.data.interactions import Bool, IdMap, Int32, Int64
+from recmia.data.interactions import Bool, IdMap, Int32, Int64, Interactions
 from recmia.data.tables import Layout, Rows, Table, open_table, write_table
 from recmia.errors import DataError
 from recmia.observation import Queries
@@ -36,6 +36,7 @@ from recmia.observation import Queries
 Named = Mapping[str, str]
 _USUAL_NAMES: Named = MappingProxyType({})
 _MEMBERS = Layout("members", ("user", "member"), required=("user",), header_optional=True)
+_TRAINED = Layout("members", ("user", "item", "member"), required=("user", "item"), nameable=True)
 _USERS = Layout("users", ("user",), required=("user",), header_optional=True)
 _ITEMS = Layout("items", ("item",), required=("item",), header_optional=True)
 _LABELS = {
@@ -227,20 +228,84 @@ def read_members(path: Path, users: IdMap, *, named: Named = _USUAL_NAMES, other
     if not labelled:
         member[row[audited]] = True
         return member
-    label = rows.frame["member"]
-    if not (label.dtype.is_integer() or label.dtype in (pl.String, pl.Boolean, pl.Categorical, pl.Enum)):
-        raise DataError(f"{path}: a label of membership is {', '.join(_LABELS)}; the column holds {label.dtype}")
-    cells = label.cast(pl.String).str.strip_chars().str.to_lowercase()
-    given = cells.replace_strict(_LABELS, default=None, return_dtype=pl.Boolean)
-    rows.refuse(given.is_null(), f"has no label of membership, which is one of {', '.join(_LABELS)}", "member")
+    given = _labels(path, rows)
     if len(audited) < len(users):
         left_out = np.setdiff1d(np.arange(len(users)), row)
         raise DataError(
             f"{path}: user {_name(users, int(left_out[0]))} is audited and has no row ({len(left_out):,} of "
             f"{len(users):,} users have none); with a column member each user needs one"
         )
-    member[row[audited]] = given.to_numpy()[audited]
+    member[row[audited]] = given[audited]
     return member
+
+
+def read_trained(path: Path, histories: Interactions, *, named: Named = _USUAL_NAMES) -> Bool:
+    """Return which interactions are in the training data, bool, shape (n,).
+
+    Parameters
+    ----------
+    path : Path
+        Columns user and item, and member with a label for every interaction; without it, only those in the training
+        data have a row.
+    histories : Interactions
+        Of the audited users; rows of others are left out.
+    named : mapping from role to str
+        Columns with unusual names.
+
+    Raises
+    ------
+    DataError
+        Naming the file and the row: an interaction that is in no history, or twice in the file, a bad label, or one
+        that is left out where there is a column member.
+    """
+    rows = _ids(_open(path, _TRAINED, named), "user")
+    whose = pl.DataFrame({"user": pl.Series(histories.users.ids)})
+    kind = pl.Int64 if rows.ids("user").dtype.is_integer() and whose["user"].dtype.is_integer() else pl.String
+    of_ours = rows.ids("user").cast(kind).is_in(whose["user"].cast(kind).implode())
+    numbers = (
+        pl.Series(rows.start + 1 + np.flatnonzero(of_ours)) if rows.numbers is None else rows.numbers.filter(of_ours)
+    )
+    rows = Rows(rows.path, rows.frame.filter(of_ours), rows.start, numbers)
+    user = rows.rows_of("user", histories.users, "", "user", "item")
+    item = rows.rows_of("item", histories.items, "names an item that is in no history", "user", "item")
+    keys, key = histories.keys(), user * histories.n_items + item
+    place = np.minimum(np.searchsorted(keys, key), len(keys) - 1)
+    rows.refuse(keys[place] != key, "names an item that is not in the history of the user", "user", "item")
+    column = pl.Series(key)
+    rows.refuse(
+        column.is_duplicated() & ~column.is_first_distinct(), "names an interaction a second time", "user", "item"
+    )
+    trained = np.zeros(len(keys), np.bool_)
+    if "member" not in rows.frame.columns:
+        trained[place] = True
+        return trained
+    if len(place) < len(keys):
+        left_out = int(np.setdiff1d(np.arange(len(keys)), place)[0])
+        raise DataError(
+            f"{path}: user {_name(histories.users, int(histories.user[left_out]))} has item "
+            f"{_name(histories.items, int(histories.item[left_out]))} and no row for it ({len(keys) - len(place):,} of "
+            f"{len(keys):,} interactions have none); with a column member each needs one"
+        )
+    trained[place] = _labels(path, rows)
+    return trained
+
+
+def write_trained(path: Path, histories: Interactions, trained: Bool) -> None:
+    """Write which interactions are in the training data as `read_trained` reads it, a row for each interaction."""
+    columns = {"user": histories.users.ids[histories.user], "item": histories.items.ids[histories.item]}
+    write_table(pl.DataFrame({**columns, "member": trained.astype(np.int8)}), path)
+
+
+def _labels(path: Path, rows: Rows) -> Bool:
+    """Return the labels of membership, bool, shape (n,)."""
+    label = rows.frame["member"]
+    if not (label.dtype.is_integer() or label.dtype in (pl.String, pl.Boolean, pl.Categorical, pl.Enum)):
+        raise DataError(f"{path}: a label of membership is {', '.join(_LABELS)}; the column holds {label.dtype}")
+    cells = label.cast(pl.String).str.strip_chars().str.to_lowercase()
+    given = cells.replace_strict(_LABELS, default=None, return_dtype=pl.Boolean)
+    rows.refuse(given.is_null(), f"has no label of membership, which is one of {', '.join(_LABELS)}", "member")
+    found: Bool = given.to_numpy()
+    return found
 
 
 def read_users(

@@ -8,6 +8,8 @@ file                   rows
 ``members.csv``        user, member: by a coin, who is to be in the training data; only if members are drawn
 =====================  ==============================================================================================
 
+Where single interactions are asked about, ``members.csv`` has a row for each of them: user, item, member.
+
 The system answers each query as if the items were a stranger's history, and never sees the key.
 """
 
@@ -21,7 +23,7 @@ import polars as pl
 from scipy import sparse
 
 from recmia.data.interactions import Bool, IdMap, Int64, Interactions
-from recmia.data.lists import write_members
+from recmia.data.lists import write_members, write_trained
 from recmia.data.tables import Layout, Rows, open_table
 from recmia.errors import DataError
 from recmia.observation import Queries
@@ -43,7 +45,7 @@ def write_questions(folder: Path, about: Interactions, queries: Queries, member:
         Histories of the users.
     queries : Queries
         Parts of these histories. The number of a question is its row.
-    member : bool, shape (n_users,), optional
+    member : bool, shape (n_users,) or (n_interactions,), optional
 
     Examples
     --------
@@ -61,8 +63,10 @@ def write_questions(folder: Path, about: Interactions, queries: Queries, member:
     query, item = _entries(queries.hidden)
     user = about.users.ids[queries.user[query]]
     pl.DataFrame({"query": query, "user": user, "item": about.items.ids[item]}).write_parquet(folder / KEY)
-    if member is not None:
+    if member is not None and len(member) == about.n_users:
         write_members(folder / MEMBERS, about.users, member)
+    elif member is not None:
+        write_trained(folder / MEMBERS, about, member)
 
 
 def read_questions(folder: Path, histories: Interactions) -> tuple[Interactions, Queries, IdMap]:

@@ -10,7 +10,7 @@ from recmia.game.tasks import Task
 from recmia.recommenders.base import Recommender
 from recmia.recommenders.spec import RecommenderSpec
 from recmia.recommenders.user.objects import code_digest
-from recmia.settings import RecommenderSettings, Settings
+from recmia.settings import RecommenderSettings, Settings, Unit
 from recmia.settings.attacker import Knowledge
 
 LEVELS: tuple[str, ...] = get_args(Knowledge)
@@ -18,7 +18,7 @@ LEVELS: tuple[str, ...] = get_args(Knowledge)
 
 @dataclass(frozen=True)
 class Promise:
-    """A promise of (epsilon, delta)-differential privacy for the users in training, each with all interactions.
+    """A promise of (epsilon, delta)-differential privacy for users in training, or for single interactions of theirs.
 
     Parameters
     ----------
@@ -33,6 +33,10 @@ class Promise:
     covers_answers : bool
         Whether it covers the answers to an attacker's queries, and not only the list of each user. A promise that does
         not is held against attacks that look at lists alone.
+    covers_lists : bool
+        Whether it covers the lists that users are shown.
+    of : {"users", "interactions"}
+        Whose presence it hides: of a user with all interactions, which covers each of them, or of one interaction.
 
     Examples
     --------
@@ -47,6 +51,8 @@ class Promise:
     unit: str = "the list of one user"
     levels: tuple[str, ...] = LEVELS
     covers_answers: bool = False
+    covers_lists: bool = True
+    of: Unit = "users"
 
 
 @dataclass(frozen=True)

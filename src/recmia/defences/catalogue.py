@@ -137,7 +137,7 @@ class FoldInMembers(WrappingDefence):
 class RandomisedResponse(WrappingDefence):
     """Each interaction that the system sees may be false: local differential privacy for single interactions.
 
-    It promises nothing of membership, which is about all interactions of a user together.
+    It promises nothing of the membership of users, which is about all interactions of a user together.
     """
 
     name, strength = "randomised-response", "epsilon"
@@ -146,6 +146,11 @@ class RandomisedResponse(WrappingDefence):
     def wrap(self, model: Recommender) -> Recommender:
         """See `RandomisedHistories`."""
         return RandomisedHistories(model, self.epsilon)
+
+    def promise(self) -> Promise:
+        """Return the promise for a single interaction; from the user's own list, the device removes what was seen."""
+        unit = "the report of one interaction, with all that the system computes from it"
+        return Promise(self.epsilon, 0.0, FOLDING, unit, covers_answers=True, covers_lists=False, of="interactions")
 
     def refusal(self, system: System) -> str:
         """See `Defence.refusal`."""

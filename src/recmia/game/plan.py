@@ -283,7 +283,7 @@ def plan_from_data(
     black_box: Interactions | None = None,
     draws: MutableMapping[Any, Any] | None = None,
 ) -> Plan:
-    """Return the plan of one seed of an audit of data, with random splits and members.
+    """Return the plan of one seed of an audit of data, with random splits and members, of whatever unit.
 
     Parameters
     ----------
@@ -319,12 +319,11 @@ def plan_from_data(
     settings = setup.settings
     assert isinstance(settings, AuditSettings), "of data"
     draws = {} if draws is None else draws
+    if settings.unit == "interactions":
+        return plan_of_interactions(setup, interactions, seed, draws)
     game, held_out = settings.game, None
     if game.held_out:
-        parted_by = (interactions.fingerprint(), game.held_out, seed)
-        if parted_by not in draws:
-            draws[parted_by] = hold_out(interactions, game.held_out, streams.held_out(seed))
-        interactions, held_out = draws[parted_by]
+        interactions, held_out = _held_out(settings, interactions, seed, draws)
     split = _split(settings, interactions, seed, draws)
     audited, share = split.target.interactions, settings.serving.member_share
     again = range(1, game.n_targets)
@@ -428,7 +427,10 @@ def plan_of_interactions(
     settings = setup.settings
     assert isinstance(settings, AuditSettings), "of data"
     assert setup.target is not None, "of data"
-    split = _split(settings, interactions, seed, {} if draws is None else draws)
+    draws, held_out = {} if draws is None else draws, None
+    if settings.game.held_out:
+        interactions, held_out = _held_out(settings, interactions, seed, draws)
+    split = _split(settings, interactions, seed, draws)
     audited, others = split.target.interactions, split.shadow.interactions
     share, n = settings.serving.member_share, len(audited)
     queries = draw_blocks(audited, settings.attacker.blocks, streams.queries(seed, "target"))
@@ -454,7 +456,19 @@ def plan_of_interactions(
         check_strangers(others, audited)
         references = build.references(others, queries, audited, "grey-box", "target")
     section = Section("grey-box", regime, regime, targets, None, tuple(pool), references)
-    return Plan(setup, seed, (section,), {"grey-box": ItemSource(others, others)}, audited, (interactions,))
+    sources: dict[Knowledge, ItemSource] = {"grey-box": ItemSource(others, others)}
+    return Plan(setup, seed, (section,), sources, audited, (interactions,), held_out)
+
+
+def _held_out(
+    settings: AuditSettings, interactions: Interactions, seed: int, draws: MutableMapping[Any, Any]
+) -> tuple[Interactions, Interactions]:
+    """Return the interactions of the game, and those that are held out to measure utility."""
+    parted_by = (interactions.fingerprint(), settings.game.held_out, seed)
+    if parted_by not in draws:
+        draws[parted_by] = hold_out(interactions, settings.game.held_out, streams.held_out(seed))
+    parted: tuple[Interactions, Interactions] = draws[parted_by]
+    return parted
 
 
 def plan_from_files(

@@ -412,11 +412,11 @@ def _utility(plan: Plan, regime: str, number: int, target: Served) -> pl.DataFra
     first[:, : lists.shape[1]] = lists[:, :UTILITY_AT]
     popularity = everyone.item_counts()
     frames = []
-    for group, users in (
-        ("all", judged),
-        ("members", judged & side.member),
-        ("non-members", judged & ~side.member),
-    ):
+    groups = {"all": judged, "members": judged & side.member, "non-members": judged & ~side.member}
+    if side.trained is not None:
+        # A part of everybody's history was trained on.
+        del groups["members"], groups["non-members"]
+    for group, users in groups.items():
         if not users.any():
             raise ConfigError(f"held_out leaves nothing to measure with: {group} have one interaction each")
         hits = held_out_hits(first[users], wanted[users], UTILITY_AT)

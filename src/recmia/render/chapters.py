@@ -26,11 +26,12 @@ from recmia.render.blocks import (
     row_kind,
 )
 from recmia.render.grids import defend_chapter, sweep_chapter
-from recmia.render.text import FORGET_COLUMNS, PARTS, by_users, cell, forget_rows, means, verdict
+from recmia.render.text import FORGET_COLUMNS, GROUPING_WORDS, PARTS, by_users, cell, forget_rows, means, verdict
 from recmia.results.audit import AuditResult
 from recmia.results.defend import DefendResult
 from recmia.results.findings import (
     REGIME_WORDS,
+    UNITS,
     Grade,
     exposed_at_once,
     fewest,
@@ -42,6 +43,7 @@ from recmia.results.findings import (
 )
 from recmia.results.folder import Result
 from recmia.results.forget import ForgetResult
+from recmia.results.groups import FIGURES, by_group, exposed_interactions
 from recmia.results.sweep import SweepResult
 from recmia.settings import SERVED_ALIKE, AuditSettings, FilesSettings
 
@@ -77,7 +79,7 @@ def _audit(folder: Path, result: AuditResult, names: Names, points: int) -> Chap
         grade=found.grade,
         headline=found.claim,
         more=" ".join(found.caveats),
-        cards=[Card.of(one, words.bar_label(one)) for one in found.sections],
+        cards=[Card.of(one, words.bar_label(one, settings.unit)) for one in found.sections],
         answers=[
             ("What was tested", words.tested(result)),
             ("What the attacker knows and asks", [words.attackers(settings.levels, known), words.queries(result)]),
@@ -89,11 +91,12 @@ def _audit(folder: Path, result: AuditResult, names: Names, points: int) -> Chap
         ],
         advice=words.advice(result, f"{folder}/config.toml"),
         parts=[
-            _regimes(result, users),
+            _regimes(result, users, names),
             *_asking(result),
             _rocs(result, points),
             _distributions(result),
             _users(result, users, names),
+            _groups(result),
             _baselines(result),
             provenance_part(settings, result.provenance),
         ],
@@ -164,7 +167,7 @@ def _forget(folder: Path, result: ForgetResult, names: Names, points: int) -> Ch
     )
 
 
-def _regimes(result: AuditResult, users: pl.DataFrame) -> Part:
+def _regimes(result: AuditResult, users: pl.DataFrame, names: Names) -> Part:
     metrics = result.metrics
     present = [name for name in _COLUMNS if any(row.metric == name and row.value is not None for row in metrics)]
     notes = {f"{METRICS[row.metric].heading}: {row.note}." for row in metrics if row.note and row.metric in _COLUMNS}
@@ -176,9 +179,16 @@ def _regimes(result: AuditResult, users: pl.DataFrame) -> Part:
             cells = [cell(by_key.get((level, regime, attack, metric))) for metric in present]
             rows.append(Row([attack, means(attack), *cells], row_kind(attack)))
     # With the names that this page has for users.
-    told = find(result.joint(), users, result.promises, result.provenance, result.disclosures)
+    identified = None
+    if isinstance(result.settings, FilesSettings) and result.settings.unit == "users":
+        identified = result.identified.with_columns(names(result.identified["user_id"]).alias("user_id"))
+    told = find(
+        result.joint(), users, result.promises, result.provenance, result.disclosures, identified=identified,
+        unit=result.settings.unit,
+    )  # fmt: skip
     first = metrics[0]
-    size = f"{fewest(first)}{first.n_members:,} members against {first.n_nonmembers:,} non-members"
+    unit = UNITS[result.settings.unit]
+    size = f"{fewest(first)}{first.n_members:,} {unit.inside} against {first.n_nonmembers:,} {unit.outside}"
     caption = f"{size[:1].upper()}{size[1:]}; 95% intervals"
     return Part(
         "Every attack in every regime",
@@ -254,6 +264,48 @@ def _given_away(disclosures: pl.DataFrame) -> list[Table]:
     groups, parts = by_users(disclosures, "part")
     rows = _grouped({PARTS[str(part)]: found for part, found in parts.items()})
     return [Table("What answers to queries give away of the rest of a history", ["Measure", *groups], rows, open=True)]
+
+
+def _groups(result: AuditResult) -> Part:
+    """The figures of the strongest attack of each section by group."""
+    rows, before = [], ("", "")
+    found = by_group(result)
+    for at in range(0, len(found), len(FIGURES)):
+        grouping, group, first = found[at]
+        section = (first.regime, grouping)
+        if section != before:
+            kind = GROUPING_WORDS.get(grouping, grouping)
+            rows.append(Row([f"{first.regime}: {first.attack}, by {kind}"], "group"))
+            before = section
+        cells = [cell(row) for _, _, row in found[at : at + len(FIGURES)]]
+        rows.append(Row([group, f"{first.n_members:,}", f"{first.n_nonmembers:,}", *cells]))
+    unit = UNITS[result.settings.unit]
+    inside, outside = (f"{name[:1].upper()}{name[1:]}" for name in (unit.inside, unit.outside))
+    return Part(
+        "Who is hit harder: figures by group",
+        words=[
+            "An average hides those who are hit. Figures of the strongest attack, for thirds of people with short and "
+            "long histories, with popular and rare taste, and for whatever the audit was grouped by. The intervals of "
+            "one grouping hold together, at 95%. A group that is too small for a figure says so.",
+        ],
+        tables=[
+            Table("By group", ["Group", inside, outside, *(METRICS[name].heading for name in FIGURES)], rows, open=True)
+        ],
+    )
+
+
+def _surest(result: AuditResult, names: Names) -> list[Table]:
+    """A table of the interactions that the strongest attack is surest of; none of an audit of users."""
+    found = exposed_interactions(result)
+    if not found:
+        return []
+    users = names(pl.Series("user_id", [row["user_id"] for row in found]))
+    rows = [
+        Row([str(name), str(row["item_id"]), row["terms"] or "–", f"{row['share']:.2g}", row["reason"]])
+        for name, row in zip(users, found, strict=True)
+    ]
+    caption = f"The interactions that {found[0]['attack']} is surest of, one for each person"
+    return [Table(caption, ["User", "Item", "Terms", "Share of others as high", "Why"], rows, open=True, prose=True)]
 
 
 def _rocs(result: AuditResult, points: int) -> Part:
@@ -353,7 +405,7 @@ def _distributions(result: AuditResult) -> Part:
 def _users(result: AuditResult, users: pl.DataFrame, names: Names) -> Part:
     title = "Who is exposed"
     if users.is_empty():
-        found = _exposed_at_once(result, names)
+        found = _surest(result, names) or _exposed_at_once(result, names)
         return Part(title, words=[words.why_no_users(result)], tables=found)
     levels = len(result.settings.levels)
     first = users.filter(pl.col("seed") == pl.col("seed").first())

@@ -15,7 +15,7 @@ from recmia.attacks import RULES, attack_spec
 from recmia.metrics import METRICS, Metric
 from recmia.render.tables import FigureTable, Row
 from recmia.results.audit import AuditResult
-from recmia.results.findings import REGIME_WORDS, TOGETHER, UNITS, Findings, fewest, figure, section_name
+from recmia.results.findings import REGIME_WORDS, TOGETHER, Findings, fewest, figure, section_name
 from recmia.results.folder import Result
 from recmia.results.forget import ForgetResult
 from recmia.results.groups import FIGURES, by_group, exposed_interactions
@@ -94,10 +94,9 @@ def groups_table(result: AuditResult, by: Sequence[str] = ()) -> FigureTable:
             before = section
         cells = [cell(row) for _, _, row in rows[at : at + len(FIGURES)]]
         shown.append(Row([f"  {group}", f"{first.n_members:,} / {first.n_nonmembers:,}"], cells))
-    inside, outside = UNITS[result.settings.unit].inside, UNITS[result.settings.unit].outside
     return FigureTable(
         "By group, 95% intervals that hold together for the groups of a kind",
-        ["group", f"{inside} / {outside}"],
+        ["group", "in / out"],
         [_heading(name) for name in FIGURES],
         shown,
     )
@@ -275,7 +274,7 @@ def defences_table(rows: pl.DataFrame) -> list[FigureTable]:
                     f"{row['auc']:.3f} [{row['auc_low']:.2f}–{row['auc_high']:.2f}]",
                     "–" if row["tpr"] is None else f"{row['tpr']:.2f} [{row['tpr_low']:.2f}–{row['tpr_high']:.2f}]",
                     f"{row['ndcg@10']:.3f} [{row['ndcg@10_low']:.2f}–{row['ndcg@10_high']:.2f}]",
-                    f"{row['ndcg@10_members']:.3f} / {row['ndcg@10_non-members']:.3f}",
+                    _of_both(row),
                     "" if row["promised"] is None else f"{row['promised']:g} / ≥ {row['bound']:.2f}",
                 ],
                 "bold red" if row["broken"] else "",
@@ -286,6 +285,12 @@ def defences_table(rows: pl.DataFrame) -> list[FigureTable]:
         columns = ["AUC", "TPR at FPR 0.01", "NDCG@10", "members / others", "promised ε / bound"]
         tables.append(FigureTable(title, ["defence"], columns, shown))
     return tables
+
+
+def _of_both(row: Mapping[str, Any]) -> str:
+    """The quality for members and for others; of interactions there are no such groups."""
+    found = [row.get(f"ndcg@10_{users}") for users in ("members", "non-members")]
+    return " / ".join("–" if value is None else f"{value:.3f}" for value in found)
 
 
 def comparison_table(rows: pl.DataFrame) -> FigureTable:

@@ -12,12 +12,14 @@ from typing import Any
 import polars as pl
 
 from recmia.attacks import ATTACKS, RULES
+from recmia.metrics import Metric
 from recmia.metrics.epsilon import most_found
 from recmia.results.audit import AuditResult
 from recmia.results.defend import NONE, POPULARITY, DefendResult
 from recmia.results.findings import (
     LEAK,
     ORDER,
+    UNITS,
     Finding,
     Findings,
     Grade,
@@ -56,8 +58,13 @@ def figure_of_100(finding: Finding) -> str:
     return of_100(towards_members(finding.best)[0])
 
 
-def bar_label(finding: Finding) -> str:
+def bar_label(finding: Finding, unit: str = "users") -> str:
     """Say what the large figure of a finding is."""
+    if unit == "interactions":
+        return (
+            "pairs of an interaction that was trained on and one that was not, in which "
+            f"{called(finding.best)} tells which is which. Chance: 50."
+        )
     return f"pairs of a member and a non-member in which {called(finding.best)} tells which is the member. Chance: 50."
 
 
@@ -76,12 +83,21 @@ def tested(result: AuditResult) -> list[str]:
     )
     return [
         f"The recommender `{settings.target}`{defended} on {data['source']}{f' ({size})' if size else ''}, {serving} "
-        f"{settings.k} items. Who was in its training data {known}. The attacks were run on "
-        f"{fewest(first)}{first.n_members:,} people who were in it (members) and {first.n_nonmembers:,} who were not "
-        "(non-members).",
+        f"{settings.k} items. {_who_was(settings.unit)} in its training data {known}. The attacks were run on "
+        f"{fewest(first)}{_in_and_out(settings.unit, first)}.",
         regimes([row.regime for row in result.metrics]),
         *result.findings.caveats,
     ]
+
+
+def _who_was(unit: str) -> str:
+    return "Who was" if unit == "users" else "Which interactions were"
+
+
+def _in_and_out(unit: str, row: Metric) -> str:
+    if unit == "users":
+        return f"{row.n_members:,} people who were in it (members) and {row.n_nonmembers:,} who were not (non-members)"
+    return f"{row.n_members:,} interactions that were in it and {row.n_nonmembers:,} of the same people that were not"
 
 
 def regimes(names: Sequence[str]) -> str:
@@ -123,6 +139,19 @@ def queries(result: AuditResult) -> str:
     asked = noted(result.provenance, "asked")
     if asked is None:
         return "The attacker only looked at lists, and did not ask the system."
+    if result.settings.unit == "interactions":
+        words = (
+            "Attacks that ask hide a part of a person's history, put the rest to the system as if it were a stranger's, "
+            f"and look for each hidden item in the answer: {asked['queries']:,} queries to each system, so that every "
+            "interaction is hidden once."
+        )
+        fewer, never = asked["users_with_fewer_blocks"], asked["users_not_asked_about"]
+        if fewer or never:
+            words += (
+                f" The histories of {fewer:,} people have fewer items than {asked['blocks']} parts; {never:,} people "
+                "have a single item, of which nothing can be asked."
+            )
+        return words
     words = (
         "Attacks that ask put parts of what they know of a person's history to the system, as if it were a stranger's, "
         f"and see what it answers: {asked['queries']:,} queries to each system, {result.settings.attacker.queries} a "
@@ -139,15 +168,17 @@ def certainty(result: AuditResult, found: Findings) -> list[str]:
     first = result.metrics[0]
     systems = f"{first.targets} trained systems" if first.targets > 1 else "one trained system"
     repeats = f"{first.seeds} independent repetitions, each of {systems}" if first.seeds > 1 else systems
+    unit = result.settings.unit
+    which = "which is the member" if unit == "users" else "which was trained on"
     each = "; ".join(
-        f"in `{one.name}`, {called(one.best)} tells which is the member in {_exact(one.best.low)} to "
+        f"in `{one.name}`, {called(one.best)} tells {which} in {_exact(one.best.low)} to "
         f"{_exact(one.best.high)} of 100 pairs"
         for one in found.sections
     )
+    held_back = "people who were not in training" if unit == "users" else "interactions that were not in training"
     words = [
         f"Every figure has a 95% interval, over {repeats}. Those of the findings are wider, so that all hold together: "
-        f"{each}. With {first.n_nonmembers:,} people who were not in "
-        f"training, error rates below {1 / first.n_nonmembers:.2g} cannot be measured, and none are reported."
+        f"{each}. With {first.n_nonmembers:,} {held_back}, error rates below {1 / first.n_nonmembers:.2g} cannot be measured, and none are reported."
     ]
     bounds = [row for row in result.metrics if row.metric == "epsilon" and row.value is not None]
     if bounds:
@@ -156,7 +187,7 @@ def certainty(result: AuditResult, found: Findings) -> list[str]:
         words.append(
             f"In the terms of differential privacy, the attacks refute every epsilon below {bound.value:.2f} "
             f"(`{bound.attack}` in `{bound.regime}`; {bound.note}). With any smaller epsilon, at an FPR of 1% at most "
-            f"{of_100(most)} of 100 members could be found."
+            f"{of_100(most)} of 100 {UNITS[unit].inside} could be found."
         )
         gaussian = result.gaussian(bound)
         if gaussian.mu > 0:
@@ -172,7 +203,8 @@ def exposed(result: AuditResult, per_user_auc: pl.DataFrame) -> list[str]:
     """Say who is identified, or why that is not known; ids as in `per_user_auc`."""
     if per_user_auc.is_empty():
         found = result.findings.users.partition(" The most exposed: ")[0]
-        return [f"{found} {why_no_users(result)}" if found else f"Not known. {why_no_users(result)}"]
+        known = found or ("" if result.settings.unit == "interactions" else "Not known.")
+        return [f"{known} {why_no_users(result)}".strip()]
     users = most_identified(per_user_auc)
     named = users.filter(pl.col("identifiable"))
     words = result.findings.users.partition(" The most exposed: ")[0]
@@ -191,6 +223,8 @@ def exposed(result: AuditResult, per_user_auc: pl.DataFrame) -> list[str]:
 
 def why_no_users(result: AuditResult) -> str:
     """Say why nothing can be said of single users."""
+    if result.settings.unit == "interactions":
+        return "This audit is of single interactions: the table has those that the strongest attack is surest of."
     if isinstance(result.settings, FilesSettings):
         return (
             "These files are of one system: whoever would have a high score in any system has one here, too. To tell "
@@ -207,12 +241,24 @@ def why_no_users(result: AuditResult) -> str:
 def advice(result: AuditResult, config: str) -> list[str]:
     """Say what to do; `config` is the path of the settings of the run."""
     found, settings = result.findings.sections, result.settings
-    if isinstance(settings, FilesSettings):
+    if settings.unit == "interactions":
+        words = _advice_on_interactions(found)
+    elif isinstance(settings, FilesSettings):
         words = _advice_on_files(settings, found)
     else:
         assert isinstance(settings, AuditSettings), "of data or of files"
         words = _advice(settings, found, config)
     return [*words, "Audit again after every change of the model, of its settings or of the data."]
+
+
+def _advice_on_interactions(found: Sequence[Finding]) -> list[str]:
+    if any(finding.grade in LEAK for finding in found):
+        return [
+            "Rare items give most away: look at the groups below, and consider leaving items of very few people out of "
+            "training and of answers.",
+            "Measure what defences achieve and cost: `recmia defend --unit interactions`.",
+        ]
+    return ["Do not take this as proof that nothing leaks."]
 
 
 def _advice(own: AuditSettings, found: Sequence[Finding], config: str) -> list[str]:

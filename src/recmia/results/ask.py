@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -11,11 +12,11 @@ from recmia.atomic import new_folder
 from recmia.data.datasets import load
 from recmia.data.lists import read_users
 from recmia.data.questions import write_questions
-from recmia.errors import ConfigError, DataError
+from recmia.errors import ConfigError, DataError, nearest
 from recmia.game import streams
-from recmia.game.queries import draw_queries
+from recmia.game.queries import draw_blocks, draw_queries
 from recmia.game.split import draw_members
-from recmia.settings import Columns, named_columns
+from recmia.settings import Columns, Unit, named_columns
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,10 @@ class Asked:
     not_asked : int
         Users with a single item, about whom nothing can be asked.
     members : int, optional
-        How many of the users are to be in the training data, if that was drawn.
+        How many of the users, or of their interactions, are to be in the training data, if that was drawn.
+    coins : int
+        How many coins there are.
+    unit : {"users", "interactions"}
     """
 
     folder: Path
@@ -39,6 +43,8 @@ class Asked:
     questions: int
     not_asked: int
     members: int | None
+    coins: int = 0
+    unit: Unit = "users"
 
     def __str__(self) -> str:
         lines = [f"written to {self.folder}: {self.questions:,} questions about {self.users:,} users"]
@@ -46,8 +52,8 @@ class Asked:
             lines.append(f"  users with a single item, of whom nothing can be asked: {self.not_asked:,}")
         if self.members is not None:
             lines.append(
-                f"members.csv: {self.members:,} of these users are to be in the training data, and "
-                f"{self.users - self.members:,} (member 0) to be left out of it"
+                f"members.csv: {self.members:,} of these {self.unit} are to be in the training data, and "
+                f"{self.coins - self.members:,} (member 0) to be left out of it"
             )
         lines.append(
             "questions.parquet is for the system, to be answered as query, item, rank; key.parquet stays with whoever "
@@ -65,6 +71,8 @@ def ask(
     columns: Columns | None = None,
     queries: int = 6,
     query_share: float = 0.5,
+    unit: Unit = "users",
+    blocks: int = 10,
     draw: bool = False,
     member_share: float | None = None,
     seed: int = 0,
@@ -87,6 +95,11 @@ def ask(
         About each user, even and at least 2.
     query_share : float
         Share of a history that a question asks with.
+    unit : {"users", "interactions"}
+        Whether it is to be inferred of users whether they were trained on, or of each of their interactions: then
+        every history is hidden in `blocks` parts in turn, in place of `queries`.
+    blocks : int
+        At least 2.
     draw : bool
         Whether to draw who is to be a member.
     member_share : float, optional
@@ -102,6 +115,10 @@ def ask(
     """
     if not isinstance(queries, int) or queries < 2 or queries % 2:
         raise ConfigError(f"queries must be even and at least 2, since halves come in pairs; got {queries!r}")
+    if unit not in get_args(Unit):
+        raise ConfigError(f"unknown unit {unit!r}; {nearest(str(unit), get_args(Unit))}")
+    if not isinstance(blocks, int) or blocks < 2:
+        raise ConfigError(f"blocks must be a whole number, 2 or more; got {blocks!r}")
     if not isinstance(seed, int) or seed < 0:
         raise ConfigError(f"seed must be a whole number, 0 or more; got {seed!r}")
     if member_share is not None and not draw:
@@ -120,14 +137,18 @@ def ask(
     about = histories
     if users:
         about = histories.restrict(np.sort(read_users(Path(users), histories.users, named=named)))
-    drawn = draw_queries(about, queries, query_share, streams.queries(seed, "target"))
+    rng = streams.queries(seed, "target")
+    of_users = unit == "users"
+    drawn = draw_queries(about, queries, query_share, rng) if of_users else draw_blocks(about, blocks, rng)
     each = np.bincount(drawn.user, minlength=about.n_users)
     if not each.any():
         raise DataError(f"{users or interactions}: nobody has two items, and a question hides at least one")
-    member = draw_members(about.n_users, share, streams.members_to_be(seed)) if draw else None
+    n_coins = about.n_users if of_users else len(about)
+    member = draw_members(n_coins, share, streams.members_to_be(seed)) if draw else None
     with new_folder(folder) as scratch:
         write_questions(scratch, about, drawn, member)
     asked = each > 0
     return Asked(
-        folder, int(asked.sum()), len(drawn), int((~asked).sum()), None if member is None else int(member.sum())
-    )
+        folder, int(asked.sum()), len(drawn), int((~asked).sum()), None if member is None else int(member.sum()), n_coins,
+        unit,
+    )  # fmt: skip

@@ -20,7 +20,7 @@ from recmia.data.interactions import IdMap, Interactions, with_items_of
 from recmia.data.lists import read_user_columns
 from recmia.defences import Defence
 from recmia.errors import ConfigError, RecmiaError
-from recmia.game.plan import Setup, is_run, plan_from_data, plan_of_interactions, work_units
+from recmia.game.plan import Setup, is_run, plan_from_data, work_units
 from recmia.game.run import Play, run_plans
 from recmia.game.tasks import Store
 from recmia.metrics import (
@@ -241,7 +241,8 @@ class AuditResult:
         only what the promise covers, each at a confidence that all have together (Bonferroni).
         """
         settings = self.settings
-        if not settings.attacker.thresholds:
+        of_users = settings.unit == "users"
+        if of_users and not settings.attacker.thresholds:
             return ()
         checks = []
         for promise in self.provenance.get("promises", ()):
@@ -251,13 +252,15 @@ class AuditResult:
                 for level in settings.levels:
                     if level not in promise["levels"]:
                         continue
-                    covered = promise.get("covers_answers", False)
+                    # Of runs of before, a promise says less about itself.
+                    answers, lists = promise.get("covers_answers", False), promise.get("covers_lists", True)
                     found = [
                         (one[2], runs)
                         for one, runs in self.runs.items()
                         if one[:2] == (level, regime)
-                        and (covered or not attack_spec(one[2]).asks)
-                        and _has_shadow_scores(runs)
+                        and (answers or not attack_spec(one[2]).asks)
+                        and (lists or not attack_spec(one[2]).looks)
+                        and (not of_users or _has_shadow_scores(runs))
                     ]
                     confidence = simultaneous(max(1, len(found)))
                     stated, delta = promise["epsilon"], promise["delta"]
@@ -275,7 +278,8 @@ class AuditResult:
     def findings(self) -> Findings:
         """What the figures mean; every page, table and gate says it in these words."""
         # Where there are no further targets, of one system the users' scores tell.
-        identified = self.identified if isinstance(self.settings, FilesSettings) else None
+        of_files = isinstance(self.settings, FilesSettings) and self.settings.unit == "users"
+        identified = self.identified if of_files else None
         return find(
             self.joint(),
             self.per_user_auc,
@@ -456,10 +460,7 @@ def run_audit(
     interactions, cleaning = load_candidates(settings, given)
     seconds = {"load": time.perf_counter() - started}
     black_box = load_black_box(settings, interactions)
-    if settings.unit == "interactions":
-        plans = [plan_of_interactions(setup, interactions, seed) for seed in settings.seeds]
-    else:
-        plans = [plan_from_data(setup, interactions, seed, black_box) for seed in settings.seeds]
+    plans = [plan_from_data(setup, interactions, seed, black_box) for seed in settings.seeds]
     report.total = work_units(plans)
     started = time.perf_counter()
     plays = run_plans(plans, store={} if store is None else store, jobs=jobs, report=report)
@@ -567,7 +568,13 @@ def _items_of(interactions: Interactions) -> pl.DataFrame:
 def promised(setup: Setup) -> list[dict[str, Any]]:
     """Return what the defences promise, as plain values: kept with the result, since objects of the user's are not."""
     stated = [(str(one), one.promise()) for one in setup.defences if isinstance(one, Defence)]
-    return [{"defence": name, **asdict(promise)} for name, promise in stated if promise is not None]
+    unit = setup.settings.unit
+    # A promise for users covers each interaction, and one for an interaction no user.
+    return [
+        {"defence": name, **asdict(promise)}
+        for name, promise in stated
+        if promise is not None and promise.of in ("users", unit)
+    ]
 
 
 class Reporter:

@@ -42,6 +42,7 @@ from recmia.data.lists import (
     read_items,
     read_lists,
     read_members,
+    read_trained,
     write_answers,
     write_lists,
     write_members,
@@ -59,13 +60,14 @@ from recmia.game.plan import (
     shared_users,
     work_units,
 )
+from recmia.game.queries import hidden_places
 from recmia.game.run import run_plans, served
 from recmia.game.split import MIN_PER_CLASS, Side, draw_members
 from recmia.game.tasks import Store, run_tasks
 from recmia.observation import Queries
 from recmia.results.audit import AuditResult, Progress, Reporter, join_plays, load_candidates
 from recmia.settings import AuditSettings, FilesSettings
-from recmia.settings.attacker import ASKING_ATTACKS
+from recmia.settings.attacker import ASKING_ATTACKS, SINGLE_ATTACKS
 
 # EASE inverts a matrix of items by items: this many take 2 GB.
 _MOST_ITEMS_OF_EASE = 15_000
@@ -207,16 +209,25 @@ def read_files(setup: Setup, report: Reporter) -> Files:
         if len(rest):
             others = histories.restrict(rest)
             notes.append(f"users of the histories about whom nothing was asked, and who are not audited: {len(rest):,}")
-    member = read_members(
-        Path(files.members), about.users, named=files.named("members"), others=None if others is None else others.users
-    )
-    audited, unanswered = about, None
-    if asked is not None:
-        unanswered = Unanswered(files.answers, files.max_unanswered, about.users.ids, member, *asked.counts)
-        unanswered.check({"members": member, "non-members": ~member})
-        audited, asked, kept = _answered(about, asked, notes)
-        member = member[kept]
-    _check_members(files.members, member)
+    audited, side, unanswered = about, None, None
+    if settings.unit == "interactions":
+        assert asked is not None, "interactions are asked about"
+        audited, asked, _ = _answered(about, asked, notes)
+        side = _side_of_interactions(settings, audited, asked.queries)
+    else:
+        member = read_members(
+            Path(files.members),
+            about.users,
+            named=files.named("members"),
+            others=None if others is None else others.users,
+        )
+        if asked is not None:
+            unanswered = Unanswered(files.answers, files.max_unanswered, about.users.ids, member, *asked.counts)
+            unanswered.check({"members": member, "non-members": ~member})
+            audited, asked, kept = _answered(about, asked, notes)
+            member = member[kept]
+        _check_members(files.members, member)
+        side = Side(audited, member)
     besides = [one.users.ids for one in (about, others) if one is not None and one is not audited]
     k = settings.k
     if files.lists:
@@ -261,7 +272,7 @@ def read_files(setup: Setup, report: Reporter) -> Files:
     attackers = shadow_data if shadow_data is not None else people
     everyone = [audited] if attackers is None else [audited, attackers]
     queries, answers = (None, None) if asked is None else (asked.queries, asked.answers)
-    target = Served(Side(audited, member), lists, queries, answers)
+    target = Served(side, lists, queries, answers)
     plan = plan_from_files(setup, target, shadow, pool, everyone, references)
     if others is not None:
         # What is said of the data is of the audited users.
@@ -293,7 +304,8 @@ def export_files(setup: Setup, folder: Path, *, jobs: int = 1, store: Store | No
     for error in run_tasks(plan.tasks, store=kept, jobs=jobs).values():
         raise error
     section = plan.sections[0]
-    assert section.shadow is not None, "an audit of data has a shadow side"
+    if section.shadow is None:
+        raise ConfigError("files are written of audits with unit = users; write questions with recmia ask --unit")
     target = served(section.targets[0], kept)
     if target.queries is not None and target.answers is not None:
         audited = target.side.interactions
@@ -399,6 +411,20 @@ def _rows_in(histories: Interactions, some: Interactions) -> npt.NDArray[np.int6
     return order[np.searchsorted(histories.users.ids, some.users.ids, sorter=order)]
 
 
+def _side_of_interactions(settings: FilesSettings, audited: Interactions, queries: Queries) -> Side:
+    """Return which interactions were trained on; each is hidden once at most."""
+    files = settings.files
+    places = hidden_places(audited, queries)
+    if len(np.unique(places)) < len(places):
+        raise DataError(
+            f"{files.questions} hides an interaction more than once: its questions are about users; write others with "
+            "recmia ask --unit interactions"
+        )
+    trained = read_trained(Path(files.members), audited, named=files.named("members"))
+    _check_members(files.members, trained[places], "interactions")
+    return Side.of_interactions(audited, trained)
+
+
 def _to_the_longest(lists: Int32) -> Int32:
     """Return lists without the columns that no list fills: nobody is served so many items."""
     return lists[:, : int((lists >= 0).sum(axis=1).max(initial=0))]
@@ -434,7 +460,8 @@ def _with_references(
     people = others if given is None else given
     if people is None or not chosen:
         names = tuple(name for name in settings.attacker.attacks if name not in needing)
-        if settings.attacker.attacks[-len(ASKING_ATTACKS) :] != ASKING_ATTACKS:
+        usual = ASKING_ATTACKS if settings.unit == "users" else SINGLE_ATTACKS
+        if settings.attacker.attacks[-len(usual) :] != usual:
             raise ConfigError(
                 f"{', '.join(needing)}: compares with reference models, and there is nobody to train them on, or no "
                 "model; name reference_interactions, with histories of people who are not audited, and references, or "
@@ -528,11 +555,11 @@ def _pool_files(settings: FilesSettings) -> list[tuple[Path, Path]]:
     return list(zip(lists, members, strict=True))
 
 
-def _check_members(source: str, member: Bool) -> None:
+def _check_members(source: str, member: Bool, unit: str = "users") -> None:
     n_members = int(member.sum())
     if min(n_members, len(member) - n_members) < MIN_PER_CLASS:
         raise TooFewUsersError(
-            f"{source}: of {len(member):,} users {n_members:,} are members; members and others must be "
+            f"{source}: of {len(member):,} {unit} {n_members:,} are members; members and others must be "
             f"{MIN_PER_CLASS} or more each",
             estimate=2 * MIN_PER_CLASS,
         )

@@ -31,6 +31,8 @@ _THIRDS: Mapping[str, tuple[str, str, str]] = {
     "popularity": ("rare item", "middle", "popular item"),
 }
 TERMS, MISSING = "terms", "(missing)"
+# The most frequent terms are groups, so many.
+_MOST_TERMS = 20
 # With fewer users, or interactions, of either kind no figure is given of a group.
 _FEWEST = 10
 
@@ -135,7 +137,9 @@ def _masks(result: AuditResult, key: Key, grouping: str) -> dict[str, list[list[
             of_seed.append(joined[grouping])
         columns.append(of_seed)
     if grouping == TERMS:
-        names = sorted({term for of in columns for one in of for text in one.unique() for term in str(text).split("|")})
+        counted = pl.concat([one for of in columns for one in of]).str.split("|").explode().value_counts(sort=True)
+        # Tags are many, and most of them rare.
+        names = sorted(counted.filter(pl.col(TERMS) != "")[TERMS].head(_MOST_TERMS).to_list())
         return _of(names, columns, lambda column, name: column.str.split("|").list.contains(name))
     if grouping in _THIRDS:
         pooled = pl.concat([one.cast(pl.Float64) for of in columns for one in of])

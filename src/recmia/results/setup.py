@@ -151,17 +151,23 @@ def _applies(rule: AttackSpec, settings: AnyAuditSettings) -> bool:
     """Whether a rule is about the unit of the audit, and has what it uses: lists, or answers to whole histories."""
     if f"{rule.unit}s" != settings.unit:
         return False
+    if rule.name == "absent" and not settings.serving.exclude_seen:
+        return False
     if isinstance(settings, FilesSettings):
         return not rule.asks and bool(settings.files.lists or not rule.looks)
     assert isinstance(settings, AuditSettings), "of data or of files"
-    if rule.name == "absent":
-        return settings.serving.exclude_seen
     return not rule.asks or (settings.attacker.queries > 0 and settings.knowledge.known == 1)
 
 
 def _can_ask(attacks: Sequence[AttackSpec], settings: AnyAuditSettings) -> None:
     asking, looking = (", ".join(spec.name for spec in attacks if getattr(spec, does)) for does in ("asks", "looks"))
     if isinstance(settings, FilesSettings):
+        with_shadows = ", ".join(spec.name for spec in attacks if spec.needs == "pool")
+        if with_shadows and settings.unit == "interactions":
+            raise ConfigError(
+                f"{with_shadows}: needs shadow models of the system, which files do not hold; with unit = interactions "
+                "take item-completion and item-reference"
+            )
         if asking and not settings.files.answers:
             raise ConfigError(
                 f"{asking}: asks the system, and there are only lists; write questions with recmia ask, and name "

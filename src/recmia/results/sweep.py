@@ -75,7 +75,9 @@ class SweepResult:
         for values, rows in self.table.partition_by(*keys, as_dict=True, maintain_order=True).items():
             cell = dict(zip(keys, values, strict=True))
             own = [one for one in self.provenance.get("cells", ()) if one["values"] == cell]
-            found.append((cell, find(judged_rows(rows), provenance=own[0] if own else self.provenance)))
+            found.append(
+                (cell, find(judged_rows(rows), provenance=own[0] if own else self.provenance, unit=self.settings.unit))
+            )
         return found
 
 

@@ -27,6 +27,8 @@ class MLPSettings(Settings):
 DEFAULT_ATTACKS = ("mlp", "list-lr", "completion", "query-lr")
 LOOKING_ATTACKS = ("mlp", "list-lr")
 INTERACTION_ATTACKS = ("item-completion", "item-reference", "item-lr")
+# Those that need no shadow model.
+SINGLE_ATTACKS = ("item-completion", "item-reference")
 # Those that one training of the audited system is enough for.
 ASKING_ATTACKS = ("completion", "completion-reference")
 

@@ -14,6 +14,7 @@ from recmia.settings.attacker import (
     DEFAULT_ATTACKS,
     INTERACTION_ATTACKS,
     LOOKING_ATTACKS,
+    SINGLE_ATTACKS,
     AttackerSettings,
     Knowledge,
     KnowledgeSettings,
@@ -143,7 +144,6 @@ class AuditSettings(AnyAuditSettings):
             "knowledge": (self.knowledge.knowledge, (("grey-box",),)),
             "known": (self.knowledge.known, (1.0,)),
             "item_vectors": (self.knowledge.item_vectors, ("shadow",)),
-            "held_out": (self.game.held_out, (0.0,)),
             "thresholds": (self.attacker.thresholds, (False,)),
         }
         for name, (found, allowed) in kept.items():
@@ -216,7 +216,9 @@ class FilesSettings(AnyAuditSettings):
     @classmethod
     def _completed(cls, given: dict[str, Any]) -> dict[str, Any]:
         """A training command says what the attacker uses; where the system answered questions, attacks ask."""
-        if given.get("answers") and "attacks" not in given:
+        if given.get("unit") == "interactions":
+            given = {"attacks": SINGLE_ATTACKS, "thresholds": False, **given}
+        elif given.get("answers") and "attacks" not in given:
             given["attacks"] = ("distance",) * bool(given.get("lists")) + ASKING_ATTACKS
         return {"shadow": "command", **given} if _has_command(given) else given
 
@@ -246,6 +248,19 @@ class FilesSettings(AnyAuditSettings):
         return 1
 
     @property
+    def unit(self) -> Unit:
+        """Whose membership is inferred."""
+        return self.game.unit
+
+    @model_validator(mode="after")
+    def _answers_tell_of_interactions(self) -> Self:
+        if self.game.unit == "interactions" and not self.files.answers:
+            raise ValueError(
+                "with unit = interactions, questions and answers are needed: recmia ask --unit interactions"
+            )
+        return self
+
+    @property
     def seeds(self) -> range:
         """One seed."""
         return range(self.run.seed, self.run.seed + 1)
@@ -273,6 +288,8 @@ class ForgetSettings(FilesSettings):
         others = [name for name in self.attacker.attacks if name not in ASKING_ATTACKS]
         if others:
             raise ValueError(f"deleted users are tested by {' and '.join(ASKING_ATTACKS)}; got {', '.join(others)}")
+        if self.game.unit != "users":
+            raise ValueError("deleted users are whole users; unit = interactions makes no sense here")
         unused = ("lists", "shadow_interactions", "shadow_members", "shadow_lists", "pool_lists", "pool_members")
         given = [name for name in unused if getattr(self.files, name)]
         if given:

@@ -15,7 +15,7 @@ from recmia.settings.data import Columns, separator_of
 FILE_COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "lists": ("user", "item", "rank"),
-        "members": ("user", "member"),
+        "members": ("user", "item", "member"),
         "items": ("item",),
         "answers": ("query", "item", "rank"),
         "deleted": ("user",),

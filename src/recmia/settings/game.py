@@ -52,8 +52,9 @@ class GameSettings(Settings):
 
 
 class FilesGameSettings(Settings):
-    """What shadow systems that are trained here serve, in an audit of files."""
+    """What shadow systems that are trained here serve, in an audit of files, and whose membership it is about."""
 
+    unit: Unit = Field("users", description="Whose membership is inferred: of users, or of single interactions.")
     regime: Regime = Field(
         "fold-in", description="What non-members are served by shadow systems that are trained here."
     )

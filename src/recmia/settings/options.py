@@ -82,6 +82,7 @@ class AuditOptions(CommonOptions, total=False):
 class FilesOptions(CommonOptions, total=False):
     """What an audit of files takes; see `recmia.FilesSettings`."""
 
+    unit: Unit
     questions: str
     answers: str
     max_unanswered: float
