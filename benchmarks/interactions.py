@@ -150,8 +150,8 @@ def groups(work: Work) -> None:
         out += [f"### By {title}", "", *table(["recommender", "attack", "all", *names], rows)]
     body = [
         f"ml-latest-small, all users, {BLOCKS} blocks, answers of {K}, {SHADOWS} shadows, {work.words}.",
-        "Interactions in thirds of their number: by how many users have the item, and by how many items the user has. AUC within the",
-        "group, with intervals that hold for its three groups together, and the TPR at FPR 1%.",
+        "Interactions in thirds of their number: by how many users have the item, and by how many items the user has.",
+        "AUC within the group, with intervals that hold for three groups together, and the TPR at FPR 1%.",
         "",
         *out,
     ]
@@ -168,9 +168,9 @@ def controls(work: Work) -> None:
             if row.metric == "auc" and row.attack != "absent" and not (row.low or 0) <= 0.5 <= (row.high or 1):
                 outside.append(f"{row.attack} on {name}")
     body = [
-        f"ml-latest-small, all users, {BLOCKS} blocks, answers of {K}, {SHADOWS} shadows, {work.words}. Neither",
-        "content nor random is trained on interactions: all but `absent` must have an AUC of 0.5. `absent` need not, since",
-        "a list leaves out what the system knows that the user has seen. popularity counts the interactions of all users.",
+        f"ml-latest-small, all users, {BLOCKS} blocks, answers of {K}, {SHADOWS} shadows, {work.words}.",
+        "Neither content nor random is trained on interactions: all but `absent` must have an AUC of 0.5. `absent` need",
+        "not, since a list leaves out what the user has seen. popularity counts the interactions of all users.",
         f"Intervals without 0.5, `absent` aside: {', '.join(outside) or 'none'}.",
         "",
         *table(["recommender", *ATTACKS, *RULES], rows),
@@ -207,15 +207,16 @@ def defences(work: Work) -> None:
             refused.append(f"{name} with {defence}: {error}")
             continue
         bounds = [figure(result.metrics, one, "epsilon").value for one in (*ATTACKS, "absent")]
-        rows.append([name, defence or "–", *(cells(result, one) for one in (*ATTACKS, "absent")),
-                     *("–" if one is None else f"{one:.2f}" for one in bounds), promised or "–", f"{seconds:.0f}"])  # fmt: skip
-    heading = ["recommender", "defence", *ATTACKS, "absent", *(f"epsilon, {one}" for one in (*ATTACKS, "absent")),
-               "promised", "seconds"]  # fmt: skip
+        told = ["–" if one is None else f"{one:.2f}" for one in bounds]
+        found = [cells(result, one) for one in (*ATTACKS, "absent")]
+        rows.append([name, defence or "–", *found, *told, promised or "–", f"{seconds:.0f}"])
+    bound = [f"epsilon, {one}" for one in (*ATTACKS, "absent")]
+    heading = ["recommender", "defence", *ATTACKS, "absent", *bound, "promised", "seconds"]
     body = [
         f"ml-latest-small, all users, {BLOCKS} blocks, answers of {K}, {SHADOWS} shadows with the same defence,",
         f"{work.words}. AUC with its 95% interval, and TPR at FPR 1%; then the lower bounds on epsilon (at delta 0,",
-        "95% for all attacks together) and what the defence promises for a single interaction. No promise covers `absent`:",
-        "what the user has seen is left out of the list with certainty.",
+        "95% for all attacks together) and what the defence promises for a single interaction. No promise covers",
+        "`absent`: what the user has seen is left out of the list with certainty.",
         "",
         *table(heading, rows),
         *(f"Refused: {one}." for one in refused),
@@ -247,7 +248,8 @@ def large(work: Work, n_users: int = 10_000) -> None:
     body = [
         "synthetic:ml-25m (162,541 users, 59,047 items, 25,000,095 interactions), which is generated and loaded first;",
         f"{n_users:,} of its users are audited. ItemKNN, {BLOCKS} blocks, answers of {K}, {SHADOWS} shadows, one",
-        "target. `recmia audit --store --out` as a process of its own: all its seconds, and the peak of its largest process.",
+        "target. `recmia audit --store --out` as a process of its own: all its seconds, and the peak of its largest",
+        "process.",
         "",
         *table(["jobs", "attacked", "seconds", "peak memory, GiB", *ATTACKS], rows),
     ]

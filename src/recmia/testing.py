@@ -1,4 +1,4 @@
-"""Checks for user code: call `check_recommender` or `check_attack` in a test.
+"""Checks for user code: call `check_recommender`, `check_attack` or `check_interaction_attack` in a test.
 
 >>> from recmia.recommenders import LFM
 >>> from recmia.settings import SGDSettings
@@ -10,6 +10,11 @@ An attack is checked on data with a planted leak, and on data without one:
 >>> from recmia.attacks import ATTACKS
 >>> from recmia.testing import check_attack
 >>> check_attack(lambda: ATTACKS["distance"].make({}), finds="twin")
+
+So is an attack on single interactions:
+
+>>> from recmia.testing import check_interaction_attack
+>>> check_interaction_attack(lambda: ATTACKS["item-completion"].make({}))
 """
 
 from __future__ import annotations
@@ -24,9 +29,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from recmia.attacks import Attack, PoolAttack, run_attack, run_pool_attack
+from recmia.attacks import Attack, InteractionAttack, InteractionPool, PoolAttack, run_attack, run_pool_attack
+from recmia.attacks.interactions import checked_interactions
 from recmia.data.interactions import Float32, IdMap, Int32, Int64, Interactions
 from recmia.errors import ConfigError, NotFittedError, ProtocolError, TooFewShadowsError, nearest
+from recmia.game.queries import draw_blocks
 from recmia.metrics import auc
 from recmia.observation import Bool, Float64, Items, Observation, Queries, ShadowPool
 from recmia.recommenders.base import Recommender, check_recommendations
@@ -44,7 +51,12 @@ _N_ITEMS = 2 * _PAIRS + _ODD
 # nothing leaks, an AUC on 300 users has a standard deviation of 0.033, and the mean of five one of 0.015.
 _FOUND, _CHANCE, _GAMES = 0.65, 0.06, 5
 
+# For attacks on interactions: blocks of a history, users, and the least AUC where something leaks. Where nothing does, an
+# AUC on 2,600 interactions has a standard deviation of 0.011: _CHANCE is five of these.
+_BLOCKS, _USERS_OF_INTERACTIONS, _FOUND_INTERACTIONS = 4, 200, 0.75
+
 Leak = Literal["twin", "oddity", "memoriser", "none"]
+InteractionLeak = Literal["memoriser", "left-out", "none"]
 # What an attacker needs for an attack that does not learn from labels.
 _UNLEARNED = ("nothing", "references")
 # The share of the hidden items that a memoriser remembers.
@@ -368,6 +380,85 @@ def planted_pool(
     return pool, seen, member
 
 
+def planted_interactions(
+    kind: InteractionLeak, rng: np.random.Generator, *, n_shadows: int = 6, n_users: int = _USERS_OF_INTERACTIONS
+) -> tuple[InteractionPool, Observation, Bool]:
+    """Return what shadow models and one system answer to the same queries, and what the system was trained on.
+
+    A coin is tossed for each interaction of every user, for the system as for each pair of shadow models, of which the
+    second gets what the first does not. Every interaction is hidden once, with a quarter of its user's history, and the
+    rest is asked with. Two reference models answer by taste alone.
+
+    ===========  =============================================  ==============================================
+    kind         the answer to a query                          the list of a user
+    ===========  =============================================  ==============================================
+    "memoriser"  by the taste of what is asked with, but        by taste, without the history
+                 hidden items that were trained on stand high
+    "left-out"   by taste                                       first the items of the history, without those
+                                                                that were trained on
+    "none"       by taste                                       by taste, without the history
+    ===========  =============================================  ==============================================
+
+    Parameters
+    ----------
+    kind : {"memoriser", "left-out", "none"}
+    rng : numpy.random.Generator
+    n_shadows : int
+        Even.
+    n_users : int
+
+    Returns
+    -------
+    pool : InteractionPool
+    observation : Observation
+        Of the system, with lists and answers of 10 items.
+    trained : bool, shape (m,)
+        Which of the hidden interactions the system was trained on, in the order of ``queries.hidden.indices``.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown kind.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from recmia.attacks.interactions import ItemCompletion
+    >>> from recmia.metrics import auc
+    >>> pool, seen, trained = planted_interactions("memoriser", np.random.default_rng(0))
+    >>> auc(trained, ItemCompletion().score(seen)).value > 0.9
+    True
+    >>> len(pool), pool.trained.shape == (6, len(trained))
+    (6, True)
+    """
+    _check_kind(kind, InteractionLeak)
+    pairs = _draw_pairs(n_users, rng)
+    histories = _histories_of(pairs)
+    user, item = (found.astype(np.int32) for found in histories.nonzero())
+    data = Interactions(
+        user, item, np.ones(len(user), np.float32), None, IdMap(np.arange(n_users)), IdMap(np.arange(_N_ITEMS))
+    )
+    queries = draw_blocks(data, _BLOCKS, rng)
+    halves = rng.random((n_shadows // 2, len(data))) < 0.5
+    into = np.stack([halves, ~halves], axis=1).reshape(n_shadows, len(data))
+    trained = rng.random(len(data)) < 0.5
+    nothing = np.zeros(len(data), np.bool_)
+    systems = (trained, *into) if kind == "memoriser" else (nothing,) * (1 + n_shadows)
+    answers, *told = (_remembering(queries, one, rng) for one in systems)
+    references = np.stack([_remembering(queries, nothing, rng) for _ in range(2)])
+    of_user = np.repeat(queries.user, np.diff(queries.hidden.indptr))
+    seen = histories.toarray()[:, : 2 * _PAIRS] > 0
+    taste = np.repeat(_taste(pairs > 0), 2, axis=1) + 0.3 * rng.gumbel(size=seen.shape)
+    if kind == "left-out":
+        taste += 3 * seen
+        seen[:] = False
+        seen[of_user[trained], queries.hidden.indices[trained]] = True
+    lists = np.argsort(np.where(seen, np.inf, -taste), axis=1)[:, :_LIST_LENGTH].astype(np.int32)
+    shape = (n_shadows, len(queries), _LIST_LENGTH)
+    pool = InteractionPool(queries, np.array(told, np.int32).reshape(shape), into, _items())
+    return pool, Observation(histories, lists, _items(), None, queries, answers, references), trained
+
+
 def check_attack(make: Callable[[], Attack | PoolAttack], *, finds: Leak = "twin", alone: bool = True) -> None:
     """Check that an attack keeps the contract of `Attack` or `PoolAttack`, on small data with a planted leak.
 
@@ -428,7 +519,8 @@ def check_attack(make: Callable[[], Attack | PoolAttack], *, finds: Leak = "twin
         hold(bad == 0, f"scores must be finite; {bad} of {len(scores)} {users} have another one")
         return scores.copy()
 
-    hold(isinstance(attack, (Attack, PoolAttack)), "make must return a recmia.attacks.Attack or PoolAttack")
+    elsewhere = " (attacks on interactions: check_interaction_attack)" if isinstance(attack, InteractionAttack) else ""
+    hold(isinstance(attack, (Attack, PoolAttack)), f"make must return a recmia.attacks.Attack or PoolAttack{elsewhere}")
     hold(title == name, "it must have a name, a text for tables")
     allowed = ("pool",) if isinstance(attack, PoolAttack) else (*_UNLEARNED, "shadow")
     hold(attack.needs in allowed, f"needs must be {' or '.join(map(repr, allowed))}; got {attack.needs!r}")
@@ -535,6 +627,152 @@ def check_attack(make: Callable[[], Attack | PoolAttack], *, finds: Leak = "twin
     hold(np.array_equal(scores_by(copy, target), scores), "it must give the same scores after pickle")
 
 
+def check_interaction_attack(make: Callable[[], InteractionAttack], *, finds: InteractionLeak = "memoriser") -> None:
+    """Check that an attack keeps the contract of `InteractionAttack`, on small data with a planted leak.
+
+    The attack must find the leak: an AUC of at least 0.75 over some 2,600 interactions. It must find nothing where
+    answers and lists are drawn regardless of what was trained on: an AUC of 0.5 +- 0.06, five standard deviations. Its
+    scores must be finite, the same for the same seed, and depend on nothing that it must not know. As in an audit, an
+    attack that does not say that it asks is handed no answers, and one that does not say that it looks no lists; `fit`
+    is called if it needs a pool.
+
+    Parameters
+    ----------
+    make : callable
+        Returns a new attack, not yet fitted.
+    finds : {"memoriser", "left-out", "none"}
+        The leak that the attack is made for, see `planted_interactions`; "none" for one that looks at nothing that
+        these leaks change, such as the popularity of the item.
+
+    Raises
+    ------
+    AssertionError
+        Naming the rule that is broken, in one line.
+    ConfigError
+        For an unknown leak.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from recmia.attacks import InteractionAttack
+    >>> class ComesBack(InteractionAttack):
+    ...     name = "comes-back"
+    ...
+    ...     def score(self, observation):
+    ...         hidden = observation.queries.hidden
+    ...         answers = np.repeat(observation.answers, np.diff(hidden.indptr), axis=0)
+    ...         return (answers == hidden.indices[:, None]).any(axis=1).astype(np.float64)
+    >>> check_interaction_attack(ComesBack)
+    """
+    _check_kind(finds, InteractionLeak)
+    attack = make()
+    name = getattr(attack, "name", None)
+    title = name if isinstance(name, str) and name else type(attack).__name__
+    rules = _Rules(title)
+    hold, refuses = rules.hold, rules.refuses
+
+    def scores_by(fitted: InteractionAttack, seen: Observation) -> Float64:
+        try:
+            scores = checked_interactions(fitted, seen)
+        except ProtocolError as error:
+            raise AssertionError(f"{title}: score: {error}") from error
+        except Exception as error:
+            raise AssertionError(f"{title}: score raised {_told(error)}") from error
+        hold(scores.dtype == np.float64, f"score must return float64; got {scores.dtype}")
+        return scores.copy()
+
+    hold(isinstance(attack, InteractionAttack), "make must return a recmia.attacks.InteractionAttack")
+    hold(title == name, "it must have a name, a text for tables")
+    hold(
+        attack.needs in (*_UNLEARNED, "pool"), f"needs must be 'nothing', 'references' or 'pool'; got {attack.needs!r}"
+    )
+    hold(make() is not attack, "make must return a new attack each time")
+    learns = attack.needs == "pool"
+    n_shadows = max(6, 2 * ((attack.min_shadows + 1) // 2)) if learns else 0
+
+    def game(kind: InteractionLeak, seed: int) -> tuple[InteractionPool, Observation, Bool]:
+        return planted_interactions(kind, np.random.default_rng([_SEED, seed]), n_shadows=n_shadows)
+
+    def fitted(one: InteractionAttack, data: InteractionPool) -> InteractionAttack:
+        return one.fit(data, rng=np.random.default_rng(_SEED)) if learns else one
+
+    pool, target, truth = game(finds, 1)
+
+    # Before fit.
+    if learns:
+        refuses(NotFittedError, lambda: attack.score(target), "scores before fit must raise NotFittedError")
+        few = _first(pool, attack.min_shadows - 1)
+        rule = f"fit on {len(few)} shadow models, below min_shadows, must raise TooFewShadowsError"
+        if attack.min_shadows:
+            refuses(TooFewShadowsError, lambda: fitted(make(), few), rule)
+
+    # Fit and score.
+    before = _copies(pool)
+    hold(fitted(attack, pool) is attack, "fit must return the attack itself")
+    hold(_same(before, pool), "fit must not change the arrays that it is given")
+    before = _copies(target)
+    scores = scores_by(attack, target)
+    hold(_same(before, target), "score must not change the arrays that it is given")
+    hold(np.array_equal(scores_by(attack, target), scores), "score must give the same values when it is asked again")
+    scores_by(attack, _answered_less(target))
+
+    # Other attacks of the same kind.
+    hold(
+        np.array_equal(scores_by(fitted(make(), pool), target), scores),
+        "the same seed must give the same scores; draw from `rng` alone",
+    )
+    if learns:
+        used = fitted(fitted(make(), game(finds, 2)[0]), pool)
+        hold(np.array_equal(scores_by(used, target), scores), "fit must forget the earlier fit")
+        lent = replace(pool, trained=pool.trained.copy())
+        borrower = fitted(make(), lent)
+        lent.trained[:] = ~lent.trained
+        hold(
+            np.array_equal(scores_by(borrower, target), scores),
+            "labels that are changed after fit must not change the scores: they are used in fit only",
+        )
+
+    # What it finds.
+    found = auc(truth, scores).value
+    if finds != "none":
+        assert found is not None
+        hold(
+            found >= _FOUND_INTERACTIONS,
+            f"it must find the planted leak {finds!r} with an AUC of {_FOUND_INTERACTIONS} or more; it is {found:.3f} "
+            "(higher scores must mean that an interaction was trained on; an attack that is not made for these leaks "
+            'is checked with finds="none")',
+        )
+    blind, seen, truth = game("none", 3)
+    found = auc(truth, scores_by(fitted(make(), blind), seen)).value
+    assert found is not None
+    hold(
+        abs(found - 0.5) <= _CHANCE,
+        f"where answers and lists are drawn regardless of what was trained on, the AUC must be 0.5 +- {_CHANCE}; it is "
+        f"{found:.3f}",
+    )
+
+    # Last, because cloudpickle may put copies of its methods into a class that is defined in a function.
+    try:
+        copy = cloudpickle.loads(cloudpickle.dumps(attack))
+    except Exception as error:
+        raise AssertionError(f"{title}: it must survive pickle, not raise {_told(error)}") from error
+    hold(np.array_equal(scores_by(copy, target), scores), "it must give the same scores after pickle")
+
+
+def _first(pool: InteractionPool, n: int) -> InteractionPool:
+    """The pool of the first n shadow models."""
+    return replace(pool, answers=pool.answers[:n], trained=pool.trained[:n])
+
+
+def _answered_less(seen: Observation) -> Observation:
+    """The same without references, and with some answers and lists that are empty or end early."""
+    assert seen.answers is not None
+    answers, lists = seen.answers.copy(), seen.lists.copy()
+    for shown in (answers, lists):
+        shown[:6], shown[6:12, 1:] = -1, -1
+    return replace(seen, answers=answers, lists=lists, references=None)
+
+
 def _of_others(seen: Observation, user: int) -> Observation:
     """The same but that each user other than this one has the list and the answers of another."""
     lists = np.roll(seen.lists, 1, axis=0)
@@ -545,9 +783,9 @@ def _of_others(seen: Observation, user: int) -> Observation:
     return replace(seen, lists=lists, answers=np.where(own[:, None], seen.answers, np.roll(seen.answers, 2, axis=0)))
 
 
-def _check_kind(kind: str) -> None:
-    if kind not in get_args(Leak):
-        raise ConfigError(f"unknown leak {kind!r}; {nearest(kind, get_args(Leak))}")
+def _check_kind(kind: str, kinds: Any = Leak) -> None:
+    if kind not in get_args(kinds):
+        raise ConfigError(f"unknown leak {kind!r}; {nearest(kind, get_args(kinds))}")
 
 
 def _items() -> Items:
@@ -625,6 +863,15 @@ def _answers(kind: Leak, queries: Queries, member: Bool, rng: np.random.Generato
     return np.argsort(np.where(asked, np.inf, -taste), axis=1)[:, :_LIST_LENGTH].astype(np.int32)
 
 
+def _remembering(queries: Queries, remembered: Bool, rng: np.random.Generator) -> Int32:
+    """Draw what one system answers that remembers some of the hidden interactions: bool[m]."""
+    asked = queries.asked.toarray()[:, : 2 * _PAIRS] > 0
+    taste = np.repeat(_taste(asked[:, ::2] | asked[:, 1::2]), 2, axis=1) + 0.3 * rng.gumbel(size=asked.shape)
+    query = np.repeat(np.arange(len(queries)), np.diff(queries.hidden.indptr))
+    taste[query, queries.hidden.indices] += 3 * remembered
+    return np.argsort(np.where(asked, np.inf, -taste), axis=1)[:, :_LIST_LENGTH].astype(np.int32)
+
+
 def _as_strangers(kind: Leak, lists: Int32, member: Bool, rng: np.random.Generator) -> Int32:
     """Draw what one system answers to whole histories: with the leak "twin", a non-member is given its list back."""
     others = lists[:, rng.permutation(lists.shape[1])]
@@ -680,11 +927,16 @@ def _arrays(data: object) -> list[npt.NDArray[Any]]:
         return [data]
     if isinstance(data, tuple):
         return [array for part in data for array in _arrays(part)]
+    if isinstance(data, InteractionPool):
+        asked, hidden = data.queries.asked, data.queries.hidden
+        return [asked.data, asked.indices, hidden.data, hidden.indices, data.answers, data.trained,
+                *vars(data.items).values()]  # fmt: skip
     assert isinstance(data, (Observation, ShadowPool))
     histories, items = data.histories, data.items
     parts = [histories.data, histories.indices, histories.indptr, data.lists, *vars(items).values()]
     if data.queries is not None:
         parts += [data.queries.asked.data, data.queries.hidden.data, np.asarray(data.answers)]
+        parts += [] if isinstance(data, ShadowPool) or data.references is None else [data.references]
     return [*parts, data.member] if isinstance(data, ShadowPool) else [*parts, np.asarray(data.last_time)]
 
 

@@ -30,8 +30,8 @@ FORGETS = {
     "lists", "lists_columns", "shadow_interactions", "shadow_members", "shadow_lists", "pool_lists", "pool_members",
     "regime", "k", "alpha", "attacks", "shadow", "n_shadows", "depth", "rank_weights", "thresholds", "mlp",
 }  # fmt: skip
-# The widest terminal on which two screens of 50 lines have to do.
-WIDTH, LINES = 100, 100
+# The widest terminal on which two screens of 57 lines have to do.
+WIDTH, LINES = 100, 114
 GROUP: Any = typer.main.get_command(app)
 
 

@@ -167,7 +167,10 @@ def test_lists_or_answers_are_needed() -> None:
         (ASKED | {"members": ASKED["interactions"]}, "members and interactions are the same file, a.csv"),
         (ASKED | {"reference_interactions": ASKED["interactions"]}, "reference_interactions and interactions are the"),
         (ASKED | {"answers_columns": "user=u"}, "answers_columns: a file of answers has no column 'user'"),
-        (ASKED | {"members_columns": "user"}, "named as ROLE=NAME,..., with user, member, separator; found 'user'"),
+        (
+            ASKED | {"members_columns": "user"},
+            "named as ROLE=NAME,..., with user, item, member, separator; found 'user'",
+        ),
         (ASKED | {"members_columns": "user=a,user=b"}, "the column user is named twice"),
         (ASKED | {"items_columns": "separator=::"}, "the separator must be one ASCII character, or tab; found '::'"),
     ],

@@ -193,7 +193,12 @@ def _regimes(result: AuditResult, users: pl.DataFrame, names: Names) -> Part:
     return Part(
         "Every attack in every regime",
         words=[
-            "A member is a person in the training data. A regime defines how non-members are served, and so what an "
+            (
+                "A member is a person in the training data. "
+                if result.settings.unit == "users"
+                else "A member is here an interaction that was trained on, a non-member another of the same people. "
+            )
+            + "A regime defines how non-members are served, and so what an "
             "attack measures. AUC: the probability that, of one member and one non-member, the attack picks the member "
             "(0.5: chance). TPR at FPR 0.01: the share of members found when one non-member in 100 is wrongly called a "
             "member. An attacker who looks sees the list that a person is shown; one who asks also puts parts of the "

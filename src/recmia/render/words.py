@@ -141,9 +141,9 @@ def queries(result: AuditResult) -> str:
         return "The attacker only looked at lists, and did not ask the system."
     if result.settings.unit == "interactions":
         words = (
-            "Attacks that ask hide a part of a person's history, put the rest to the system as if it were a stranger's, "
-            f"and look for each hidden item in the answer: {asked['queries']:,} queries to each system, so that every "
-            "interaction is hidden once."
+            "Attacks that ask hide a part of a person's history, put the rest to the system as if it were a "
+            f"stranger's, and look for each hidden item in the answer: {asked['queries']:,} queries to each system, so "
+            "that every interaction is hidden once."
         )
         fewer, never = asked["users_with_fewer_blocks"], asked["users_not_asked_about"]
         if fewer or never:
@@ -178,7 +178,8 @@ def certainty(result: AuditResult, found: Findings) -> list[str]:
     held_back = "people who were not in training" if unit == "users" else "interactions that were not in training"
     words = [
         f"Every figure has a 95% interval, over {repeats}. Those of the findings are wider, so that all hold together: "
-        f"{each}. With {first.n_nonmembers:,} {held_back}, error rates below {1 / first.n_nonmembers:.2g} cannot be measured, and none are reported."
+        f"{each}. With {first.n_nonmembers:,} {held_back}, error rates below {1 / first.n_nonmembers:.2g} cannot be "
+        "measured, and none are reported."
     ]
     bounds = [row for row in result.metrics if row.metric == "epsilon" and row.value is not None]
     if bounds:

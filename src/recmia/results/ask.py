@@ -149,6 +149,6 @@ def ask(
         write_questions(scratch, about, drawn, member)
     asked = each > 0
     return Asked(
-        folder, int(asked.sum()), len(drawn), int((~asked).sum()), None if member is None else int(member.sum()), n_coins,
-        unit,
+        folder, int(asked.sum()), len(drawn), int((~asked).sum()), None if member is None else int(member.sum()),
+        n_coins, unit,
     )  # fmt: skip

@@ -53,8 +53,6 @@ from recmia.settings import (
     named_columns,
 )
 
-# What every audit can be grouped by, users by the first two.
-GROUPINGS = ("history_length", "rarity", "popularity", "terms")
 # Called with what is being done, and how many of how many units of work are done.
 Progress = Callable[[str, int, int], None]
 Key = tuple[str, str, str]
@@ -472,9 +470,15 @@ def load_candidates(settings: AuditSettings, given: Interactions | None = None) 
     """Load and clean the data of an audit."""
     data = settings.data
     if given is not None:
-        return clean(given.frame(), IN_MEMORY, data.min_interactions)
-    loaded = load(data.dataset, columns=data.columns, min_interactions=data.min_interactions, seed=settings.run.seed)
-    return loaded.interactions, loaded.report
+        interactions, cleaning = clean(given.frame(), IN_MEMORY, data.min_interactions)
+    else:
+        loaded = load(
+            data.dataset, columns=data.columns, min_interactions=data.min_interactions, seed=settings.run.seed
+        )
+        interactions, cleaning = loaded.interactions, loaded.report
+    # What cannot be grouped by is refused before anything is trained.
+    read_users_table(settings, interactions.users.ids)
+    return interactions, cleaning
 
 
 def load_black_box(settings: AuditSettings, audited: Interactions) -> Interactions | None:
@@ -502,14 +506,9 @@ def join_plays(
             raise play
         plays.append(play)
     users = pl.concat([play.users for play in plays])
-    further = grouped_by_table(settings)
-    if further:
-        named = named_columns(settings.groups.users_columns, "users")
-        known = IdMap(users["user_id"].unique(maintain_order=True).to_numpy())
-        found = read_user_columns(Path(settings.groups.users_table), known, further, named=named)
-        users = users.join(
-            found.with_columns(user_id=pl.Series(known.ids)), on="user_id", how="left", maintain_order="left"
-        )
+    grouped = read_users_table(settings, users["user_id"].unique(maintain_order=True).to_numpy())
+    if not grouped.is_empty():
+        users = users.join(grouped, on="user_id", how="left", maintain_order="left")
     return AuditResult(
         settings=settings,
         scores=pl.concat([play.scores for play in plays]),
@@ -540,22 +539,20 @@ def join_plays(
     )
 
 
-def grouped_by_table(settings: AnyAuditSettings) -> tuple[str, ...]:
-    """Return the columns of the table of users that figures are grouped by.
+def read_users_table(settings: AnyAuditSettings, ids: npt.NDArray[np.generic]) -> pl.DataFrame:
+    """Return the columns that figures are grouped by, of the users with these ids; empty if there are none.
 
     Raises
     ------
-    ConfigError
-        If there is no such table.
+    DataError
+        Naming the file and the column or row that cannot be used.
     """
-    groups = settings.groups
-    further = tuple(name for name in groups.group_by if name not in GROUPINGS)
-    if further and not groups.users_table:
-        raise ConfigError(
-            f"group_by = {', '.join(further)}: none of {', '.join(GROUPINGS)}, so that it is a column of users_table, "
-            "which is not given"
-        )
-    return further
+    columns, groups = settings.users_columns, settings.groups
+    if not columns:
+        return pl.DataFrame()
+    named = named_columns(groups.users_columns, "users")
+    found = read_user_columns(Path(groups.users_table), IdMap(ids), columns, named=named)
+    return found.with_columns(user_id=pl.Series(ids))
 
 
 def _items_of(interactions: Interactions) -> pl.DataFrame:

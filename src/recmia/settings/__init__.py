@@ -3,7 +3,7 @@
 from recmia.settings.attacker import AttackerSettings, Knowledge, KnowledgeSettings, MLPSettings, RankWeights
 from recmia.settings.audit import AnyAuditSettings, AuditSettings, FilesSettings, ForgetSettings
 from recmia.settings.base import IN_MEMORY, ComposedSettings, Settings
-from recmia.settings.data import Columns, DataSettings, GroupSettings
+from recmia.settings.data import GROUPINGS, Columns, DataSettings, GroupSettings
 from recmia.settings.defences import FilesSystemSettings, PrivacySettings, SystemSettings
 from recmia.settings.files import FILE_COLUMNS, FileNames, ForgettingSettings, named_columns
 from recmia.settings.game import (
@@ -35,6 +35,7 @@ __all__ = [
     "AS_SERVED",
     "FILE_COLUMNS",
     "FOLDING",
+    "GROUPINGS",
     "IN_MEMORY",
     "SERVED_ALIKE",
     "ALSSettings",

@@ -89,6 +89,16 @@ class AnyAuditSettings(ComposedSettings):
         """Name of the attacker's recommender."""
         return self.attacker.shadow
 
+    @property
+    def users_columns(self) -> tuple[str, ...]:
+        """Columns of the table of users that figures are grouped by."""
+        return self.groups.further(self.unit)
+
+    @model_validator(mode="after")
+    def _grouped(self) -> Self:
+        _ = self.users_columns
+        return self
+
 
 class AuditSettings(AnyAuditSettings):
     """Every setting of an audit; the defaults are the paper's case and the strict one, side by side."""

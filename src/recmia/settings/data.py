@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import Field, ValidationError, field_validator
@@ -74,6 +75,12 @@ class DataSettings(Settings):
     columns: Columns = Columns()
 
 
+# What every audit of a unit can be grouped by.
+GROUPINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"users": ("history_length", "rarity"), "interactions": ("popularity", "history_length", "terms")}
+)
+
+
 class GroupSettings(Settings):
     """By what the figures are grouped, beside those of all."""
 
@@ -82,3 +89,24 @@ class GroupSettings(Settings):
     )
     users_table: str = Field("", description="File of users with further columns, to group by.")
     users_columns: str = Field("", description="Its column of ids, as user=NAME.")
+
+    def further(self, unit: str) -> tuple[str, ...]:
+        """Return the columns of the table of users that figures are grouped by.
+
+        Raises
+        ------
+        ValueError
+            For what belongs to another unit, and for a column without a table.
+        """
+        own = GROUPINGS[unit]
+        others = {name for names in GROUPINGS.values() for name in names if name not in own}
+        found = tuple(name for name in self.group_by if name not in own)
+        wrong = [name for name in found if name in others and not self.users_table]
+        if wrong:
+            raise ValueError(f"with unit = {unit}, figures are grouped by {', '.join(own)}; got {', '.join(wrong)}")
+        if found and not self.users_table:
+            raise ValueError(
+                f"group_by = {', '.join(found)}: none of {', '.join(own)}, so that it is a column of users_table, "
+                "which is not given"
+            )
+        return found
