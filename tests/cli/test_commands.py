@@ -106,7 +106,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         (["audit", "-d", "ratings.csv"], "ratings.csv has no column for the item; found 'user', 'movie'"),
         (["audit", "--nonsense"], "No such option"),
         (["data", "nonsense"], "unknown data set 'nonsense'"),
-        (["data", "ratings.csv", "--separator", "::"], "the separator must be one character"),
+        (["data", "ratings.csv", "--separator", "::"], "the separator must be one ASCII character, or tab"),
         (["adit"], "No such command"),
     ],
     ids=lambda value: " ".join(value[:4]) if isinstance(value, list) else None,

@@ -226,7 +226,12 @@ def test_promises_say_where_they_hold_for_what_and_against_whom() -> None:
     assert trained.levels == ("black-box", "grey-box", "white-box")
     assert Promise(1.0, 0.0, ("fold-in",)).unit == "the list of one user"
     (local,) = parse_defences("randomised-response=3")
-    assert local.promise() is None, "an epsilon of single interactions promises nothing of a whole user"
+    report = local.promise()
+    assert report is not None
+    assert (report.epsilon, report.of) == (3.0, "interactions"), "it promises nothing of a whole user"
+    assert report.covers_answers
+    assert not report.covers_lists, "the device removes what was seen"
+    assert (drawn.of, trained.of) == ("users", "users")
 
 
 def test_gumbel_alone_does_not_know_the_length_of_its_lists() -> None:

@@ -26,7 +26,7 @@ from recmia.settings import AuditSettings
 QUICK: dict[str, Any] = {"factors": 8, "k": 10, "seeds": 2, "n_shadows": 8, "lfm": {"epochs": 3}, "mlp": {"epochs": 5}}
 LEVELS = ("black-box", "grey-box", "white-box")
 # Rules that are for no regime alone.
-EVERYWHERE = tuple(name for name in RULES if not ATTACKS[name].regimes)
+EVERYWHERE = tuple(name for name in RULES if not ATTACKS[name].regimes and ATTACKS[name].unit == "user")
 
 
 @pytest.fixture(scope="module")
