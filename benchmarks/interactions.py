@@ -111,10 +111,8 @@ def references(work: Work) -> None:
     """Half of the users are audited, and the attacker trains models of its own on the other half's data."""
     rows, size = [], ""
     for name in RECOMMENDERS:
-        # Each of its models takes as long as all of another's.
-        more = {"n_targets": 1} if name == "ncf" else {}
-        result, _ = work.audit(name, split="users", attacks=[*ATTACKS, "item-reference"], references=REFERENCES, **more)
-        bare, _ = work.audit(name, split="users", attacks=["item-reference"], references=[], **more)
+        result, _ = work.audit(name, split="users", attacks=[*ATTACKS, "item-reference"], references=REFERENCES)
+        bare, _ = work.audit(name, split="users", attacks=["item-reference"], references=[])
         size = sized(result)
         others = [cells(result, one) for one in ("item-lr", "absent")]
         rows.append([name, *(cells(one, "item-reference") for one in (result, bare)),
@@ -123,7 +121,7 @@ def references(work: Work) -> None:
                "item-completion", f"item-lr, {SHADOWS} shadows", "absent"]  # fmt: skip
     body = [
         f"The default split: {size}, references trained on the other users. {BLOCKS} blocks, answers of",
-        f"{K}, {work.words} (ncf: one). AUC with its 95% interval, and TPR at FPR 1%.",
+        f"{K}, {work.words}. AUC with its 95% interval, and TPR at FPR 1%.",
         "",
         *table(heading, rows),
     ]
@@ -169,8 +167,8 @@ def controls(work: Work) -> None:
                 outside.append(f"{row.attack} on {name}")
     body = [
         f"ml-latest-small, all users, {BLOCKS} blocks, answers of {K}, {SHADOWS} shadows, {work.words}.",
-        "Neither content nor random is trained on interactions: all but `absent` must have an AUC of 0.5. `absent` need",
-        "not, since a list leaves out what the user has seen. popularity counts the interactions of all users.",
+        "Neither content nor random is trained on interactions: all but `absent` must have an AUC of 0.5. `absent`",
+        "need not, since a list leaves out what the user has seen. popularity counts the interactions of all users.",
         f"Intervals without 0.5, `absent` aside: {', '.join(outside) or 'none'}.",
         "",
         *table(["recommender", *ATTACKS, *RULES], rows),

@@ -51,8 +51,8 @@ _N_ITEMS = 2 * _PAIRS + _ODD
 # nothing leaks, an AUC on 300 users has a standard deviation of 0.033, and the mean of five one of 0.015.
 _FOUND, _CHANCE, _GAMES = 0.65, 0.06, 5
 
-# For attacks on interactions: blocks of a history, users, and the least AUC where something leaks. Where nothing does, an
-# AUC on 2,600 interactions has a standard deviation of 0.011: _CHANCE is five of these.
+# For attacks on interactions: blocks of a history, users, and the least AUC where something leaks. Where nothing does,
+# an AUC on 2,600 interactions has a standard deviation of 0.011: _CHANCE is five of these.
 _BLOCKS, _USERS_OF_INTERACTIONS, _FOUND_INTERACTIONS = 4, 200, 0.75
 
 Leak = Literal["twin", "oddity", "memoriser", "none"]

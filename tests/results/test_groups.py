@@ -144,6 +144,19 @@ def test_terms_of_items_are_groups() -> None:
     assert len(rows) <= 20
 
 
+def test_a_table_of_items(tmp_path: Path) -> None:
+    """Its columns are groups, and its titles are shown."""
+    ids = np.arange(1, 121)
+    table = pl.DataFrame({"itemId": ids, "title": [f"Film {one}" for one in ids], "kind": ["a", "b", "c"] * 40})
+    table.write_csv(tmp_path / "films.csv")
+    options: dict[str, Any] = {"items_table": str(tmp_path / "films.csv"), "group_by": ["kind"]}
+    result = recmia.audit(DATA, recommender="ease", **PAIRS, **options)
+    assert result.by_group("kind").filter(metric="auc")["group"].to_list() == ["a", "b", "c"]
+    assert all(row["title"] == f"Film {row['item_id']}" for row in exposed_interactions(result))
+    assert "Film " in str(result)
+    assert "Film " in result.report(tmp_path / "page.html").read_text()
+
+
 def test_the_most_exposed_interactions(pairs: recmia.AuditResult) -> None:
     found = exposed_interactions(pairs, 5)
     assert len({row["user_id"] for row in found}) == len(found) == 5, "one for each person"
@@ -162,12 +175,12 @@ def test_the_most_exposed_interactions(pairs: recmia.AuditResult) -> None:
             ConfigError,
             "with unit = users, figures are grouped by history_length, rarity; got",
         ),
-        ({"group_by": ["land"], "users_table": "u.csv"}, DataError, r"u\.csv has no column 'land' for the land"),
+        ({"group_by": ["land"], "users_table": "u.csv"}, DataError, r"u\.csv has no column 'land' to group by"),
         ({"group_by": ["country"], "users_table": "none.csv"}, DataError, r"none\.csv: there is no such file of users"),
         (
             {"group_by": ["country"], "users_table": "twice.csv"},
             DataError,
-            r"twice\.csv: data row 2 names a user a sec",
+            r"twice\.csv: data row 2 names a user twice",
         ),
     ],
 )

@@ -358,32 +358,46 @@ def read_users(
     return found
 
 
-def read_user_columns(path: Path, users: IdMap, columns: Sequence[str], *, named: Named = _USUAL_NAMES) -> pl.DataFrame:
-    """Return further columns of users, by row of `users`; null for a user whom the file does not name.
+def read_columns(
+    path: Path, role: str, known: IdMap, columns: Sequence[str], *, named: Named = _USUAL_NAMES, title: bool = False
+) -> pl.DataFrame:
+    """Return further columns of users or items, by row of `known`; null for one whom the file does not name.
 
     Parameters
     ----------
     path : Path
-        A table with a column of user ids, in the formats of `read_members`. It may name other users, too.
-    users : IdMap
+        A table with a column of ids, in the formats of `read_members`. It may name others, too.
+    role : {"user", "item"}
+    known : IdMap
     columns : sequence of str
-        Names in the file.
+        Names in the file; those that it does not have are left out.
     named : mapping from role to str
         What the column of ids is called.
+    title : bool
+        Whether a column that is called title or name is read, too, as ``title``.
+
+    Returns
+    -------
+    polars.DataFrame
+        With the columns that were found.
 
     Raises
     ------
     DataError
-        For a column that is not there, and a user who is named twice.
+        For a user or an item that is named twice.
     """
-    layout = Layout("users", ("user", *columns), required=("user", *columns))
-    rows = _ids(_open(path, layout, {**named, **{name: name for name in columns}}), "user")
-    ids = rows.ids("user")
-    rows.refuse(ids.is_duplicated() & ~ids.is_first_distinct(), "names a user a second time", "user")
-    known = pl.Series("user", users.ids)
-    kind = pl.Int64 if ids.dtype.is_integer() and known.dtype.is_integer() else pl.String
-    given = rows.frame.with_columns(ids.cast(kind).alias("user"))
-    return known.cast(kind).to_frame().join(given, on="user", how="left", maintain_order="left").select(columns)
+    there = _open(path, Layout(f"{role}s", (role,), required=(role,)), named).columns
+    found = [name for name in columns if name in there]
+    roles = (role, *found, *(["title"] if title else []))
+    table = _open(path, Layout(f"{role}s", roles, required=(role,)), {**named, **{name: name for name in found}})
+    rows = _ids(table, role)
+    ids = rows.ids(role)
+    rows.refuse(ids.is_duplicated() & ~ids.is_first_distinct(), f"names a{'n' * (role == 'item')} {role} twice", role)
+    own = pl.Series(role, known.ids)
+    kind = pl.Int64 if ids.dtype.is_integer() and own.dtype.is_integer() else pl.String
+    given = rows.frame.with_columns(ids.cast(kind).alias(role))
+    joined = own.cast(kind).to_frame().join(given, on=role, how="left", maintain_order="left")
+    return joined.select([name for name in joined.columns if name != role])
 
 
 def read_items(path: Path, like: IdMap, *, named: Named = _USUAL_NAMES) -> IdMap:

@@ -38,6 +38,7 @@ USUAL: Mapping[str, tuple[str, ...]] = MappingProxyType(
         # Not "text": in tables of reviews that is what a user wrote, not public knowledge of the item.
         "text": ("genres", "genre", "tags", "category", "categories"),
         "rank": ("rank", "position"),
+        "title": ("title", "name"),
         "member": ("member",),
         "query": ("query", "query_id", "queryid", "question"),
     }

@@ -306,7 +306,7 @@ def _surest(result: AuditResult, names: Names) -> list[Table]:
         return []
     users = names(pl.Series("user_id", [row["user_id"] for row in found]))
     rows = [
-        Row([str(name), str(row["item_id"]), row["terms"] or "–", f"{row['share']:.2g}", row["reason"]])
+        Row([str(name), row["title"], row["terms"] or "–", f"{row['share']:.2g}", row["reason"]])
         for name, row in zip(users, found, strict=True)
     ]
     caption = f"The interactions that {found[0]['attack']} is surest of, one for each person"

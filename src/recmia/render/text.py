@@ -108,7 +108,7 @@ def exposed_table(result: AuditResult) -> FigureTable | None:
     if not rows:
         return None
     shown = [
-        Row([str(row["user_id"]), str(row["item_id"])], [row["terms"] or "–", f"{row['share']:.2g}", row["reason"]])
+        Row([str(row["user_id"]), row["title"]], [row["terms"] or "–", f"{row['share']:.2g}", row["reason"]])
         for row in rows
     ]
     return FigureTable(

@@ -17,9 +17,9 @@ import polars as pl
 from recmia.attacks import ATTACKS, RULES, attack_spec
 from recmia.data.datasets import CleaningReport, clean, load
 from recmia.data.interactions import IdMap, Interactions, with_items_of
-from recmia.data.lists import read_user_columns
+from recmia.data.lists import read_columns
 from recmia.defences import Defence
-from recmia.errors import ConfigError, RecmiaError
+from recmia.errors import ConfigError, DataError, RecmiaError
 from recmia.game.plan import Setup, is_run, plan_from_data, work_units
 from recmia.game.run import Play, run_plans
 from recmia.game.tasks import Store
@@ -84,7 +84,8 @@ class AuditResult:
         With `held_out`, what the lists of each target are worth: columns seed, run, regime, users ("all", "members",
         "non-members"), metric, value, low, high; else empty.
     items : polars.DataFrame
-        Of an audit of interactions: columns item_id, popularity (users who have it), terms; else empty.
+        Of an audit of interactions: columns item_id, popularity (users who have it), terms, and those of a table of
+        items, title among them; else empty.
     disclosure : polars.DataFrame
         Where the attacker asks, what the answers of each target give away: columns seed, run, and those of
         `recmia.game.disclosure.disclosed`; else empty.
@@ -477,7 +478,7 @@ def load_candidates(settings: AuditSettings, given: Interactions | None = None) 
         )
         interactions, cleaning = loaded.interactions, loaded.report
     # What cannot be grouped by is refused before anything is trained.
-    read_users_table(settings, interactions.users.ids)
+    read_group_tables(settings, interactions.users.ids, interactions.items.ids)
     return interactions, cleaning
 
 
@@ -506,16 +507,21 @@ def join_plays(
             raise play
         plays.append(play)
     users = pl.concat([play.users for play in plays])
-    grouped = read_users_table(settings, users["user_id"].unique(maintain_order=True).to_numpy())
-    if not grouped.is_empty():
-        users = users.join(grouped, on="user_id", how="left", maintain_order="left")
+    items = _items_of(interactions) if settings.unit == "interactions" else pl.DataFrame()
+    grouped = read_group_tables(
+        settings, users["user_id"].unique(maintain_order=True).to_numpy(), interactions.items.ids
+    )
+    if not grouped[0].is_empty():
+        users = users.join(grouped[0], on="user_id", how="left", maintain_order="left")
+    if not grouped[1].is_empty():
+        items = items.join(grouped[1], on="item_id", how="left", maintain_order="left")
     return AuditResult(
         settings=settings,
         scores=pl.concat([play.scores for play in plays]),
         users=users,
         utility=pl.concat([play.utility for play in plays]),
         disclosure=pl.concat([play.disclosure for play in plays]),
-        items=_items_of(interactions) if settings.unit == "interactions" else pl.DataFrame(),
+        items=items,
         provenance={
             "versions": versions(),
             "data": {
@@ -539,20 +545,31 @@ def join_plays(
     )
 
 
-def read_users_table(settings: AnyAuditSettings, ids: npt.NDArray[np.generic]) -> pl.DataFrame:
-    """Return the columns that figures are grouped by, of the users with these ids; empty if there are none.
+def read_group_tables(
+    settings: AnyAuditSettings, users: npt.NDArray[np.generic], items: npt.NDArray[np.generic]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the columns that figures are grouped by, of users and of items with these ids, and titles of items.
 
     Raises
     ------
     DataError
         Naming the file and the column or row that cannot be used.
     """
-    columns, groups = settings.users_columns, settings.groups
-    if not columns:
-        return pl.DataFrame()
-    named = named_columns(groups.users_columns, "users")
-    found = read_user_columns(Path(groups.users_table), IdMap(ids), columns, named=named)
-    return found.with_columns(user_id=pl.Series(ids))
+    columns, groups, frames = settings.users_columns, settings.groups, []
+    of_users = named_columns(groups.users_columns, "users")
+    for role, path, ids, named in (
+        ("user", groups.users_table, users, of_users),
+        ("item", groups.items_table, items, {}),
+    ):
+        frame = pl.DataFrame()
+        if path and (role == "user" or settings.unit == "interactions"):
+            frame = read_columns(Path(path), role, IdMap(ids), columns, named=named, title=role == "item")
+        frames.append(frame.with_columns(pl.Series(f"{role}_id", ids)) if frame.width else pl.DataFrame())
+    missing = [name for name in columns if not any(name in frame.columns for frame in frames)]
+    if missing:
+        tables = " and ".join(path for path in (groups.users_table, groups.items_table) if path)
+        raise DataError(f"{tables} has no column {missing[0]!r} to group by")
+    return frames[0], frames[1]
 
 
 def _items_of(interactions: Interactions) -> pl.DataFrame:

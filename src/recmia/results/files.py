@@ -65,7 +65,7 @@ from recmia.game.run import run_plans, served
 from recmia.game.split import MIN_PER_CLASS, Side, draw_members
 from recmia.game.tasks import Store, run_tasks
 from recmia.observation import Queries
-from recmia.results.audit import AuditResult, Progress, Reporter, join_plays, load_candidates, read_users_table
+from recmia.results.audit import AuditResult, Progress, Reporter, join_plays, load_candidates, read_group_tables
 from recmia.settings import AuditSettings, FilesSettings
 from recmia.settings.attacker import ASKING_ATTACKS, SINGLE_ATTACKS
 
@@ -230,7 +230,7 @@ def read_files(setup: Setup, report: Reporter) -> Files:
         side = Side(audited, member)
     besides = [one.users.ids for one in (about, others) if one is not None and one is not audited]
     # What cannot be grouped by is refused before anything is trained.
-    read_users_table(settings, audited.users.ids)
+    read_group_tables(settings, audited.users.ids, audited.items.ids)
     k = settings.k
     if files.lists:
         report("reading lists", 0)

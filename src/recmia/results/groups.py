@@ -42,6 +42,7 @@ def groupings(result: AuditResult) -> tuple[str, ...]:
     own = [name for name in result.users.columns if name not in ("seed", "user_id", *_THIRDS)]
     if result.settings.unit == "users":
         return ("history_length", "rarity", *own)
+    own += [name for name in result.items.columns if name not in ("item_id", "title", TERMS, *_THIRDS)]
     terms = (TERMS,) if not result.items.is_empty() and result.items["terms"].str.len_chars().sum() else ()
     return ("popularity", "history_length", *terms, *own)
 
@@ -129,7 +130,7 @@ def _masks(result: AuditResult, key: Key, grouping: str) -> dict[str, list[list[
         of_seed = []
         for run in range(result.settings.n_targets):
             rows = scores.filter(seed=seed, run=run)
-            if grouping in ("popularity", TERMS):
+            if grouping in result.items.columns:
                 joined = rows.select("item_id").join(result.items, on="item_id", how="left", maintain_order="left")
             else:
                 users = result.users.filter(seed=seed)
@@ -198,7 +199,7 @@ def exposed_interactions(result: AuditResult, most: int = 10) -> list[dict[str, 
     Returns
     -------
     list of dict
-        With attack, user_id, item_id, terms, score, share (of interactions that were not in training, the share that
+        With attack, user_id, item_id, title (else the id), terms, score, share (of interactions that were not in training, the share that
         scores as high), popularity, history_length, reason.
     """
     shared = {key: of for key, of in _sections(result, None).items() if key[1] in (*SERVED_ALIKE, AS_SERVED)}
@@ -223,7 +224,8 @@ def exposed_interactions(result: AuditResult, most: int = 10) -> list[dict[str, 
         share = 1 - np.searchsorted(others, row["score"], "left") / len(others)
         popularity = row["popularity"]
         reason = f"{popularity:,} people have it" if popularity > 1 else "nobody else has it"
-        kept = ("user_id", "item_id", "terms", "score", "popularity", "history_length")
+        kept = ("user_id", "item_id", "title", "terms", "score", "popularity", "history_length")
+        row["title"] = row.get("title") or str(row["item_id"])
         found.append({"attack": attack, **{name: row[name] for name in kept}, "share": float(share), "reason": reason})
     return found
 

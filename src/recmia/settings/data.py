@@ -85,13 +85,14 @@ class GroupSettings(Settings):
     """By what the figures are grouped, beside those of all."""
 
     group_by: tuple[str, ...] = Field(
-        (), description="history_length, rarity, popularity, terms, or columns of users_table."
+        (), description="history_length, rarity, popularity, terms, or columns of these tables."
     )
     users_table: str = Field("", description="File of users with further columns, to group by.")
     users_columns: str = Field("", description="Its column of ids, as user=NAME.")
+    items_table: str = Field("", description="File of items with further columns; a title is shown.")
 
     def further(self, unit: str) -> tuple[str, ...]:
-        """Return the columns of the table of users that figures are grouped by.
+        """Return the columns of the tables of users and items that figures are grouped by.
 
         Raises
         ------
@@ -101,12 +102,14 @@ class GroupSettings(Settings):
         own = GROUPINGS[unit]
         others = {name for names in GROUPINGS.values() for name in names if name not in own}
         found = tuple(name for name in self.group_by if name not in own)
-        wrong = [name for name in found if name in others and not self.users_table]
+        given = self.users_table or (self.items_table and unit == "interactions")
+        wrong = [name for name in found if name in others and not given]
         if wrong:
             raise ValueError(f"with unit = {unit}, figures are grouped by {', '.join(own)}; got {', '.join(wrong)}")
-        if found and not self.users_table:
+        if found and not given:
+            tables = "users_table" if unit == "users" else "users_table or items_table"
             raise ValueError(
-                f"group_by = {', '.join(found)}: none of {', '.join(own)}, so that it is a column of users_table, "
+                f"group_by = {', '.join(found)}: none of {', '.join(own)}, so that it is a column of {tables}, "
                 "which is not given"
             )
         return found

@@ -41,6 +41,7 @@ class CommonOptions(TypedDict, total=False):
     group_by: Sequence[str]
     users_table: str
     users_columns: str
+    items_table: str
     seed: int
     factors: int
     device: Device
