@@ -519,7 +519,8 @@ def check_attack(make: Callable[[], Attack | PoolAttack], *, finds: Leak = "twin
         hold(bad == 0, f"scores must be finite; {bad} of {len(scores)} {users} have another one")
         return scores.copy()
 
-    elsewhere = " (attacks on interactions: check_interaction_attack)" if isinstance(attack, InteractionAttack) else ""
+    of_interactions = getattr(attack, "unit", "user") == "interaction"
+    elsewhere = " (an attack on interactions is checked by check_interaction_attack)" if of_interactions else ""
     hold(isinstance(attack, (Attack, PoolAttack)), f"make must return a recmia.attacks.Attack or PoolAttack{elsewhere}")
     hold(title == name, "it must have a name, a text for tables")
     allowed = ("pool",) if isinstance(attack, PoolAttack) else (*_UNLEARNED, "shadow")

@@ -17,11 +17,13 @@ from recmia.observation import Items, Observation
 # Items that all users may have and be shown; they have no vector.
 COMMON = 40
 
+# The attacks on users; those on interactions have tests of their own.
+OF_USERS = {name: spec for name, spec in ATTACKS.items() if spec.unit == "user"}
 # Every attack that works on one observation and looks at lists only, made with the default settings.
 MAKERS: Mapping[str, Callable[[], Any]] = {
-    name: partial(spec.make, {}) for name, spec in ATTACKS.items() if spec.needs != "pool" and not spec.asks
+    name: partial(spec.make, {}) for name, spec in OF_USERS.items() if spec.needs != "pool" and not spec.asks
 }
-LEARNING = [name for name, spec in ATTACKS.items() if spec.needs == "shadow"]
+LEARNING = [name for name, spec in OF_USERS.items() if spec.needs == "shadow"]
 
 
 def users(n: int, rng: np.random.Generator, *, shift: Any = 0.0, k: int = 5) -> Observation:

@@ -22,7 +22,8 @@ LEARNED = pytest.mark.parametrize("name", LEARNING)
 
 def test_the_attacks_of_this_file_are_all_that_there_are() -> None:
     assert list(CLASSIFIERS) == LEARNING
-    assert set(MAKERS) == {*CLASSIFIERS, "distance", "k-means", *RULES} - {"twin"}, "it asks"
+    of_users = {name for name in RULES if ATTACKS[name].unit == "user"}
+    assert set(MAKERS) == {*CLASSIFIERS, "distance", "k-means", *of_users} - {"twin"}, "it asks"
 
 
 @pytest.mark.parametrize("weights", ["uniform", "linear"])

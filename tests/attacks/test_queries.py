@@ -30,10 +30,13 @@ from recmia.game.queries import draw_queries
 from recmia.metrics import auc
 from recmia.observation import Observation, Queries, ShadowPool
 from recmia.testing import planted_leak, planted_pool
+from tests.attacks.helpers import OF_USERS
 
-ASKING: dict[str, Any] = {name: partial(spec.make, {}) for name, spec in ATTACKS.items() if spec.asks and not spec.rule}
-ALONE = [name for name, spec in ATTACKS.items() if spec.asks and not spec.rule and spec.needs != "pool"]
-POOLED = [name for name, spec in ATTACKS.items() if spec.asks and spec.needs == "pool"]
+ASKING: dict[str, Any] = {
+    name: partial(spec.make, {}) for name, spec in OF_USERS.items() if spec.asks and not spec.rule
+}
+ALONE = [name for name, spec in OF_USERS.items() if spec.asks and not spec.rule and spec.needs != "pool"]
+POOLED = [name for name, spec in OF_USERS.items() if spec.asks and spec.needs == "pool"]
 
 
 def area(member: Any, score: Any) -> float:

@@ -65,14 +65,16 @@ def test_names() -> None:
     ]  # fmt: skip
     assert [name for name in ATTACKS if ATTACKS[name].needs == "pool"] == [
         "query-lr", "query-lr-completion", "list-lr", "list-lr-surprise", "list-lr-counts", "list-lr-ranks",
-        "list-lr-ridge", "list-lr-offline", "rmia",
+        "list-lr-ridge", "list-lr-offline", "rmia", "item-lr",
     ]  # fmt: skip
     assert RULES == (
         "shared-list", "popular-overlap", "seen-in-list", "twin", "history-length", "history-popularity", "recency",
+        "absent", "item-popularity", "item-history-length",
     )  # fmt: skip
-    assert [name for name in RULES if ATTACKS[name].rule == "history"] == list(RULES[4:])
+    assert [name for name in RULES if ATTACKS[name].rule == "history"] == [*RULES[4:7], *RULES[8:]]
     assert [name for name in ATTACKS if ATTACKS[name].asks] == [
         "completion", "completion-reference", "query-lr", "query-lr-completion", "twin",
+        "item-completion", "item-reference", "item-lr",
     ]  # fmt: skip
     published = [name for name in ATTACKS if ATTACKS[name].published]
     assert published == [*list(ATTACKS)[:7], "distance", "k-means"]
@@ -124,7 +126,10 @@ class Locked(Short):
     [
         ("list_lr", r"unknown attack 'list_lr'; did you mean 'list-lr'\? allowed: completion, completion-"),
         ("recency", "'recency' is a rule that is always run; name attacks: mlp, naive-bayes"),
-        (3, "an attack must be a name, or an object of a subclass of recmia.attacks.Attack or PoolAttack; got a int"),
+        (
+            3,
+            "an attack must be a name, or an object of a subclass of recmia.attacks.Attack, PoolAttack or InteractionAttack; got a int",
+        ),
         (Short, "an attack must be a name, or an object of a subclass"),
         (Unnamed(), "the attack Unnamed needs a name, a text for the tables: set the attribute name"),
         (Taken(), "the attack Taken is called 'mlp', which is the name of one of recmia's; rename it"),

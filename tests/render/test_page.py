@@ -175,7 +175,8 @@ def test_the_page_says_it_all_in_order(text: str, result: AuditResult) -> None:
         "What the attacker knows and asks", "Which attacks were run", "How certain the results are",
         "What answers give away", "Who is exposed most", "What to do", "Every attack in every regime",
         "What an attacker asks, and what comes back", "How many members are found, and with how many errors",
-        "Scores of members and non-members", "Who is exposed", "Comparison with rules that need no model", "Provenance",
+        "Scores of members and non-members", "Who is exposed", "Who is hit harder: figures by group",
+        "Comparison with rules that need no model", "Provenance",
     ]  # fmt: skip
     said = Reader(text).words
     for row in result.metrics:
@@ -205,7 +206,9 @@ def test_a_table_marks_who_asks(text: str) -> None:
     assert head[:2] == ["Served and attacked", "Attacker"]
     marks = {(row[0], row[1]) for row in rows if len(row) > 1 and row[1]}
     assert {("mlp", "looks"), ("list-lr", "looks"), ("query-lr", "asks")} <= marks
-    assert {name for name, mark in marks if mark == "rule"} == {name for name in RULES if not ATTACKS[name].regimes}
+    assert {name for name, mark in marks if mark == "rule"} == {
+        name for name in RULES if not ATTACKS[name].regimes and ATTACKS[name].unit == "user"
+    }
     # What asks is run only where the system answers strangers.
     assert [row[0] for row in rows].count("query-lr") == 1
     assert [row[0] for row in rows].count("list-lr") == 2

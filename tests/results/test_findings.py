@@ -43,7 +43,7 @@ OWN = "my-attack"
 # Attacks of a case: one that is strong, and none that is.
 STRONG, WEAK = ("mlp", "query-lr"), ("mlp", "list-lr")
 # Rules that are for no regime alone.
-EVERYWHERE = tuple(name for name in RULES if not ATTACKS[name].regimes)
+EVERYWHERE = tuple(name for name in RULES if not ATTACKS[name].regimes and ATTACKS[name].unit == "user")
 # What a figure is that a case does not name.
 NEUTRAL: Mapping[str, tuple[float, float, float | None]] = {
     "auc": (0.5, 0.47, 0.53), TPR: (0.01, 0.0, 0.03), "epsilon": (0.0, 0.0, None),
