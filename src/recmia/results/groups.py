@@ -199,8 +199,8 @@ def exposed_interactions(result: AuditResult, most: int = 10) -> list[dict[str, 
     Returns
     -------
     list of dict
-        With attack, user_id, item_id, title (else the id), terms, score, share (of interactions that were not in training, the share that
-        scores as high), popularity, history_length, reason.
+        With attack, user_id, item_id, title (else the id), terms, score, share (of interactions that were not in
+        training, the share that scores as high), popularity, history_length, reason.
     """
     shared = {key: of for key, of in _sections(result, None).items() if key[1] in (*SERVED_ALIKE, AS_SERVED)}
     if result.settings.unit != "interactions" or not shared:
