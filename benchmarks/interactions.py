@@ -168,8 +168,9 @@ def controls(work: Work) -> None:
                 outside.append(f"{row.attack} on {name}")
     body = [
         f"ml-latest-small, all users, {BLOCKS} blocks, answers of {K}, {SHADOWS} shadows, {work.words}.",
-        "Neither content nor random is trained on interactions: all but `absent` must have an AUC of 0.5. `absent`",
-        "need not, since a list leaves out what the user has seen. popularity counts the interactions of all users.",
+        "Neither content nor random learns from interactions: all but `absent` must have an AUC of 0.5, but for the",
+        "items that nobody else has, which are in the catalogue only if they are trained on. `absent` need not, since",
+        "a list leaves out what the user has seen. popularity counts the interactions of all users.",
         f"Intervals without 0.5, `absent` aside: {', '.join(outside) or 'none'}.",
         "",
         *table(["recommender", *ATTACKS, *RULES], rows),

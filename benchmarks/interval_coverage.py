@@ -27,6 +27,8 @@ from scipy import special, stats
 
 from recmia.metrics import epsilon as eps
 from recmia.metrics import intervals as iv
+from recmia.metrics.clusters import Clustered
+from recmia.metrics.roc import auc as roc_auc
 from recmia.metrics.roc import balanced_accuracy, tpr_at_fpr
 
 Bool = npt.NDArray[np.bool_]
@@ -1007,6 +1009,55 @@ def decisions() -> Part:
     return part
 
 
+# --- Interactions, of which those of one user depend on each other ---
+
+
+def purchases(
+    n_users: int, differ: float, area: float, apart: float, rng: np.random.Generator
+) -> tuple[Bool, Float64, npt.NDArray[np.int64]]:
+    """Return coins, scores and users of 4 to 20 interactions each, with that AUC.
+
+    By how much those that were trained on stand higher has the standard deviation `differ` over users; how high all
+    interactions of a user stand has `apart`. Within a user, scores have the standard deviation 1.
+    """
+    user = np.repeat(np.arange(n_users), rng.integers(4, 21, n_users))
+    gap = special.ndtri(area) * math.sqrt(2 + differ**2 + 2 * apart**2) + differ * rng.normal(size=n_users)
+    level = apart * rng.normal(size=n_users)
+    coins = rng.random(len(user)) < 0.5
+    return coins, rng.normal(size=len(user)) + gap[user] * coins + level[user], user
+
+
+def clusters(repetitions: int, quick: bool) -> Part:
+    """Return how often intervals over users hold the AUC, beside those that take interactions as independent."""
+    part, rows = Part(), []
+    for n_users in (20, 300) if quick else (20, 50, 100, 300):
+        row = [str(n_users)]
+        for differ, area, apart in SPREADS:
+            rng = np.random.default_rng([n_users, int(10 * differ), int(100 * area), int(10 * apart)])
+            hits, widths = np.zeros((2, repetitions), np.bool_), np.zeros((2, repetitions))
+            for one in range(repetitions):
+                coins, score, user = purchases(n_users, differ, area, apart, rng)
+                for which, found in enumerate((Clustered(coins, score, user).auc(), roc_auc(coins, score))):
+                    assert found.low is not None
+                    assert found.high is not None
+                    hits[which, one] = found.low <= area <= found.high
+                    widths[which, one] = found.high - found.low
+            name = f"interactions of {n_users} users, AUC {area}, differ {differ}, apart {apart}"
+            part.cells.append(Cell(name, share(hits[0]), repetitions))
+            row.append(f"{hits[0].mean():.3f} ({hits[1].mean():.3f}); {widths[0].mean():.3f} ({widths[1].mean():.3f})")
+        rows.append(row)
+    part.table(
+        "Interactions: coverage of intervals over users (over independent interactions); mean width",
+        ["users", *(f"AUC {area}, differ {differ:g}, apart {apart:g}" for differ, area, apart in SPREADS)],
+        rows,
+    )
+    return part
+
+
+# By how much users differ in how far they leak, the AUC, and by how much the levels of users stand apart.
+SPREADS = ((0.0, 0.5, 0.0), (1.0, 0.5, 0.0), (1.0, 0.75, 0.0), (1.0, 0.75, 1.0), (1.0, 0.95, 0.0))
+
+
 # --- Pages ---
 
 PAGE = Path(__file__).parents[1] / "docs" / "statistics.md"
@@ -1052,6 +1103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "Recall and NDCG, by Korn and Graubard": lambda: utilities(scale),
         "mean over targets and seeds": lambda: means(60 if quick else 300, quick),
         "bounds on epsilon (Steinke et al.) and mu": lambda: epsilons(200 if quick else 2000, quick),
+        "AUC of interactions, over users": lambda: clusters(60 if quick else 1000, quick),
         "no alarm without a leak, 24 or 60 figures together": lambda: false_alarms(60 if quick else 300, quick),
     }
     if not quick:

@@ -11,7 +11,16 @@ from scipy import sparse
 
 from recmia.attacks.vectors import user_vectors
 from recmia.errors import ProtocolError
-from recmia.observation import Items, Observation, Queries, ShadowPool, check_lists, in_history, rank_by_popularity
+from recmia.observation import (
+    InteractionPool,
+    Items,
+    Observation,
+    Queries,
+    ShadowPool,
+    check_lists,
+    in_history,
+    rank_by_popularity,
+)
 
 
 def item_knowledge(n_items: int = 6, factors: int = 2) -> Items:
@@ -327,3 +336,41 @@ def test_ties_in_popularity_go_by_row() -> None:
     ranking = rank_by_popularity(np.array([1, 3, 3, 0]))
     assert ranking.tolist() == [1, 2, 0, 3]
     assert ranking.dtype == np.int32
+
+
+def interaction_pool() -> InteractionPool:
+    """Two queries about one user of six, with three hidden items, and what two models answer."""
+    halves = sparse.csr_array(np.array([[1, 1, 0, 0, 0, 0], [0, 0, 1, 0, 0, 0]], np.float32))
+    queries = Queries(np.array([0, 0], np.int32), halves[[1, 0]], halves)
+    answers = np.array([[[0, 3], [2, -1]], [[4, 5], [3, 4]]], np.int32)
+    trained = np.array([[True, False, True], [False, True, False]])
+    return InteractionPool(queries, answers, trained, item_knowledge())
+
+
+def test_a_pool_of_interactions() -> None:
+    pool = interaction_pool()
+    assert len(pool) == 2
+    assert pool.trained.shape == (2, pool.queries.hidden.nnz)
+    none = replace(pool, answers=pool.answers[:0], trained=pool.trained[:0])
+    assert len(none) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"trained": np.ones((2, 2), np.bool_)}, r"trained must be bool with shape \(2, 3\); got bool"),
+        ({"trained": np.ones((1, 3), np.bool_)}, r"trained must be bool with shape \(2, 3\)"),
+        ({"trained": np.ones((2, 3), np.int8)}, r"trained must be bool with shape \(2, 3\); got int8"),
+        (
+            {"answers": np.array([[[0, 3], [2, 1]], [[4, 4], [3, 5]]], np.int32)},
+            "shadow 1: the answer to query 0 holds",
+        ),
+        ({"answers": np.array([[[0, 3], [2, 6]], [[4, 5], [3, 4]]], np.int32)}, r"shadow 0: .* out of 0\.\.5"),
+        ({"answers": np.zeros((2, 1, 2), np.int32)}, r"shadow 0: .* shape \(2, k\)"),
+        ({"answers": np.array([[[0, 3], [2, 1]], [[4, 5], [3, 4]]])}, "shadow 0: lists must be int32"),
+        ({"items": item_knowledge(7)}, "shadow 0: the queries must be about users"),
+    ],
+)
+def test_what_a_pool_of_interactions_refuses(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(ProtocolError, match=words):
+        replace(interaction_pool(), **change)

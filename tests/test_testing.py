@@ -1,24 +1,36 @@
-"""`check_recommender` and `check_attack` name the rule that user code breaks, and let sound code pass."""
+"""The checks for user code name the rule that it breaks, and let sound code pass."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, Self
 
 import numpy as np
 import pytest
 from scipy import sparse
+from threadpoolctl import threadpool_limits
 
 from recmia import Interactions
-from recmia.attacks import ATTACKS, Attack, Observation, ShadowPool
+from recmia.attacks import ATTACKS, Attack, InteractionAttack, InteractionPool, Observation, ShadowPool
+from recmia.attacks.interactions import ItemCompletion, ItemLR, asked
 from recmia.attacks.lists import Counts
+from recmia.attacks.queries import hidden_ranks
 from recmia.attacks.rules import popular_overlap
 from recmia.attacks.vectors import user_vectors
-from recmia.errors import ConfigError, NotFittedError, ProtocolError
+from recmia.errors import ConfigError, NotFittedError, ProtocolError, TooFewShadowsError
 from recmia.observation import in_history
 from recmia.recommenders import Recommender
-from recmia.testing import check_attack, check_recommender, planted_leak, planted_pool
+from recmia.testing import (
+    check_attack,
+    check_interaction_attack,
+    check_recommender,
+    planted_interactions,
+    planted_leak,
+    planted_pool,
+)
 from tests.attacks.helpers import area
 
 
@@ -317,6 +329,15 @@ def test_a_control_needs_no_taste_but_all_the_rest() -> None:
 # ---- Attacks ----
 
 
+# Those on interactions have a check of their own.
+OF_USERS = [name for name, spec in ATTACKS.items() if spec.unit == "user"]
+
+
+def made(name: str) -> Any:
+    """What a check takes, which is of one unit."""
+    return partial(ATTACKS[name].make, {})
+
+
 def leak_of(name: str) -> Any:
     """The planted leak that an attack is made for; rules that look at the history alone are made for none."""
     spec = ATTACKS[name]
@@ -324,32 +345,32 @@ def leak_of(name: str) -> Any:
 
 
 @pytest.mark.statistical
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("name", OF_USERS)
 def test_every_attack_of_recmia_passes(name: str) -> None:
-    check_attack(partial(ATTACKS[name].make, {}), finds=leak_of(name), alone=name not in COMPARE_USERS)
+    check_attack(made(name), finds=leak_of(name), alone=name not in COMPARE_USERS)
 
 
 COMPARE_USERS: dict[str, Any] = {"k-means": "twin", "shared-list": "twin", "completion-reference": "memoriser"}
 LEARNS_OF_ODDITIES = [
     "naive-bayes",
     "logistic-regression",
-    *(name for name in ATTACKS if ATTACKS[name].needs == "pool" and not ATTACKS[name].asks),
+    *(name for name in OF_USERS if ATTACKS[name].needs == "pool" and not ATTACKS[name].asks),
 ]
 
 
 @pytest.mark.statistical
 @pytest.mark.parametrize("name", LEARNS_OF_ODDITIES)
 def test_attacks_that_also_find_one_odd_item(name: str) -> None:
-    check_attack(partial(ATTACKS[name].make, {}), finds="oddity")
+    check_attack(made(name), finds="oddity")
 
 
 @pytest.mark.parametrize("name", COMPARE_USERS)
 def test_attacks_that_compare_users_say_so(name: str) -> None:
     with pytest.raises(AssertionError, match=f"{name}: a user's score must not depend on the other users"):
-        check_attack(partial(ATTACKS[name].make, {}), finds=COMPARE_USERS[name])
+        check_attack(made(name), finds=COMPARE_USERS[name])
 
 
-ASKING = [name for name in ATTACKS if ATTACKS[name].asks and not ATTACKS[name].rule]
+ASKING = [name for name in OF_USERS if ATTACKS[name].asks and not ATTACKS[name].rule]
 
 
 def test_which_attacks_ask() -> None:
@@ -643,7 +664,7 @@ class KnowsFromBefore(NearCentre):
 
 same = Overlap()
 BROKEN_ATTACKS: list[tuple[Any, str]] = [
-    (NoAttack, "make must return a recmia.attacks.Attack or PoolAttack"),
+    (NoAttack, "make must return a recmia.attacks.Attack or PoolAttack$"),
     (Nameless, "it must have a name"),
     (WrongNeeds, "needs must be 'nothing' or 'references' or 'shadow'; got 'pool'"),
     (AlsoWrongNeeds, "needs must be 'pool'; got 'shadow'"),
@@ -787,3 +808,307 @@ def test_nothing_is_planted_where_there_is_none() -> None:
         seen, member = planted_leak("twin", np.random.default_rng(seed))
         areas.append(area(member, np.diff(seen.histories.indptr).astype(np.float64)))
     assert abs(np.mean(areas) - 0.5) < 4 * 0.033 / np.sqrt(20)
+
+
+# ---- Attacks on interactions ----
+
+OF_INTERACTIONS = {name: "none" for name in ATTACKS if name not in OF_USERS} | {
+    "item-completion": "memoriser", "item-reference": "memoriser", "item-lr": "memoriser", "absent": "left-out",
+}  # fmt: skip
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Trees on a busy machine wait for each other's threads."""
+    with threadpool_limits(1):
+        yield
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize("name", OF_INTERACTIONS)
+@pytest.mark.usefixtures("one_thread")
+def test_every_attack_on_interactions_passes(name: str) -> None:
+    finds: Any = OF_INTERACTIONS[name]
+    check_interaction_attack(made(name), finds=finds)
+    other: Any = "memoriser" if finds == "left-out" else "left-out"
+    with pytest.raises(AssertionError, match=f"{name}: it must find the planted leak '{other}' with an AUC of 0.75"):
+        check_interaction_attack(made(name), finds=other)
+
+
+def test_each_check_refuses_attacks_of_the_other_unit() -> None:
+    words = (
+        r"item-completion: make must return .* PoolAttack \(an attack on interactions is checked by check_interaction"
+    )
+    with pytest.raises(AssertionError, match=words):
+        check_attack(ItemCompletion)  # type: ignore[arg-type]
+    with pytest.raises(AssertionError, match=r"overlap: make must return a recmia\.attacks\.Interaction"):
+        check_interaction_attack(Overlap)  # type: ignore[arg-type]
+
+
+class Places(ItemCompletion):
+    """A sound one that learns nothing."""
+
+    name = "places"
+
+
+class Contrast(InteractionAttack):
+    """A sound one with a pool: how much higher than in the shadow models."""
+
+    name, needs, min_shadows = "contrast", "pool", 2
+
+    def __init__(self) -> None:
+        self.middle: Any = None
+
+    def fit(self, pool: InteractionPool, *, rng: np.random.Generator) -> Self:
+        if len(pool) < 2:
+            raise TooFewShadowsError("contrast needs two", estimate=2)
+        self.middle = np.mean([-hidden_ranks(answers, pool.queries) for answers in pool.answers], axis=0)
+        return self
+
+    def score(self, observation: Observation) -> Any:
+        if self.middle is None:
+            raise NotFittedError("contrast was asked for scores before fit")
+        queries, answers = asked(observation)
+        return -hidden_ranks(answers, queries) - self.middle
+
+
+@pytest.mark.parametrize("sound", [Places, Contrast])
+def test_sound_attacks_on_interactions_pass(sound: Callable[[], InteractionAttack]) -> None:
+    check_interaction_attack(sound)
+
+
+class NamelessPlaces(Places):
+    name = ""
+
+
+class WrongNeedsOfPlaces(Places):
+    needs = "shadow"
+
+
+class NoScores(Places):
+    def score(self, observation: Observation) -> Any:
+        return np.zeros(len(observation))
+
+
+class NotANumberAgain(Places):
+    def score(self, observation: Observation) -> Any:
+        scores = super().score(observation)
+        scores[3] = np.nan
+        return scores
+
+
+class HalfPrecision(Places):
+    def score(self, observation: Observation) -> Any:
+        return super().score(observation).astype(np.float32)
+
+
+class Divides(Places):
+    def score(self, observation: Observation) -> Any:
+        raise ZeroDivisionError("an empty answer")
+
+
+class WantsReferences(Places):
+    def score(self, observation: Observation) -> Any:
+        assert observation.references is not None
+        return super().score(observation)
+
+
+class ChangesAnswers(Places):
+    def score(self, observation: Observation) -> Any:
+        assert observation.answers is not None
+        scores = super().score(observation)
+        observation.answers[0] = -1
+        return scores
+
+
+class AnotherEachTime(Places):
+    def __init__(self) -> None:
+        self.rng = np.random.default_rng()
+
+    def score(self, observation: Observation) -> Any:
+        scores = super().score(observation)
+        return scores + 1e-3 * self.rng.random(len(scores))
+
+
+class LowestFirst(Places):
+    def score(self, observation: Observation) -> Any:
+        return -super().score(observation)
+
+
+class LooksWithoutSayingSo(Places):
+    """It is handed lists without items."""
+
+    def score(self, observation: Observation) -> Any:
+        return np.repeat(observation.lists[:, 0], np.diff(observation.histories.indptr))
+
+
+class AsksWithoutSayingSo(Places):
+    """It is handed no answers."""
+
+    asks = False
+
+
+class LocksPlaces(Places):
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
+class ScoresUnfitted(Contrast):
+    def __init__(self) -> None:
+        self.middle = 0.0
+
+
+class AnyShadows(Contrast):
+    def fit(self, pool: InteractionPool, *, rng: np.random.Generator) -> Self:
+        return super().fit(replace(pool, answers=pool.answers[[0, 0]], trained=pool.trained[[0, 0]]), rng=rng)
+
+
+class GivesNothing(Contrast):
+    def fit(self, pool: InteractionPool, *, rng: np.random.Generator) -> Any:
+        super().fit(pool, rng=rng)
+
+
+class SortsThePool(Contrast):
+    def fit(self, pool: InteractionPool, *, rng: np.random.Generator) -> Self:
+        super().fit(pool, rng=rng)
+        pool.trained.sort(axis=0)
+        return self
+
+
+class DrawsAlone(Contrast):
+    def fit(self, pool: InteractionPool, *, rng: np.random.Generator) -> Self:
+        super().fit(pool, rng=rng)
+        self.middle += 1e-3 * np.random.default_rng().random(len(self.middle))
+        return self
+
+
+class AddsUp(Contrast):
+    def fit(self, pool: InteractionPool, *, rng: np.random.Generator) -> Self:
+        before = self.middle
+        super().fit(pool, rng=rng)
+        if before is not None:
+            self.middle += before.mean()
+        return self
+
+
+class LooksLabelsUp(Contrast):
+    def fit(self, pool: InteractionPool, *, rng: np.random.Generator) -> Self:
+        self.trained = pool.trained
+        return super().fit(pool, rng=rng)
+
+    def score(self, observation: Observation) -> Any:
+        scores = super().score(observation)
+        return scores + 0.1 * self.trained[0]
+
+
+only = Places()
+BROKEN_ON_INTERACTIONS: list[tuple[Any, str]] = [
+    (NamelessPlaces, "it must have a name, a text for tables"),
+    (WrongNeedsOfPlaces, "needs must be 'nothing', 'references' or 'pool'; got 'shadow'"),
+    (lambda: only, "make must return a new attack each time"),
+    (NoScores, r"score: places must score 2[0-9]{3} interactions; got shape \(200,\)"),
+    (NotANumberAgain, "score: places gave 1 scores that are not finite"),
+    (HalfPrecision, "score must return float64; got float32"),
+    (Divides, "score raised ZeroDivisionError: an empty answer"),
+    (WantsReferences, "score raised AssertionError"),
+    (ChangesAnswers, "score must not change the arrays that it is given"),
+    (AnotherEachTime, "score must give the same values when it is asked again"),
+    (LowestFirst, r"it must find the planted leak 'memoriser' with an AUC of 0.75 or more; it is 0\.0"),
+    (LooksWithoutSayingSo, "score raised IndexError"),
+    (AsksWithoutSayingSo, "score: this attack asks, and the observation holds no queries with answers"),
+    (LocksPlaces, "it must survive pickle, not raise TypeError"),
+    (ScoresUnfitted, "scores before fit must raise NotFittedError; it returned instead"),
+    (AnyShadows, "fit on 1 shadow models, below min_shadows, must raise TooFewShadowsError; it returned instead"),
+    (GivesNothing, "fit must return the attack itself"),
+    (SortsThePool, "fit must not change the arrays that it is given"),
+    (DrawsAlone, "the same seed must give the same scores; draw from `rng` alone"),
+    (AddsUp, "fit must forget the earlier fit"),
+    (LooksLabelsUp, "labels that are changed after fit must not change the scores"),
+]
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"), BROKEN_ON_INTERACTIONS, ids=[getattr(b, "__name__", "?") for b, _ in BROKEN_ON_INTERACTIONS]
+)
+def test_the_rule_that_an_attack_on_interactions_breaks_is_named(broken: Any, words: str) -> None:
+    with pytest.raises(AssertionError, match=words) as caught:
+        check_interaction_attack(broken)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(("places: ", "contrast: ", "NamelessPlaces: "))
+
+
+def test_the_control_of_interactions_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attack that gets at the truth of the system is caught where there is nothing to find."""
+    import recmia.testing
+
+    draw = recmia.testing.planted_interactions
+    truth: dict[bytes, Any] = {}
+
+    def betrayed(*arguments: Any, **named: Any) -> Any:
+        pool, seen, trained = draw(*arguments, **named)
+        assert seen.answers is not None
+        truth[seen.answers.tobytes()] = trained
+        return pool, seen, trained
+
+    class Knows(Places):
+        def score(self, observation: Observation) -> Any:
+            assert observation.answers is not None
+            scores = super().score(observation)
+            return scores + 100 * truth.get(observation.answers.tobytes(), np.zeros(len(scores)))
+
+    monkeypatch.setattr(recmia.testing, "planted_interactions", betrayed)
+    words = r"drawn regardless of what was trained on, the AUC must be 0\.5 \+- 0\.06; it is 1\.0"
+    with pytest.raises(AssertionError, match=words):
+        check_interaction_attack(Knows)
+
+
+def test_leaks_of_interactions_that_are_unknown() -> None:
+    for call in (
+        lambda: check_interaction_attack(Places, finds="left_out"),  # type: ignore[arg-type]
+        lambda: planted_interactions("left_out", np.random.default_rng(0)),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(ConfigError, match="unknown leak 'left_out'; did you mean 'left-out'"):
+            call()
+
+
+@pytest.mark.parametrize("kind", ["memoriser", "left-out", "none"])
+def test_planted_interactions_are_what_they_say(kind: Any) -> None:
+    pool, seen, trained = planted_interactions(kind, np.random.default_rng(3), n_shadows=4, n_users=150)
+    queries, answers = seen.queries, seen.answers
+    assert queries is pool.queries
+    assert queries is not None
+    assert answers is not None
+    assert seen.references is not None
+    # Every interaction is hidden once, and all others of the user are asked with.
+    user = np.repeat(queries.user, np.diff(queries.hidden.indptr))
+    hidden = sparse.csr_array((np.ones(len(user)), (user, queries.hidden.indices)), seen.histories.shape)
+    assert (hidden - seen.histories).nnz == 0
+    assert (queries.asked + queries.hidden - seen.histories[queries.user]).nnz == 0
+    assert not in_history(answers, queries.asked).any()
+    np.testing.assert_array_equal(pool.trained[::2], ~pool.trained[1::2])
+    assert abs(trained.mean() - 0.5) < 5 * 0.5 / np.sqrt(len(trained))
+    # The system and the shadow models leak what they were trained on, and the references nothing.
+    systems = list(zip((answers, *pool.answers), (trained, *pool.trained), strict=True))
+    for one, labels in systems:
+        found = area(labels, -hidden_ranks(one, queries).astype(float))
+        assert found > 0.9 if kind == "memoriser" else abs(found - 0.5) < 5 * 0.013
+    for one in seen.references:
+        assert abs(area(trained, -hidden_ranks(one, queries).astype(float)) - 0.5) < 5 * 0.013
+    shown = in_history(seen.lists, seen.histories)
+    assert shown.any() == (kind == "left-out")
+    used = sparse.csr_array(
+        (np.ones(int(trained.sum())), (user[trained], queries.hidden.indices[trained])), hidden.shape
+    )
+    assert not in_history(seen.lists, used).any()
+    _, again, same = planted_interactions(kind, np.random.default_rng(3), n_shadows=4, n_users=150)
+    assert again.answers is not None
+    np.testing.assert_array_equal(again.answers, answers)
+    np.testing.assert_array_equal(same, trained)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_an_attack_of_recmia_is_a_base_for_ones_own() -> None:
+    class Mine(ItemLR):
+        name = "mine"
+
+    check_interaction_attack(Mine)

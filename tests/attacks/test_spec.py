@@ -9,7 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recmia.attacks import ATTACKS, RULES, Attack, AttackSpec, Observation, PoolAttack, attack_spec, resolve_attack
+from recmia.attacks import (
+    ATTACKS,
+    RULES,
+    Attack,
+    AttackSpec,
+    InteractionAttack,
+    Observation,
+    PoolAttack,
+    attack_spec,
+    resolve_attack,
+)
 from recmia.attacks.classifiers import VectorClassifier
 from recmia.errors import ConfigError
 from recmia.settings import AttackerSettings, MLPSettings
@@ -43,6 +53,17 @@ class Pooled(PoolAttack):
         return np.zeros(len(observation))
 
 
+class OfItems(InteractionAttack):
+    """Says that all is the same."""
+
+    name = "of-items"
+    asks, looks = False, True
+
+    def score(self, observation: Observation) -> Any:
+        assert observation.queries is not None
+        return np.zeros(observation.queries.hidden.nnz)
+
+
 @pytest.mark.parametrize("name", ATTACKS)
 def test_every_attack_by_name(name: str) -> None:
     spec = ATTACKS[name]
@@ -51,6 +72,8 @@ def test_every_attack_by_name(name: str) -> None:
     assert one.needs == spec.needs
     assert one is not spec.make({})
     assert getattr(one, "min_shadows", 0) == spec.min_shadows
+    assert getattr(one, "unit", "user") == spec.unit
+    assert isinstance(one, InteractionAttack) == (spec.unit == "interaction")
     assert spec.about, "tables say what it does"
     assert not spec.user_code
     assert attack_spec(name) is spec
@@ -72,6 +95,9 @@ def test_names() -> None:
         "absent", "item-popularity", "item-history-length",
     )  # fmt: skip
     assert [name for name in RULES if ATTACKS[name].rule == "history"] == [*RULES[4:7], *RULES[8:]]
+    assert [name for name in ATTACKS if ATTACKS[name].unit == "interaction"] == [
+        "item-completion", "item-reference", "item-lr", *RULES[7:],
+    ]  # fmt: skip
     assert [name for name in ATTACKS if ATTACKS[name].asks] == [
         "completion", "completion-reference", "query-lr", "query-lr-completion", "twin",
         "item-completion", "item-reference", "item-lr",
@@ -106,6 +132,11 @@ def test_an_attack_of_the_users() -> None:
     assert resolve_attack(spec) is spec
     pooled = AttackSpec.of(Pooled())
     assert (pooled.needs, pooled.min_shadows, pooled.about) == ("pool", 3, "")
+    assert {spec.unit, pooled.unit} == {"user"}
+    of_items = resolve_attack(OfItems())
+    assert (of_items.unit, of_items.needs, of_items.about) == ("interaction", "nothing", "Says that all is the same.")
+    assert (of_items.asks, of_items.looks, of_items.min_shadows, of_items.user_code) == (False, True, 0, True)
+    assert isinstance(pickle.loads(pickle.dumps(of_items)).make({}), InteractionAttack)
 
 
 class Unnamed(Short):
@@ -125,10 +156,12 @@ class Locked(Short):
     ("given", "words"),
     [
         ("list_lr", r"unknown attack 'list_lr'; did you mean 'list-lr'\? allowed: completion, completion-"),
+        ("absent", "'absent' is a rule that is always run; name attacks: mlp, naive-bayes"),
         ("recency", "'recency' is a rule that is always run; name attacks: mlp, naive-bayes"),
         (
             3,
-            "an attack must be a name, or an object of a subclass of recmia.attacks.Attack, PoolAttack or InteractionAttack; got a int",
+            "an attack must be a name, or an object of a subclass of recmia.attacks.Attack, PoolAttack or "
+            "InteractionAttack; got a int",
         ),
         (Short, "an attack must be a name, or an object of a subclass"),
         (Unnamed(), "the attack Unnamed needs a name, a text for the tables: set the attribute name"),

@@ -18,6 +18,7 @@ from recmia.game.plan import (
     check_strangers,
     plan_from_data,
     plan_from_files,
+    plan_of_interactions,
     servings,
     shadow_halves,
     work_units,
@@ -316,3 +317,131 @@ def test_what_a_stranger_is_answered_stands_beside_what_members_are_served(small
     for settings in ({"queries": 0, "attacks": ["mlp"]}, {"known": 0.5}):
         (section,) = plan(small, regimes=["trained"], **ASKING | settings).sections
         assert not section.twins, "it takes the whole history"
+
+
+# ---- A coin for each interaction ----
+
+OF_INTERACTIONS: dict[str, Any] = {"unit": "interactions", "k": 10, "factors": 8, "n_shadows": 4}
+
+
+def of_interactions(data: Interactions, seed: int = 0, **settings: Any) -> Plan:
+    return plan_of_interactions(resolve(AuditSettings.parse(OF_INTERACTIONS | settings)), data, seed)
+
+
+def coins_of(systems: Sequence[Any]) -> Any:
+    """Which interactions each system is trained on: bool, one row for each."""
+    assert all(isinstance(one, Task) and one.side.trained is not None for one in systems)
+    return np.stack([one.side.trained for one in systems])
+
+
+def test_a_plan_of_interactions(small: Interactions) -> None:
+    found = of_interactions(small, n_targets=2)
+    (section,) = found.sections
+    assert (section.level, section.regime, section.shadow) == ("grey-box", "fold-in", None)
+    assert (len(section.targets), len(section.pool), len(section.references)) == (2, 4, 3)
+    audited = found.audited
+    assert all(one.side.interactions is audited for one in (*section.targets, *section.pool))
+    assert found.known is audited
+    assert {one.regime for one in section.targets if isinstance(one, Task)} == {"fold-in"}
+    assert {one.regime for one in section.pool if isinstance(one, Task)} == {None}, "shadow models only answer"
+    assert len({task.model_key for task in found.tasks}) == len(found.tasks) == 2 + 4 + 3
+    assert plan_from_data(found.setup, small, 0).key == found.key
+    assert [one.key for one in plan_from_data(found.setup, small, 0).tasks[:2]] == [one.key for one in found.tasks[:2]]
+
+
+def test_all_systems_of_interactions_are_asked_the_same(small: Interactions) -> None:
+    found = of_interactions(small, n_targets=2, blocks=5)
+    (section,) = found.sections
+    queries = section.targets[0].queries
+    assert queries is not None
+    for one in (*section.targets, *section.pool, *models(section.references)):
+        assert one.queries is queries
+    lengths = np.bincount(found.audited.user)
+    assert len(queries) == np.minimum(lengths, 5)[lengths > 1].sum()
+    assert queries.hidden.nnz == lengths[lengths > 1].sum()
+    other = of_interactions(small, seed=1, blocks=5).sections[0].targets[0].queries
+    assert other is not None
+    assert other.fingerprint != queries.fingerprint
+
+
+def test_each_interaction_has_a_coin_of_its_own(small: Interactions) -> None:
+    """Those of the targets are independent of each other and of the pool's, of which pairs are complements."""
+    (section,) = of_interactions(small, n_targets=4, n_shadows=6).sections
+    targets, pool = coins_of(section.targets), coins_of(section.pool)
+    np.testing.assert_array_equal(pool[::2], ~pool[1::2])
+    apart = np.concatenate([targets, pool[::2]])
+    m = apart.shape[1]
+    five = 5 * 0.5 / np.sqrt(m)
+    assert (abs(apart.mean(axis=1) - 0.5) < five).all()
+    for i, one in enumerate(apart):
+        for other in apart[:i]:
+            assert abs((one == other).mean() - 0.5) < five
+    # Within a user, too: the share that falls in varies as with coins.
+    user = section.targets[0].side.interactions.user
+    share = np.array([np.bincount(user[one]) for one in apart]) / np.bincount(user)
+    assert np.mean((share - 0.5) ** 2 * np.bincount(user)) == pytest.approx(0.25, rel=0.25)
+
+
+def test_shares_of_interactions(small: Interactions) -> None:
+    """The system trains on the share that is set; shadow models are of halves."""
+    (section,) = of_interactions(small, member_share=0.8).sections
+    targets, pool = coins_of(section.targets), coins_of(section.pool)
+    spread = 5 * 0.5 / np.sqrt(targets.shape[1])
+    assert abs(targets.mean() - 0.8) < spread
+    assert (abs(pool.mean(axis=1) - 0.5) < spread).all()
+
+
+def test_more_targets_and_shadows_leave_the_first_as_they_are(small: Interactions) -> None:
+    few, many = of_interactions(small), of_interactions(small, n_targets=3, n_shadows=8)
+    first, more = few.sections[0], many.sections[0]
+    for one, other in ((first.targets, more.targets), (first.pool, more.pool), (first.references, more.references)):
+        for task, same in zip(models(one), models(other), strict=False):
+            assert task.model_key == same.model_key
+
+
+def test_references_of_interactions_are_trained_on_strangers(small: Interactions) -> None:
+    (section,) = of_interactions(small, references=["ease", "popularity"]).sections
+    audited = section.targets[0].side.interactions
+    assert [one.recommender.name for one in models(section.references)] == ["ease", "popularity"]
+    for one in models(section.references):
+        assert not set(one.side.interactions.users.ids.tolist()) & set(audited.users.ids.tolist())
+        assert one.side.member.all()
+        assert one.side.trained is None, "on all that is known of them"
+        assert one.asked_of is audited.users
+    found = of_interactions(small)
+    popularity = found.items["grey-box"].popularity
+    assert not set(popularity.users.ids.tolist()) & set(found.audited.users.ids.tolist()), (
+        "not counted over the audited"
+    )
+    with pytest.raises(ConfigError, match="reference models, which must be trained on people who are not audited"):
+        of_interactions(small, split="shared")
+
+
+def test_what_no_attack_needs_is_not_trained(small: Interactions) -> None:
+    (alone,) = of_interactions(small, attacks=["item-completion"]).sections
+    assert not alone.pool
+    assert not alone.references
+    (pooled,) = of_interactions(small, attacks=["item-lr"], split="shared").sections
+    assert len(pooled.pool) == 4
+    assert not pooled.references
+    assert pooled.targets[0].side.interactions.n_users == small.n_users
+
+
+def test_held_out_interactions_are_neither_trained_on_nor_hidden(small: Interactions) -> None:
+    found = of_interactions(small, held_out=0.2)
+    assert found.held_out is not None
+    whole = found.everyone[0].csr() + found.held_out.csr()
+    np.testing.assert_array_equal(whole.toarray(), small.csr().toarray())
+    queries = found.sections[0].targets[0].queries
+    assert queries is not None
+    rows = np.searchsorted(small.users.ids, found.audited.users.ids)
+    kept = found.held_out.csr()[rows]
+    assert kept[queries.user].multiply(queries.hidden + queries.asked).nnz == 0
+
+
+def test_the_key_of_a_plan_depends_on_the_unit(small: Interactions) -> None:
+    found = of_interactions(small)
+    changes: list[dict[str, Any]] = [{"blocks": 5}, {"n_shadows": 6}, {"member_share": 0.4}, {"references": ["ease"]}]
+    keys = {of_interactions(small, **change).key for change in changes}
+    assert None not in keys
+    assert len(keys | {found.key, plan(small).key, of_interactions(small, seed=1).key}) == len(changes) + 3

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from recmia import Interactions
 from recmia.errors import ProtocolError
-from recmia.game.queries import LEAST_KNOWN, draw_queries, join_queries, known_part
+from recmia.game.queries import LEAST_KNOWN, draw_blocks, draw_queries, hidden_places, join_queries, known_part
 from recmia.observation import Queries
 
 LENGTHS = st.lists(st.integers(1, 30), min_size=1, max_size=8)
@@ -101,3 +101,72 @@ def test_queries_that_are_none(small: Interactions, fault: str) -> None:
             queries.asked,
             queries.asked if fault == "both" else queries.hidden,
         )
+
+
+# ---- Blocks: every interaction is hidden once ----
+
+
+@given(LENGTHS, st.integers(2, 12), st.integers(0, 99))
+def test_blocks_hide_every_interaction_once(lengths: list[int], n: int, seed: int) -> None:
+    data = histories(lengths)
+    queries = draw_blocks(data, n, np.random.default_rng(seed))
+    whole = data.csr()
+    # What is not hidden in a block is asked with, ratings and all.
+    assert (queries.asked + queries.hidden - whole[queries.user]).nnz == 0
+    hidden = np.zeros(whole.shape)
+    np.add.at(hidden, queries.user, queries.hidden.toarray())
+    counts = np.bincount(data.user)
+    assert np.array_equal(hidden[counts > 1], whole.toarray()[counts > 1])
+    assert queries.hidden.nnz == counts[counts > 1].sum()
+    assert (np.diff(queries.hidden.indptr) > 0).all()
+    assert (np.diff(queries.asked.indptr) > 0).all()
+
+
+@given(LENGTHS, st.integers(2, 12), st.integers(0, 99))
+def test_blocks_are_as_many_and_as_even_as_can_be(lengths: list[int], n: int, seed: int) -> None:
+    """A short history is hidden an item at a time, and of one item nothing is asked."""
+    queries = draw_blocks(histories(lengths), n, np.random.default_rng(seed))
+    for u, length in enumerate(lengths):
+        sizes = np.diff(queries.hidden.indptr)[queries.user == u]
+        assert len(sizes) == (min(n, length) if length > 1 else 0)
+        assert np.ptp(sizes) <= 1 if length > 1 else True
+    assert (np.diff(queries.user) >= 0).all()
+
+
+@given(LENGTHS, st.integers(2, 12), st.integers(0, 99))
+def test_places_of_hidden_interactions(lengths: list[int], n: int, seed: int) -> None:
+    """The inverse of hiding: values at the places are the hidden ones, and every place is there once."""
+    data = histories(lengths)
+    queries = draw_blocks(data, n, np.random.default_rng(seed))
+    places = hidden_places(data, queries)
+    assert np.array_equal(data.item[places], queries.hidden.indices)
+    assert np.array_equal(data.user[places], np.repeat(queries.user, np.diff(queries.hidden.indptr)))
+    assert np.array_equal(data.value[places], queries.hidden.data)
+    counts = np.bincount(data.user)
+    assert np.array_equal(np.sort(places), np.flatnonzero(counts[data.user] > 1))
+
+
+def test_blocks_are_the_same_for_the_same_seed_and_others_for_another(small: Interactions) -> None:
+    one, same, other = (draw_blocks(small, 10, np.random.default_rng(seed)) for seed in (0, 0, 1))
+    assert one.fingerprint == same.fingerprint
+    assert one.fingerprint != other.fingerprint
+    lengths = np.bincount(small.user)
+    assert len(one) == np.minimum(10, lengths).sum()
+    assert one.hidden.nnz == len(small)
+
+
+def test_blocks_are_drawn_at_random(small: Interactions) -> None:
+    """Two interactions of a user are hidden together as often as chance has it."""
+    first = np.flatnonzero(small.user == 0)[:2]
+    together = 0
+    for seed in range(300):
+        queries = draw_blocks(small.restrict(np.arange(1)), 4, np.random.default_rng(seed))
+        dense = queries.hidden.toarray()[:, small.item[first]] > 0
+        together += int((dense[:, 0] & dense[:, 1]).any())
+    assert abs(together / 300 - 0.25) < 5 * np.sqrt(0.25 * 0.75 / 300)
+
+
+def test_nobody_with_two_items_leaves_no_query() -> None:
+    queries = draw_blocks(histories([1, 1, 1]), 3, np.random.default_rng(0))
+    assert (len(queries), queries.hidden.shape[1]) == (0, 3)
+    assert len(hidden_places(histories([1, 1, 1]), queries)) == 0

@@ -217,3 +217,49 @@ def test_users_with_one_interaction_have_nothing_to_hold_out() -> None:
     lonely = Interactions.from_arrays([0, 1, 2], [0, 1, 1])
     with pytest.raises(ConfigError, match="no user has two interactions"):
         hold_out(lonely, 0.5, np.random.default_rng(0))
+
+
+# ---- A coin for each interaction ----
+
+
+def test_a_side_of_interactions(small: Interactions, rng: np.random.Generator) -> None:
+    trained = draw_members(len(small), 0.5, rng)
+    # Of some users, nothing is trained on.
+    trained[small.user < 3] = False
+    side = Side.of_interactions(small, trained)
+    assert np.flatnonzero(~side.member).tolist()[:3] == [0, 1, 2]
+    assert np.array_equal(side.member, np.isin(np.arange(small.n_users), small.user[trained]))
+    data = side.training_data()
+    assert len(data) == trained.sum()
+    assert data.n_users == side.member.sum()
+    assert data.items is small.items
+    assert np.array_equal(data.users.ids, small.users.ids[side.member])
+    kept = small.csr().toarray()
+    kept[small.user[~trained], small.item[~trained]] = 0
+    np.testing.assert_array_equal(data.csr().toarray(), kept[side.member])
+    # The system knows of each user what it was trained on, and nothing of the others.
+    np.testing.assert_array_equal(side.histories().toarray(), kept)
+    assert side.histories().shape == small.csr().shape
+
+
+def test_a_side_of_users_knows_whole_histories(small: Interactions, rng: np.random.Generator) -> None:
+    side = Side(small, draw_members(small.n_users, 0.5, rng))
+    assert side.trained is None
+    np.testing.assert_array_equal(side.histories().toarray(), small.csr().toarray())
+    everything = Side.of_interactions(small, np.ones(len(small), np.bool_))
+    assert everything.training_data().fingerprint() == small.fingerprint()
+    np.testing.assert_array_equal(everything.histories().toarray(), small.csr().toarray())
+
+
+def test_what_was_trained_on_must_fit(small: Interactions) -> None:
+    member = np.ones(small.n_users, np.bool_)
+    faults: list[Any] = [np.ones(3, np.bool_), np.ones(len(small), np.int8)]
+    for wrong in faults:
+        with pytest.raises(ProtocolError, match=rf"trained must be bool\[{len(small)}\]"):
+            Side(small, member, wrong)
+    trained = np.ones(len(small), np.bool_)
+    side = Side.of_interactions(small, trained)
+    for array in (side.trained, side.member):
+        assert array is not None
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = False

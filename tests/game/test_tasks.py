@@ -11,10 +11,11 @@ import pytest
 from recmia import Interactions
 from recmia.data.interactions import IdMap
 from recmia.errors import ConfigError, DivergedError, ProtocolError
-from recmia.game.queries import draw_queries
+from recmia.game.queries import draw_blocks, draw_queries
 from recmia.game.serving import answer, serve
 from recmia.game.split import Side, split_game
 from recmia.game.tasks import Task, run_tasks
+from recmia.observation import in_history
 from recmia.recommenders import LFM, RECOMMENDERS, Recommender
 from recmia.recommenders.spec import RecommenderSpec
 from recmia.seeding import rng_for
@@ -280,3 +281,45 @@ def test_deep_lists_start_with_the_lists(task: Task) -> None:
     known = task.side.training_data().item_counts() > 0
     unseen = known.sum() - np.array([known[task.side.interactions.csr()[[u]].indices].sum() for u in range(len(lists))])
     assert np.array_equal((lists >= 0).sum(axis=1), unseen)
+
+
+# ---- A coin for each interaction ----
+
+
+def test_keys_depend_on_which_interactions_are_trained_on(task: Task) -> None:
+    data = task.side.interactions
+    coins = np.random.default_rng(0).random(len(data)) < 0.5
+    one, same = (replace(task, side=Side.of_interactions(data, coins.copy())) for _ in range(2))
+    assert (one.key, one.model_key) == (same.key, same.model_key)
+    # Two of a user trade places: the members, and the numbers, are the same.
+    own = np.flatnonzero(data.user == int(np.argmax(np.bincount(data.user[coins], minlength=data.n_users))))
+    other = coins.copy()
+    other[[own[coins[own]][0], own[~coins[own]][0]]] ^= True
+    swapped = replace(task, side=Side.of_interactions(data, other))
+    assert np.array_equal(swapped.side.member, one.side.member)
+    # A user side with the same members trains on whole histories.
+    whole = replace(task, side=Side(data, one.side.member.copy()))
+    everything = replace(task, side=Side.of_interactions(data, np.ones(len(data), np.bool_)))
+    keys = [each.model_key for each in (one, swapped, whole, everything, task)]
+    assert len(set(keys)) == len(keys)
+    queries = draw_blocks(data, 3, np.random.default_rng(0))
+    answers = [replace(each, queries=queries).answers_key for each in (one, swapped, whole)]
+    assert len(set(answers)) == 3
+
+
+def test_a_model_is_trained_on_and_serves_what_fell_in(task: Task) -> None:
+    data = task.side.interactions
+    side = Side.of_interactions(data, np.random.default_rng(0).random(len(data)) < 0.5)
+    queries = draw_blocks(data, 3, np.random.default_rng(0))
+    one = replace(task, side=side, queries=queries)
+    store: dict[str, Any] = {}
+    assert run_tasks([one], store=store) == {}
+    trained = data.take(np.flatnonzero(side.trained)).restrict(np.flatnonzero(side.member))  # type: ignore[arg-type]
+    model = LFM(SETTINGS.lfm, factors=8).fit(trained, rng=rng_for(0, "target", "fit"))
+    np.testing.assert_array_equal(store[one.key]["lists"], model.recommend(side.histories(), 10))
+    expected = answer(model, queries, one.k, users=data.users)
+    np.testing.assert_array_equal(store[one.answers_key]["answers"], expected)
+    # The list leaves out what the system knows, and may show what fell out.
+    shown = in_history(store[one.key]["lists"], data.csr())
+    assert shown.any()
+    assert not in_history(store[one.key]["lists"], side.histories()).any()

@@ -121,6 +121,21 @@ def test_sweeps_and_defences() -> None:
     assert defended.table["auc"].is_between(0.4, 1).all()
 
 
+@pytest.mark.end_to_end
+@pytest.mark.parametrize(
+    ("defence", "recommender", "checks"), [("dp-training=1", "lfm-implicit", 1), ("gumbel=30", "ease", 0)]
+)
+def test_no_promise_covers_that_a_list_leaves_out_what_was_trained_on(
+    defence: str, recommender: str, checks: int
+) -> None:
+    """`absent` finds that with certainty, whatever the defence; a promise for one list says nothing of queries."""
+    defended = recmia.audit(DATA, recommender=recommender, defence=[defence], **QUICK)
+    assert len(defended.promises) == checks
+    for promise in defended.promises:
+        assert promise.attack in ("item-completion", "item-lr")
+        assert not promise.broken
+
+
 # ---- Files ----
 
 

@@ -106,9 +106,8 @@ class ItemReference(InteractionAttack):
     r"""How much higher each hidden item stands than models expect that were not trained on the user.
 
     The expectation of y is a regression by boosted trees over all hidden interactions, on y of each reference model,
-    the logarithms of the item's popularity and of the lengths of history and block, and y of the best place that the
-    item could have in its block. It takes no labels, and the sign is fixed: what stands higher than expected is taken
-    for trained on.
+    and the logarithms of the item's popularity and of the lengths of history and block. It takes no labels, and the
+    sign is fixed: what stands higher than expected is taken for trained on.
 
     References must not be trained on the audited users. Without any, popularity and lengths are left.
     """
@@ -154,6 +153,7 @@ class ItemLR(InteractionAttack):
     def __init__(self) -> None:
         self._model: HistGradientBoostingClassifier | None = None
         self._means: tuple[Float64, Float64] | None = None
+        self._asked: tuple[str, int] | None = None
 
     def fit(self, pool: InteractionPool, *, rng: np.random.Generator) -> Self:
         """Learn from held-out pairs, and compute the means of each interaction."""
@@ -179,6 +179,7 @@ class ItemLR(InteractionAttack):
         seed = int(rng.integers(2**31))
         self._model = HistGradientBoostingClassifier(max_iter=200, min_samples_leaf=50, random_state=seed).fit(X, label)
         self._means = _in_and_out(y, trained)
+        self._asked = pool.queries.fingerprint, pool.answers[0].shape[1]
         return self
 
     def score(self, observation: Observation) -> Float64:
@@ -186,9 +187,11 @@ class ItemLR(InteractionAttack):
         if self._model is None or self._means is None:
             raise NotFittedError(f"the attack {self.name} was asked for scores before fit")
         queries, answers = asked(observation)
+        if (queries.fingerprint, answers.shape[1]) != self._asked:
+            raise ProtocolError(
+                f"the attack {self.name} scores answers to the queries of its pool, and of the same length"
+            )
         y = _y(hidden_ranks(answers, queries))
-        if len(y) != len(self._means[0]):
-            raise ProtocolError(f"the attack {self.name} scores answers to the queries of its pool")
         found: Float64 = self._model.decision_function(np.column_stack([y, *self._means, *_known(observation)]))
         return found
 

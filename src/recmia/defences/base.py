@@ -33,8 +33,6 @@ class Promise:
     covers_answers : bool
         Whether it covers the answers to an attacker's queries, and not only the list of each user. A promise that does
         not is held against attacks that look at lists alone.
-    covers_lists : bool
-        Whether it covers the lists that users are shown.
     of : {"users", "interactions"}
         Whose presence it hides: of a user with all interactions, which covers each of them, or of one interaction.
 
@@ -51,7 +49,6 @@ class Promise:
     unit: str = "the list of one user"
     levels: tuple[str, ...] = LEVELS
     covers_answers: bool = False
-    covers_lists: bool = True
     of: Unit = "users"
 
 

@@ -150,7 +150,7 @@ class RandomisedResponse(WrappingDefence):
     def promise(self) -> Promise:
         """Return the promise for a single interaction; from the user's own list, the device removes what was seen."""
         unit = "the report of one interaction, with all that the system computes from it"
-        return Promise(self.epsilon, 0.0, FOLDING, unit, covers_answers=True, covers_lists=False, of="interactions")
+        return Promise(self.epsilon, 0.0, FOLDING, unit, covers_answers=True, of="interactions")
 
     def refusal(self, system: System) -> str:
         """See `Defence.refusal`."""

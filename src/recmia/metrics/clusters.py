@@ -92,7 +92,8 @@ class Clustered:
         value = float(self._figures(np.ones(self.n_users))[which])
         spread = float(self._replicates[:, which].std(ddof=1))
         effective = float(self.n_users)
-        if 0 < value < 1 and spread > 0:
+        # Equal replicates differ by rounding.
+        if 0 < value < 1 and self.n_users > 1 and spread > 1e-12:
             # Few users tell the spread badly: as Student's t is to the normal distribution.
             wider = special.stdtrit(self.n_users - 1, (1 + confidence) / 2) / special.ndtri((1 + confidence) / 2)
             effective = min(value * (1 - value) / (spread * wider) ** 2, float(len(self.score)))

@@ -252,13 +252,14 @@ class AuditResult:
                     if level not in promise["levels"]:
                         continue
                     # Of runs of before, a promise says less about itself.
-                    answers, lists = promise.get("covers_answers", False), promise.get("covers_lists", True)
+                    answers = promise.get("covers_answers", False)
                     found = [
                         (one[2], runs)
                         for one, runs in self.runs.items()
                         if one[:2] == (level, regime)
                         and (answers or not attack_spec(one[2]).asks)
-                        and (lists or not attack_spec(one[2]).looks)
+                        # A user's own list leaves out what was in training, and no defence of the system hides that.
+                        and (of_users or attack_spec(one[2]).asks)
                         and (not of_users or _has_shadow_scores(runs))
                     ]
                     confidence = simultaneous(max(1, len(found)))
