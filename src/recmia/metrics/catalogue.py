@@ -280,9 +280,10 @@ def _epsilon(runs: Runs, confidence: float) -> Estimate:
     if unfair:
         return Estimate(None, None, None, unfair)
     bound = bound_of(runs, confidence=confidence)
+    coins = "interactions" if any(seed.clustered for seed in runs.seeds) else "users"
     note = (
         "95% lower bound for all attacks together, valid for one training if members were drawn by independent coins; "
-        f"delta 0; no more than {bound.ceiling:.2f} can be shown with so many users"
+        f"delta 0; no more than {bound.ceiling:.2f} can be shown with so many {coins}"
     )
     return Estimate(bound.value, bound.value, None, note)
 
