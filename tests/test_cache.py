@@ -163,4 +163,9 @@ def test_an_audit_from_a_store_is_the_same(small: Interactions, kept: ArrayStore
             file_of(kept, key).write_bytes(b"lost")
         store = ArrayStore(kept.folder)
         assert_frame_equal(run_audit(setup, small, store=store).scores, results[0].scores, check_exact=True)
-        assert set(store.damaged) == lost
+        # What is made again with a list that is lost is written over without being read.
+        assert set(store.damaged) <= lost
+        assert {key for key in lost if not key.endswith("-items")} <= set(store.damaged)
+        whole = ArrayStore(kept.folder)
+        assert all(whole[key] for key in lost)
+        assert not whole.damaged
