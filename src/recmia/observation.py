@@ -118,6 +118,16 @@ class Queries:
             found.update(getattr(self.asked, part).astype(kind).tobytes())
         return found.hexdigest()
 
+    @property
+    def hidden_user(self) -> npt.NDArray[np.int32]:
+        """The user of each hidden interaction, in the order of ``hidden.indices``: int32, shape (m,)."""
+        return np.repeat(self.user, np.diff(self.hidden.indptr))
+
+    @property
+    def hidden_keys(self) -> npt.NDArray[np.int64]:
+        """A number for user and item of each hidden interaction, as `Interactions.keys`: int64, shape (m,)."""
+        return self.hidden_user.astype(np.int64) * self.hidden.shape[1] + self.hidden.indices
+
     def take_users(self, rows: npt.NDArray[np.integer]) -> tuple[Queries, npt.NDArray[np.int64]]:
         """Return the queries about these users, numbered anew, and which of the queries they are."""
         starts, ends = np.searchsorted(self.user, rows), np.searchsorted(self.user, rows, side="right")

@@ -446,13 +446,12 @@ def planted_interactions(
     systems = (trained, *into) if kind == "memoriser" else (nothing,) * (1 + n_shadows)
     answers, *told = (_remembering(queries, one, rng) for one in systems)
     references = np.stack([_remembering(queries, nothing, rng) for _ in range(2)])
-    of_user = np.repeat(queries.user, np.diff(queries.hidden.indptr))
     seen = histories.toarray()[:, : 2 * _PAIRS] > 0
     taste = np.repeat(_taste(pairs > 0), 2, axis=1) + 0.3 * rng.gumbel(size=seen.shape)
     if kind == "left-out":
         taste += 3 * seen
         seen[:] = False
-        seen[of_user[trained], queries.hidden.indices[trained]] = True
+        seen[queries.hidden_user[trained], queries.hidden.indices[trained]] = True
     lists = np.argsort(np.where(seen, np.inf, -taste), axis=1)[:, :_LIST_LENGTH].astype(np.int32)
     shape = (n_shadows, len(queries), _LIST_LENGTH)
     pool = InteractionPool(queries, np.array(told, np.int32).reshape(shape), into, _items())
@@ -499,9 +498,7 @@ def check_attack(make: Callable[[], Attack | PoolAttack], *, finds: Leak = "twin
     """
     _check_kind(finds)
     attack = make()
-    name = getattr(attack, "name", None)
-    title = name if isinstance(name, str) and name else type(attack).__name__
-
+    name, title = _named(attack)
     rules = _Rules(title)
     hold, refuses = rules.hold, rules.refuses
 
@@ -667,8 +664,7 @@ def check_interaction_attack(make: Callable[[], InteractionAttack], *, finds: In
     """
     _check_kind(finds, InteractionLeak)
     attack = make()
-    name = getattr(attack, "name", None)
-    title = name if isinstance(name, str) and name else type(attack).__name__
+    name, title = _named(attack)
     rules = _Rules(title)
     hold, refuses = rules.hold, rules.refuses
 
@@ -970,6 +966,12 @@ def _edge_cases(seen: Observation) -> Observation:
         sparse.csr_array(histories), lists, items, queries=queries, answers=answers, references=references,
         as_stranger=seen.as_stranger,
     )  # fmt: skip
+
+
+def _named(attack: object) -> tuple[object, str]:
+    """The name that an attack gives itself, if any, and what it is called here."""
+    name = getattr(attack, "name", None)
+    return name, name if isinstance(name, str) and name else type(attack).__name__
 
 
 class _Rules:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy import special
 
 from recmia.errors import ProtocolError
-from recmia.metrics import METRICS, Runs, SeedRuns, auc, tpr_at_fpr
-from recmia.metrics.clusters import RATES, Clustered, users_of
+from recmia.metrics import FALSE_POSITIVE_RATES, METRICS, Runs, SeedRuns, auc, tpr_at_fpr
+from recmia.metrics.clusters import Clustered, users_of
 from recmia.metrics.intervals import Estimate
 from tests.metrics.helpers import by_pairs, figures, labelled
 
@@ -48,7 +48,7 @@ def test_values_are_those_of_the_plain_metrics(scored: tuple[Any, Any], n_users:
     found = Clustered(member, score, user)
     assert figures(found.auc())[0] == pytest.approx(by_pairs(member, score))
     assert figures(found.auc())[0] == pytest.approx(figures(auc(member, score))[0])
-    for rate in RATES:
+    for rate in FALSE_POSITIVE_RATES:
         one, plain = found.tpr(rate), tpr_at_fpr(member, score, rate)
         assert (one.value is None) == (plain.value is None)
         if one.value is not None:
@@ -62,7 +62,7 @@ def test_rates_that_are_met_exactly(n_nonmembers: int, ties: int, rng: np.random
     member = np.arange(n_nonmembers + 200) < 200
     score = np.round(rng.normal(size=len(member)) * ties) + member
     found = Clustered(member, score, np.arange(len(member)) // 5)
-    for rate in RATES:
+    for rate in FALSE_POSITIVE_RATES:
         assert found.tpr(rate).value == pytest.approx(tpr_at_fpr(member, score, rate).value)
 
 

@@ -216,7 +216,7 @@ class ItemHistoryLength(InteractionAttack):
     def score(self, observation: Observation) -> Float64:
         """See `InteractionAttack.score`."""
         queries = _hidden(observation)
-        return np.diff(observation.histories.indptr).astype(np.float64)[_user_of(queries)]
+        return np.diff(observation.histories.indptr).astype(np.float64)[queries.hidden_user]
 
 
 class Absent(InteractionAttack):
@@ -232,8 +232,7 @@ class Absent(InteractionAttack):
         rows, places = np.nonzero(listed)
         n_items = observation.histories.shape[1]
         shown = np.sort(rows.astype(np.int64) * n_items + observation.lists[rows, places])
-        pair = _user_of(queries).astype(np.int64) * n_items + queries.hidden.indices
-        return 1.0 - np.isin(pair, shown).astype(np.float64)
+        return 1.0 - np.isin(queries.hidden_keys, shown).astype(np.float64)
 
 
 def checked_interactions(attack: InteractionAttack, observation: Observation) -> Float64:
@@ -269,11 +268,6 @@ def _hidden(observation: Observation) -> Queries:
     if observation.queries is None:
         raise ProtocolError("interactions are scored in the order in which they are hidden, and nothing is hidden")
     return observation.queries
-
-
-def _user_of(queries: Queries) -> Int32:
-    """Return the user of each hidden interaction, int32, shape (m,)."""
-    return np.repeat(queries.user, np.diff(queries.hidden.indptr))
 
 
 def _y(ranks: Int32) -> Float64:

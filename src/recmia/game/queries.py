@@ -6,6 +6,7 @@ system that folds in. The same queries go to all systems of a game, and are draw
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 from math import comb
 
@@ -96,14 +97,7 @@ def draw_queries(interactions: Interactions, n_queries: int, share: float, rng: 
             if used[u]:
                 asked[start[u] : start[u] + counts[u]] = np.isin(np.arange(counts[u]), ways[number])
         rounds += [(asked, used), (~asked, used)] if paired else [(asked, used)]
-    user = np.concatenate([np.flatnonzero(used) for _, used in rounds] or [counts[:0]]).astype(np.int32)
-    order = np.argsort(user, kind="stable")
-    parts = [
-        [_rows(interactions, mask if wanted else ~mask, used) for mask, used in rounds] for wanted in (True, False)
-    ]
-    empty = interactions.csr()[:0]
-    asked_rows, hidden_rows = (sparse.vstack([empty, *rows], format="csr")[order] for rows in parts)
-    return Queries(user[order], asked_rows, hidden_rows)
+    return _queries_of(interactions, rounds)
 
 
 def draw_blocks(interactions: Interactions, n_blocks: int, rng: np.random.Generator) -> Queries:
@@ -132,22 +126,13 @@ def draw_blocks(interactions: Interactions, n_blocks: int, rng: np.random.Genera
     counts = np.bincount(interactions.user, minlength=interactions.n_users)
     of_user = np.minimum(n_blocks, counts)
     block = random_places(interactions, rng) % of_user[interactions.user]
-    rounds = [(block == number, (of_user > number) & (counts > 1)) for number in range(n_blocks)]
-    user = np.concatenate([np.flatnonzero(used) for _, used in rounds]).astype(np.int32)
-    order = np.argsort(user, kind="stable")
-    hidden, asked = (
-        sparse.vstack([_rows(interactions, mask if wanted else ~mask, used) for mask, used in rounds], format="csr")[
-            order
-        ]
-        for wanted in (True, False)
-    )
-    return Queries(user[order], asked, hidden)
+    rounds = [(block != number, (of_user > number) & (counts > 1)) for number in range(n_blocks)]
+    return _queries_of(interactions, rounds)
 
 
 def hidden_places(interactions: Interactions, queries: Queries) -> npt.NDArray[np.int64]:
     """Return which interaction each hidden one is, in the order of ``queries.hidden.indices``: int64, shape (m,)."""
-    row = np.repeat(queries.user.astype(np.int64), np.diff(queries.hidden.indptr))
-    return np.searchsorted(interactions.keys(), row * interactions.n_items + queries.hidden.indices)
+    return np.searchsorted(interactions.keys(), queries.hidden_keys)
 
 
 def join_queries(first: Queries, second: Queries, n_first: int) -> Queries:
@@ -163,6 +148,18 @@ def join_queries(first: Queries, second: Queries, n_first: int) -> Queries:
         sparse.vstack([first.asked, second.asked], format="csr"),
         sparse.vstack([first.hidden, second.hidden], format="csr"),
     )
+
+
+def _queries_of(interactions: Interactions, rounds: Sequence[tuple[Bool, Bool]]) -> Queries:
+    """Return a query of each round: what is asked with (the rest is hidden), and about which users."""
+    user = np.concatenate([np.empty(0, np.int64), *(np.flatnonzero(used) for _, used in rounds)]).astype(np.int32)
+    order = np.argsort(user, kind="stable")
+    empty = interactions.csr()[:0]
+    asked, hidden = (
+        sparse.vstack([empty, *(_rows(interactions, mask == wanted, used) for mask, used in rounds)], format="csr")
+        for wanted in (True, False)
+    )
+    return Queries(user[order], asked[order], hidden[order])
 
 
 def _rows(interactions: Interactions, chosen: Bool, users: Bool) -> sparse.csr_array:

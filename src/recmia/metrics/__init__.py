@@ -5,9 +5,9 @@
 0.875
 """
 
-from recmia.metrics.catalogue import FALSE_POSITIVE_RATES, METRICS, Metric, MetricSpec, Runs, SeedRuns, mean_over_runs
+from recmia.metrics.catalogue import METRICS, Metric, MetricSpec, Runs, SeedRuns, mean_over_runs
 from recmia.metrics.intervals import CONFIDENCE, Estimate, combine, folded, simultaneous
-from recmia.metrics.roc import Roc, auc, balanced_accuracy, roc, tpr_at_fpr
+from recmia.metrics.roc import FALSE_POSITIVE_RATES, Roc, auc, balanced_accuracy, roc, tpr_at_fpr
 
 __all__ = [
     "CONFIDENCE",

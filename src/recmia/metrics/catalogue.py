@@ -18,10 +18,9 @@ from scipy import stats
 from recmia.metrics.clusters import Clustered
 from recmia.metrics.epsilon import EpsilonBound, Guessed, Guesses, choose_guesses, epsilon_bound, fair_coins, guess
 from recmia.metrics.intervals import CONFIDENCE, Estimate, combine, folded, rank_bias, simultaneous
-from recmia.metrics.roc import auc, balanced_accuracy, choose_threshold, tpr_at_fpr
+from recmia.metrics.roc import FALSE_POSITIVE_RATES, auc, balanced_accuracy, choose_threshold, tpr_at_fpr
 from recmia.seeding import rng_for
 
-FALSE_POSITIVE_RATES = (0.1, 0.01, 0.001)
 # Without shadow users, the shares of users who are guessed to be members, and non-members.
 TRIED = ((0.5, 0.5), (0.25, 0.25), (0.1, 0.1), (0.1, 0.0), (0.03, 0.0))
 # A number of members that coins give as rarely as this was not given by them.

@@ -22,13 +22,11 @@ import numpy.typing as npt
 from scipy import special
 
 from recmia.errors import ProtocolError
-from recmia.metrics.intervals import CONFIDENCE, Estimate
-from recmia.metrics.roc import Bool, Float64, check_scores
+from recmia.metrics.intervals import CONFIDENCE, Estimate, proportion_ends
+from recmia.metrics.roc import FALSE_POSITIVE_RATES, Bool, Float64, check_scores
 from recmia.seeding import rng_for
 
 _REPLICATES = 200
-# Rates at which a share of trained interactions is measured.
-RATES = (0.1, 0.01, 0.001)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +66,7 @@ class Clustered:
 
     def take(self, chosen: Bool) -> Clustered:
         """Return some of the interactions; their users are numbered anew."""
-        _, user = np.unique(self.user[chosen], return_inverse=True)
-        return Clustered(self.member[chosen], self.score[chosen], user.astype(np.int64))
+        return Clustered(self.member[chosen], self.score[chosen], users_of(self.user[chosen]))
 
     @property
     def n_users(self) -> int:
@@ -81,12 +78,12 @@ class Clustered:
         return self._estimate(0, confidence)
 
     def tpr(self, rate: float, confidence: float = CONFIDENCE) -> Estimate:
-        """Return the TPR at a false-positive rate, one of `RATES`, with its interval."""
+        """Return the TPR at a false-positive rate, one of `FALSE_POSITIVE_RATES`, with its interval."""
         n = int((~self.member).sum())
         if rate * n < 1:
             note = f"not resolvable with {n} interactions that were not trained on: the finest rate is {1 / n:.2g}"
             return Estimate(None, None, None, note)
-        return self._estimate(1 + RATES.index(rate), confidence)
+        return self._estimate(1 + FALSE_POSITIVE_RATES.index(rate), confidence)
 
     def _estimate(self, which: int, confidence: float) -> Estimate:
         value = float(self._figures(np.ones(self.n_users))[which])
@@ -97,14 +94,12 @@ class Clustered:
             # Few users tell the spread badly: as Student's t is to the normal distribution.
             wider = special.stdtrit(self.n_users - 1, (1 + confidence) / 2) / special.ndtri((1 + confidence) / 2)
             effective = min(value * (1 - value) / (spread * wider) ** 2, float(len(self.score)))
-        tail, right = (1 - confidence) / 2, effective * value
-        low = float(special.betaincinv(max(right, 1e-9), effective - right + 1, tail)) if value > 0 else 0.0
-        high = 1 - float(special.betaincinv(max(effective - right, 1e-9), right + 1, tail)) if value < 1 else 1.0
-        return Estimate(value, min(low, value), max(high, value))
+        low, high = proportion_ends(value, effective, confidence)
+        return Estimate(value, float(low), float(high))
 
     @cached_property
     def _replicates(self) -> Float64:
-        """AUC and TPRs of each replicate: float64, shape (_REPLICATES, 1 + len(RATES))."""
+        """AUC and TPRs of each replicate: float64, shape (_REPLICATES, 1 + len(FALSE_POSITIVE_RATES))."""
         rng, n = rng_for(0, "cluster bootstrap"), self.n_users
         drawn = (rng.multinomial(n, np.full(n, 1 / n)).astype(np.float64) for _ in range(_REPLICATES))
         return np.stack([self._figures(weight) for weight in drawn])
@@ -122,11 +117,11 @@ class Clustered:
         each, inside = weight[user], self.member[order]
         found, false = (np.append(0.0, np.cumsum(each * kind)[ends]) for kind in (inside, ~inside))
         if not found[-1] or not false[-1]:
-            return np.full(1 + len(RATES), 0.5)
+            return np.full(1 + len(FALSE_POSITIVE_RATES), 0.5)
         tpr, fpr = found / found[-1], false / false[-1]
         area = float((np.diff(fpr) * (tpr[1:] + tpr[:-1])).sum() / 2)
         # Vertices ascend, so the last with a rate that is allowed finds most.
-        places = np.searchsorted(fpr, np.asarray(RATES) * (1 + 1e-12), "right") - 1
+        places = np.searchsorted(fpr, np.asarray(FALSE_POSITIVE_RATES) * (1 + 1e-12), "right") - 1
         return np.concatenate([[area], tpr[places]])
 
 

@@ -216,11 +216,9 @@ def auc_ends(
     high = np.where(area >= 0.5, np.maximum(high, high + share * (end - high)), high)
     low = np.where(area <= 0.5, np.minimum(low, low + share * (1 - end - low)), low)
     # Too few users for the normal approximation at the other end.
-    right = smaller * area
-    least = special.betaincinv(np.maximum(right, 1e-9), smaller - right + 1, (1 - confidence) / 2) * (right > 0)
-    most = special.betaincinv(np.maximum(smaller - right, 1e-9), right + 1, (1 - confidence) / 2) * (right < smaller)
+    least, most = proportion_ends(area, smaller, confidence)
     low = np.where(smaller < 9, np.minimum(low, least), low)
-    high = np.where(smaller < 9, np.maximum(high, 1 - most), high)
+    high = np.where(smaller < 9, np.maximum(high, most), high)
     return np.minimum(low, area), np.maximum(high, area)
 
 
@@ -359,6 +357,31 @@ def balanced_ends(
     return low, np.minimum(1.0, value + np.sqrt(above) / 2)
 
 
+def proportion_ends(share: npt.ArrayLike, n: npt.ArrayLike, confidence: float = CONFIDENCE) -> tuple[Float64, Float64]:
+    """Return Clopper and Pearson's interval for a share of n observations, where neither n nor n share is an integer.
+
+    Parameters
+    ----------
+    share, n : float64, shape (...)
+    confidence : float
+
+    Returns
+    -------
+    low, high : float64, shape (...)
+
+    Examples
+    --------
+    >>> low, high = proportion_ends(0.3, 12.5)
+    >>> round(float(low), 3), round(float(high), 3)
+    (0.084, 0.613)
+    """
+    share, n, tail = np.asarray(share, np.float64), np.asarray(n, np.float64), (1 - confidence) / 2
+    found = share * n
+    low = special.betaincinv(np.maximum(found, 1e-9), n - found + 1, tail) * (found > 0)
+    high = 1 - special.betaincinv(np.maximum(n - found, 1e-9), found + 1, tail) * (found < n)
+    return np.minimum(low, share), np.maximum(high, share)
+
+
 def share_ends(values: Float64, confidence: float = CONFIDENCE) -> tuple[Float64, Float64]:
     r"""Return the ends of the interval of a mean over users of values in [0, 1], such as Recall@k.
 
@@ -393,10 +416,7 @@ def share_ends(values: Float64, confidence: float = CONFIDENCE) -> tuple[Float64
     factor = (special.ndtri(tail) / special.stdtrit(n - 1, tail)) ** 2 if n > 1 else 1.0
     spread = variance > 1e-12
     users = np.where(spread, factor * n * mean * (1 - mean) / np.where(spread, variance, 1.0), n)
-    found = mean * users
-    low = special.betaincinv(np.maximum(found, 1e-9), users - found + 1, tail) * (found > 0)
-    high = 1 - special.betaincinv(np.maximum(users - found, 1e-9), found + 1, tail) * (found < users)
-    return np.minimum(low, mean), np.maximum(high, mean)
+    return proportion_ends(mean, users, confidence)
 
 
 def shrinkage(targets: Sequence[int], in_seed: float = 0.5, over_seeds: float = 0.25) -> float:

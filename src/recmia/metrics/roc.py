@@ -25,6 +25,8 @@ from recmia.metrics.intervals import (
 
 Bool = npt.NDArray[np.bool_]
 Float64 = npt.NDArray[np.float64]
+# At these, the TPR is measured.
+FALSE_POSITIVE_RATES = (0.1, 0.01, 0.001)
 
 
 @dataclass(frozen=True, eq=False)
