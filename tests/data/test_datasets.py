@@ -345,7 +345,7 @@ def test_no_route_gives_up_soon_and_falls_back(nowhere: Path) -> None:
 def test_a_host_that_never_answers_is_given_up(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
 
-    monkeypatch.setattr("recmia.data.movielens.CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("recmia.data.places.CONNECT_SECONDS", 0.2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen(1)
