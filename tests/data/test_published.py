@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,12 @@ from recmia.data.datasets import Dataset, load
 from recmia.data.published import PUBLISHED, find_published, read_published_folder
 from recmia.errors import DataError
 from recmia.settings.data import Columns
-from tests.data.test_datasets import UNREACHABLE, nowhere, pairs, server, texts, write
+from tests.data.test_datasets import UNREACHABLE, pairs, texts, write
 
-__all__ = ["nowhere", "server"]  # fixtures
+Files = Mapping[str, str | bytes]
 
 LASTFM = "userID\tartistID\tweight\r\n2\t51\t13883\r\n2\t52\t11690\r\n3\t51\t2\r\n"
-LASTFM_TAGS = {
+LASTFM_TAGS: Files = {
     "tags.dat": 'tagID\ttagValue\r\n1\tmetal\r\n2\tmúsica\r\n3\t"quoted, as it is\r\n'.encode("latin-1"),
     "user_taggedartists-timestamps.dat": "userID\tartistID\ttagID\ttimestamp\r\n"
     "2\t52\t1\t1238536800000\r\n2\t52\t3\t1238536800000\r\n3\t52\t2\t-428720400000\r\n3\t52\t1\t1\r\n3\t99\t1\t1\r\n3\t51\r\n",
@@ -55,7 +56,7 @@ BOOK_CROSSING = (
     '"276729";"0521""795028";"6"\r\n'
 ).encode("latin-1")
 GOODBOOKS = "user_id,book_id,rating\n1,258,5\n2,4081,4\n2,258,5\n2,258,3\n"
-GOODBOOKS_TAGS = {
+GOODBOOKS_TAGS: Files = {
     "books.csv": "book_id,goodreads_book_id,best_book_id,title\n"
     '258,1232,1232,"The Shadow of the Wind (The Cemetery, #1)"\n4081,5,5,Wonder\n',
     "tags.csv": "tag_id,tag_name\n0,fantasy\n1,to-read\n2,スペイン\n",
@@ -63,7 +64,7 @@ GOODBOOKS_TAGS = {
 }
 
 
-def lay(folder: Path, files: dict[str, str | bytes]) -> Path:
+def lay(folder: Path, files: Files) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         write(folder, content, name)
@@ -218,7 +219,7 @@ def test_bad_rows_are_refused_by_number(tmp_path: Path, file: str, content: str 
 
 # Names, and the folders in which they are looked for.
 
-FILES: dict[str, dict[str, str | bytes]] = {
+FILES: dict[str, Files] = {
     "lastfm-2k": {"user_artists.dat": LASTFM},
     "amazon-video-games": {"Video_Games.csv": AMAZON_2023},
     "amazon-beauty": {"ratings_Beauty.csv": AMAZON_2014},
@@ -255,7 +256,7 @@ def test_in_the_publishers_folder(
     monkeypatch: pytest.MonkeyPatch,
     name: str,
     folder: str,
-    files: dict[str, str | bytes],
+    files: Files,
 ) -> None:
     lay(tmp_path / folder, files)
     monkeypatch.setenv("RECMIA_DATA", str(tmp_path))
@@ -304,7 +305,7 @@ def test_what_is_not_there_is_told_where_to_get(nowhere: Path, name: str, words:
 # Downloads.
 
 
-def packed(files: dict[str, str | bytes]) -> bytes:
+def packed(files: Files) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
@@ -312,7 +313,7 @@ def packed(files: dict[str, str | bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def lastfm(users: int = 1_892, rows: int = 92_834) -> dict[str, str | bytes]:
+def lastfm(users: int = 1_892, rows: int = 92_834) -> Files:
     body = "".join(f"{row % users}\t{row // users}\t7\r\n" for row in range(rows))
     return {"user_artists.dat": "userID\tartistID\tweight\r\n" + body, **LASTFM_TAGS}
 

@@ -122,12 +122,21 @@ def find_published(name: str, base_url: str = "") -> Found:
 
 
 def read_published_folder(folder: Path) -> Table | None:
-    """Return the data set whose files a folder holds, with a note as what it was taken; None if it holds none.
+    r"""Return the data set whose files a folder holds, with a note as what it was taken; None if it holds none.
 
     Raises
     ------
     DataError
         If it holds several, or one that cannot be used as it stands.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "user_artists.dat"
+    ...     _ = path.write_text("userID\tartistID\tweight\n2\t51\t13883\n")
+    ...     read_published_folder(Path(folder)).frame.rows()
+    [(2, 51)]
     """
     found = [(one, file) for one in (*PUBLISHED.values(), _amazon("*")) for file in _fitting(one, folder)]
     if not found:
@@ -178,7 +187,7 @@ def _only(folder: Path, found: Sequence[tuple[_Published, Path]]) -> tuple[_Publ
 def _head(file: Path, count: int) -> list[str]:
     """Return the first lines of a file, which may be packed; fewer if it ends or breaks off."""
     with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as opened:
-        head = []
+        head: list[str] = []
         try:
             while len(head) < count and (line := opened.readline(_LINE_BYTES)):
                 head.append(line.decode("utf-8-sig", errors="replace").rstrip("\r\n"))
