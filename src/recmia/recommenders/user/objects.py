@@ -49,6 +49,9 @@ class FromObject(Recommender):
     Users that were not in the fit are served if ``recommend`` takes ``recalculate_user``, which is then True, or if the
     object has ``folds_in = True``. Set that where ``recommend`` uses the history alone and not the user id.
 
+    An object with ``uses_order = True`` gets all histories, in ``fit`` and in ``recommend``, in the order of events:
+    the column indices of a row are the user's items, the oldest first, and a repeated item repeatedly.
+
     Parameters
     ----------
     model : object
@@ -75,6 +78,7 @@ class FromObject(Recommender):
         self.model = model
         self._recalculates = "recalculate_user" in inspect.signature(model.recommend).parameters
         self.folds_in = bool(getattr(model, "folds_in", self._recalculates))
+        self.uses_order = bool(getattr(model, "uses_order", False))
         self._fitted: Any = None
 
     def fit(self, interactions: Interactions, *, rng: np.random.Generator) -> Self:
@@ -85,7 +89,8 @@ class FromObject(Recommender):
         if hasattr(model, "random_state"):
             model.random_state = seed
         quiet = {"show_progress": False} if "show_progress" in inspect.signature(model.fit).parameters else {}
-        model.fit(keep_columns(interactions.csr(), trained_items), **quiet)
+        histories = interactions.sequences() if self.uses_order else interactions.csr()
+        model.fit(keep_columns(histories, trained_items), **quiet)
         self._fitted, self.trained_items = model, trained_items
         return self
 
@@ -169,8 +174,8 @@ class UserCode:
         another digest.
     path : str
         A folder in which its modules are looked for as well.
-    folds_in : bool
-        See `Recommender.folds_in`.
+    folds_in, uses_order : bool
+        See `Recommender`.
 
     Examples
     --------
@@ -185,6 +190,7 @@ class UserCode:
     digest: str
     path: str = ""
     folds_in: bool = True
+    uses_order: bool = False
 
     @classmethod
     def of(cls, given: Any) -> Self:
@@ -228,13 +234,15 @@ class UserCode:
                 "give a function that makes it"
             ) from error
         code = cls(name, packed, code_digest(given), path)
-        return replace(code, folds_in=code.make().folds_in)
+        made = code.make()
+        return replace(code, folds_in=made.folds_in, uses_order=made.uses_order)
 
     def spec(self) -> RecommenderSpec:
         """Return the spec of the recommender."""
         return RecommenderSpec(
-            self.name, partial(_make, self), folds_in=self.folds_in, user_code=True, code=self.digest
-        )
+            self.name, partial(_make, self), folds_in=self.folds_in, uses_order=self.uses_order, user_code=True,
+            code=self.digest,
+        )  # fmt: skip
 
     def make(self) -> Recommender:
         """Return a new recommender that is not fitted.
