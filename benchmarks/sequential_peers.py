@@ -95,7 +95,7 @@ def recbole_gru4rec(train: Sequences, queries: Sequences, settings: dict[str, An
     for row, query in enumerate(queries):
         places = place_of[query]
         known = torch.from_numpy(places[places > 0][-settings["window"] :])
-        with torch.inference_mode():
+        with torch.no_grad():
             scores = model.full_sort_predict(
                 {model.ITEM_SEQ: known[None], model.ITEM_SEQ_LEN: torch.tensor([len(known)])}
             )[0]  # fmt: skip
