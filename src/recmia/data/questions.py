@@ -153,7 +153,8 @@ def _times(about: Interactions, query: Int64, place: Int64) -> Int64:
     occurrence[together] = places_in_groups(query[together] * len(about) + place[together])
     by_interaction = np.argsort(events, kind="stable")
     first = np.searchsorted(events[by_interaction], place)
-    return times[by_interaction[first + occurrence - 1]]
+    found: Int64 = times[by_interaction[first + occurrence - 1]]
+    return found
 
 
 def _positions(asked: Rows, query: Int64) -> Int64 | None:
