@@ -42,10 +42,10 @@ HELD_OUT, K = 5, 10
 ALL_ITEMS = 10**6
 # In the settings of a peer, its negatives are those of every single prediction; None is all items.
 SASREC = SASRecSettings(
-    layers=2, heads=1, window=50, dropout=0.2, learning_rate=0.001, epochs=20, batch_size=1600, n_negatives=256
+    layers=2, heads=1, window=50, dropout=0.2, learning_rate=0.001, epochs=10, batch_size=800, n_negatives=256
 )
 GRU4REC = GRU4RecSettings(
-    layers=1, window=50, dropout=0.2, learning_rate=0.003, epochs=8, batch_size=512, n_negatives=ALL_ITEMS
+    layers=1, window=25, dropout=0.2, learning_rate=0.003, epochs=5, batch_size=512, n_negatives=ALL_ITEMS
 )
 PEER_FACTORS = 64
 

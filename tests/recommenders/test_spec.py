@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -125,11 +126,12 @@ def test_ratings_count_as_the_trait_says(name: str, small: Interactions) -> None
         }
     )
     spec = RECOMMENDERS[name]
-    ones = np.ones(len(small), np.float32)
-    unrated = Interactions(small.user, small.item, ones, None, small.users, small.items, rated=True)
+    # In the order of items, which sorted histories have, too.
+    ordered = replace(small, events=np.arange(len(small), dtype=np.int32))
+    unrated = replace(ordered, value=np.ones(len(small), np.float32))
     rated, seen = (
         spec.make(settings, 1).fit(data, rng=np.random.default_rng(0)).recommend(data.csr(), 10)
-        for data in (small, unrated)
+        for data in (ordered, unrated)
     )
     assert np.array_equal(rated, seen) != spec.uses_ratings(settings)
 

@@ -44,6 +44,8 @@ class _Sequential(Recommender):
     """What SASRec and GRU4Rec share: windows, training and serving; a subclass is the network."""
 
     uses_order = True
+    # Standard deviation of the embeddings' start.
+    _start_std: float
 
     def __init__(self, settings: SASRecSettings | GRU4RecSettings, factors: int, device: str) -> None:
         pick_device(device)
@@ -67,7 +69,6 @@ class _Sequential(Recommender):
         sequences = keep_columns(interactions.sequences(), trained_items)
         m = sequences.shape[1]
         start, length = _windows(sequences.indptr, settings.window)
-        scale = np.float32(settings.init_std)
 
         def drop(values: torch.Tensor) -> torch.Tensor:
             if not settings.dropout:
@@ -76,7 +77,7 @@ class _Sequential(Recommender):
             return values * torch.from_numpy(kept / np.float32(1 - settings.dropout)).to(device)
 
         with one_thread():
-            drawn = [scale * rng.standard_normal((m, self.factors), np.float32), *self._start(rng)]
+            drawn = [_normal(rng, self._start_std, m, self.factors), *self._start(rng)]
             parameters = [torch.from_numpy(array).to(device).requires_grad_() for array in drawn]
             items, *network = parameters
             adam = torch.optim.Adam(parameters, lr=settings.learning_rate, fused=True)
@@ -156,6 +157,7 @@ class SASRec(_Sequential):
     """
 
     settings: SASRecSettings
+    _start_std = 0.02
 
     def __init__(
         self, settings: SASRecSettings | None = None, *, factors: int = 100, device: str = "auto"
@@ -168,7 +170,7 @@ class SASRec(_Sequential):
 
     def _start(self, rng: np.random.Generator) -> list[Float32]:
         f, ones, zeros = self.factors, np.ones(self.factors, np.float32), np.zeros(self.factors, np.float32)
-        start = [self.settings.init_std * rng.standard_normal((self.settings.window, f), np.float32)]
+        start = [_normal(rng, self._start_std, self.settings.window, f)]
         for _ in range(self.settings.layers):
             start += [ones, zeros, _glorot(rng, 3 * f, f), np.zeros(3 * f, np.float32), _glorot(rng, f, f), zeros]
             start += [ones, zeros, _glorot(rng, f, f), zeros, _glorot(rng, f, f), zeros]
@@ -179,7 +181,7 @@ class SASRec(_Sequential):
         from torch.nn.functional import layer_norm, linear, scaled_dot_product_attention
 
         position, *blocks, scale, shift = network
-        x = embedded + position[: embedded.shape[1]]
+        x = self.factors**0.5 * embedded + position[: embedded.shape[1]]
         for first in range(0, len(blocks), 12):
             block = blocks[first : first + 12]
             q, k, v = (
@@ -211,6 +213,8 @@ class GRU4Rec(_Sequential):
     ConfigError
         For an unknown device, or for "cuda" where PyTorch finds no GPU.
     """
+
+    _start_std = 0.2
 
     def __init__(
         self, settings: GRU4RecSettings | None = None, *, factors: int = 100, device: str = "auto"
@@ -260,7 +264,7 @@ def _batches(length: Int64, size: int, rng: np.random.Generator) -> Iterator[Int
     order = rng.permutation(len(length))
     order = order[np.argsort(length[order], kind="stable")]
     batch = np.cumsum(length[order] - 1) // size
-    parts = np.split(order, np.flatnonzero(np.diff(batch)) + 1)
+    parts = np.split(order, np.flatnonzero(np.diff(batch)) + 1) if len(order) else []
     return (parts[place] for place in rng.permutation(len(parts)))
 
 
@@ -292,6 +296,11 @@ def _loss(hidden: torch.Tensor, right: torch.Tensor, other: torch.Tensor, same: 
     logits = (hidden @ other.T).masked_fill_(same, -torch.inf)
     weight = torch.log((m - 1) / (same.shape[1] - same.sum(dim=1)).clamp(min=1))
     return softplus(torch.logsumexp(logits, dim=1) + weight - (hidden * right).sum(dim=1)).mean()
+
+
+def _normal(rng: np.random.Generator, std: float, rows: int, columns: int) -> Float32:
+    """Draw the start of embeddings."""
+    return np.float32(std) * rng.standard_normal((rows, columns), np.float32)
 
 
 def _glorot(rng: np.random.Generator, rows: int, columns: int) -> Float32:

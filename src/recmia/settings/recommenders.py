@@ -90,30 +90,28 @@ class LightGCNSettings(Settings):
 
 
 class SASRecSettings(Settings):
-    """How long a history counts, how deep the network is, and how to train it."""
+    """How much of a history counts, how deep the network is, and how to train it."""
 
-    layers: int = Field(2, ge=1, description="Blocks of self-attention.")
-    heads: int = Field(1, ge=1, description="Heads of each block; they divide the factors.")
-    window: int = Field(50, ge=1, description="Last items of a history that count; older ones are cut off.")
-    dropout: float = Field(0.2, ge=0, lt=1, description="Share of the units that a step leaves out.")
-    learning_rate: float = Field(0.001, gt=0, description="Step size of Adam.")
-    epochs: int = Field(20, ge=1, description="Passes over the interactions.")
-    batch_size: int = Field(2048, ge=1, description="Interactions a step.")
-    n_negatives: int = Field(1024, ge=1, description="Items that a step compares the next one with, at most all.")
-    init_std: float = Field(0.02, gt=0, description="Standard deviation of the embeddings' start.")
+    layers: int = Field(1, ge=1, description="Blocks of self-attention.")
+    heads: int = Field(1, ge=1, description="Heads of a block; they must divide the factors.")
+    window: int = Field(50, ge=1, description="Last events of a history that count; older ones are cut off.")
+    dropout: float = Field(0.2, ge=0, lt=1, description="Share of the units that are left out, at random.")
+    learning_rate: float = Field(0.002, gt=0, description="Step size of Adam.")
+    epochs: int = Field(8, ge=1, description="Passes over the events.")
+    batch_size: int = Field(512, ge=1, description="Events a step.")
+    n_negatives: int = Field(512, ge=1, description="Items sampled per step to compare the next one with; at most all.")
 
 
 class GRU4RecSettings(Settings):
-    """How long a history counts, how deep the network is, and how to train it."""
+    """How much of a history counts, how deep the network is, and how to train it."""
 
     layers: int = Field(1, ge=1, description="Layers of gated recurrent units.")
-    window: int = Field(50, ge=1, description="Last items of a history that count; older ones are cut off.")
-    dropout: float = Field(0.2, ge=0, lt=1, description="Share of the embeddings' entries that a step leaves out.")
-    learning_rate: float = Field(0.001, gt=0, description="Step size of Adam.")
-    epochs: int = Field(20, ge=1, description="Passes over the interactions.")
-    batch_size: int = Field(2048, ge=1, description="Interactions a step.")
-    n_negatives: int = Field(1024, ge=1, description="Items that a step compares the next one with, at most all.")
-    init_std: float = Field(0.02, gt=0, description="Standard deviation of the embeddings' start.")
+    window: int = Field(30, ge=1, description="Last events of a history that count; older ones are cut off.")
+    dropout: float = Field(0.2, ge=0, lt=1, description="Share of the embeddings' entries left out, at random.")
+    learning_rate: float = Field(0.003, gt=0, description="Step size of Adam.")
+    epochs: int = Field(10, ge=1, description="Passes over the events.")
+    batch_size: int = Field(512, ge=1, description="Events a step.")
+    n_negatives: int = Field(512, ge=1, description="Items sampled per step to compare the next one with; at most all.")
 
 
 class CommandSettings(Settings):
