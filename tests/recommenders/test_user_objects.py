@@ -521,7 +521,7 @@ def test_an_object_that_uses_order_gets_histories_in_order(rng: np.random.Genera
 
 
 @pytest.mark.parametrize("query_kind", ["parts", "prefixes"])
-def test_the_game_gives_the_order_to_who_uses_it(query_kind: str, tmp_path: Path) -> None:
+def test_the_game_gives_the_order_to_who_uses_it(query_kind: Any) -> None:
     """Lists and answers of the audit are those that the order gives: an item off by one would be another list."""
     result = public.audit(
         cycles(), recommender=Successor, attacks=["completion"], regimes=["fold-in"], k=2, seeds=1, n_targets=1,

@@ -33,6 +33,8 @@ def tell_data(out: Console, result: AuditResult) -> None:
     out.print(f"data: {escape(data['source'])}: {data['rows_kept']:,} interactions of {data['users']:,} users")
     for reason, count in data["dropped"].items():
         out.print(f"  dropped {count:,}: {escape(reason)}")
+    if "order" in data:
+        out.print(f"  order: {escape(data['order'])}", soft_wrap=True)
     for note in data["notes"]:
         out.print(f"  note: {escape(note)}", style="dim", soft_wrap=True)
 

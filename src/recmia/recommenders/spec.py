@@ -52,6 +52,8 @@ class RecommenderSpec:
         that is not known, as for user code.
     uses_order : bool
         Whether it depends on the order of events; see `Recommender.uses_order`.
+    window : callable, optional
+        ``window(settings)`` returns how many of the last events of a history it uses, where older ones are cut off.
     user_code : bool
         Whether it runs code of the user's (an object, a factory, a command), which can change without a trace: what it
         serves is not kept in the shared cache.
@@ -78,6 +80,7 @@ class RecommenderSpec:
     personal: bool = False
     uses_ratings: Callable[[RecommenderSettings], bool] = _ignores_ratings
     uses_order: bool = False
+    window: Callable[[RecommenderSettings], int] | None = None
     user_code: bool = False
     code: str = ""
 

@@ -282,7 +282,7 @@ def read_files(setup: Setup, report: Reporter) -> Files:
     if others is not None:
         # What is said of the data is of the audited users.
         cleaning = replace(cleaning, rows_kept=len(audited), users_read=audited.n_users)
-    cleaning = replace(cleaning, notes=(*cleaning.notes, *notes))
+    cleaning = replace(cleaning, notes=(*cleaning.notes, *notes, *setup.cut_histories(audited)))
     return Files(plan, audited, cleaning, {"load": time.perf_counter() - started}, unanswered)
 
 
