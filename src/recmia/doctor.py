@@ -83,7 +83,7 @@ def _gpu() -> Rows:
     import torch
 
     if not torch.cuda.is_available():
-        return [("none in use", f"PyTorch {torch.__version__} finds no GPU; ncf and lightgcn train on the processor")]
+        return [("none in use", f"PyTorch {torch.__version__} finds no GPU; networks train on the processor")]
     return [(f"cuda:{i}", torch.cuda.get_device_name(i)) for i in range(torch.cuda.device_count())]
 
 

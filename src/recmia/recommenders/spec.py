@@ -219,6 +219,18 @@ def _make_lightgcn(settings: RecommenderSettings, threads: int) -> Recommender:
     return LightGCN(settings.lightgcn, factors=settings.factors, threads=threads, device=settings.device)
 
 
+def _make_sasrec(settings: RecommenderSettings, threads: int) -> Recommender:
+    from recmia.recommenders.sequential import SASRec
+
+    return SASRec(settings.sasrec, factors=settings.factors, device=settings.device)
+
+
+def _make_gru4rec(settings: RecommenderSettings, threads: int) -> Recommender:
+    from recmia.recommenders.sequential import GRU4Rec
+
+    return GRU4Rec(settings.gru4rec, factors=settings.factors, device=settings.device)
+
+
 def _make_command(settings: RecommenderSettings, threads: int) -> Recommender:
     from recmia.recommenders.user.command import CommandRecommender
 
@@ -244,6 +256,8 @@ RECOMMENDERS: Mapping[str, RecommenderSpec] = MappingProxyType(
             RecommenderSpec("hybrid", _make_hybrid, ("hybrid", "lfm"), personal=True, uses_ratings=_lfm_uses_ratings),
             RecommenderSpec("ncf", _make_ncf, ("ncf",), personal=True),
             RecommenderSpec("lightgcn", _make_lightgcn, ("lightgcn",), personal=True),
+            RecommenderSpec("sasrec", _make_sasrec, ("sasrec",), uses_order=True),
+            RecommenderSpec("gru4rec", _make_gru4rec, ("gru4rec",), uses_order=True),
             _CommandSpec("command", _make_command, ("train",), uses_order=True, user_code=True),
         )
     }
