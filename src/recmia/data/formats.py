@@ -34,7 +34,7 @@ Namer = Callable[[Sequence[str]], Sequence[str] | None]
 _BYTES_AT_ONCE = 2**20
 _HEAD = 2**16
 _LINES_LOOKED_AT = 20
-_CELLS_SHOWN = 8
+_CELLS_SHOWN, _CELL_SHOWN = 8, 40
 SEPARATORS = (",", "\t", ";", "|", "::")
 # Stands between fields where the reader cannot take the separator itself: no text has it.
 _UNIT = "\x1f"
@@ -232,7 +232,7 @@ def _read_text(file: _File, separator: str, namer: Namer) -> Raw:
     header = namer(names)
     if header is not None:
         # With a header, the reader skips blank lines before it by itself.
-        options |= {"has_header": False, "new_columns": list(header), "skip_rows": _blank_lines(file.head)}
+        options |= {"has_header": False, "new_columns": list(header), "skip_rows": _blank_lines(file.head) if cells else 0}
         names = list(header)
     try:
         frame = pl.read_csv(file.data, **options)
@@ -346,7 +346,7 @@ def _refuse_long_rows(file: _File, mark: str, quote: str | None, width: int, hea
     if not long:
         return
     number, row = long[0]
-    cells = ", ".join(map(repr, row[:_CELLS_SHOWN]))
+    cells = ", ".join(repr(cell)[:_CELL_SHOWN] for cell in row[:_CELLS_SHOWN])
     than = f"the header has {width}" if headed else f"the first row has {width}"
     raise DataError(
         f"{file.path}: data row {number:,} has {len(row)} fields, where {than}: {cells} ({len(long):,} such rows)"

@@ -185,13 +185,15 @@ def _typed_ratings(rows: Rows) -> pl.Series:
 def _odd_ratings(ratings: pl.Series) -> tuple[str, ...]:
     """Point out ratings that tell nothing, and one that seems to mean that there is none."""
     values = ratings.unique().sort()
-    if len(values) == 1:
+    if len(values) == 1 and len(ratings) > 1:
         return (f"all ratings are {values[0]:g}, so that they say nothing",)
+    if len(values) < 3:
+        return ()
     odd = []
     low, high = values[0], values[-1]
-    if len(values) > 2 and (low < 0 <= values[1] or (low == 0 and values[1] >= 1)):
+    if low < 0 <= values[1] or (low == 0 and values[1] >= 1):
         odd.append((low, values[1], high))
-    if len(values) > 2 and high in _NINES and high > 2 * values[-2]:
+    if high in _NINES and high > 2 * values[-2]:
         odd.append((high, low, values[-2]))
     return tuple(
         f"{int((ratings == value).sum()):,} ratings are {value:g} among {least:g} to {most:g}: if that means that "
