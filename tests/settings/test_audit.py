@@ -169,10 +169,11 @@ def test_lists_or_answers_are_needed() -> None:
         (ASKED | {"answers_columns": "user=u"}, "answers_columns: a file of answers has no column 'user'"),
         (
             ASKED | {"members_columns": "user"},
-            "named as ROLE=NAME,..., with user, item, member, separator; found 'user'",
+            "named as ROLE=NAME,..., with user, item, member, separator, header; found 'user'",
         ),
         (ASKED | {"members_columns": "user=a,user=b"}, "the column user is named twice"),
-        (ASKED | {"items_columns": "separator=::"}, "the separator must be one ASCII character, or tab; found '::'"),
+        (ASKED | {"items_columns": "separator=:::"}, "the separator must be one ASCII character, ::, or tab; found ':::'"),
+        (ASKED | {"items_columns": "header=maybe"}, "header is yes or no; found 'maybe'"),
     ],
 )
 def test_files_of_questions_that_do_not_go_together(given: dict[str, Any], words: str) -> None:

@@ -232,7 +232,11 @@ def _read_text(file: _File, separator: str, namer: Namer) -> Raw:
     header = namer(names)
     if header is not None:
         # With a header, the reader skips blank lines before it by itself.
-        options |= {"has_header": False, "new_columns": list(header), "skip_rows": _blank_lines(file.head) if cells else 0}
+        options |= {
+            "has_header": False,
+            "new_columns": list(header),
+            "skip_rows": _blank_lines(file.head) if cells else 0,
+        }
         names = list(header)
     try:
         frame = pl.read_csv(file.data, **options)

@@ -57,8 +57,8 @@ class Histories:
     ----------
     frame : polars.DataFrame
         Columns user, item and, where the file has them, rating, time, position (of an event among those of its user)
-        and text. Ids are int64 or text, ratings float32, times int64 seconds or null, positions int64, texts categorical
-        in lower case or null. Where times are finer than seconds, their order is in the position.
+        and text. Ids are int64 or text, ratings float32, times int64 seconds or null, positions int64, texts
+        categorical in lower case or null. Where times are finer than seconds, their order is in the position.
     notes : tuple of str
         What is worth knowing about the file.
     columns : mapping from role to str
@@ -213,13 +213,7 @@ def _typed_positions(rows: Rows) -> pl.Series:
 
 def _with_times(rows: Rows, frame: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]]:
     """Return the table with times in seconds, null where they are not known, and notes."""
-    column = rows.frame["time"]
-    if column.dtype == pl.String:
-        column = column.str.strip_chars()
-        column = column.set(column.str.to_lowercase().is_in(_NO_TIME), None)
-    elif column.dtype.is_float():
-        column = column.fill_nan(None)
-    ticks, in_second, notes = _ticks(rows, column)
+    ticks, in_second, notes = _ticks(rows)
     unknown = ticks.is_null()
     if unknown.all():
         return frame.drop("time"), ("no time is known",)
@@ -230,18 +224,25 @@ def _with_times(rows: Rows, frame: pl.DataFrame) -> tuple[pl.DataFrame, tuple[st
     frame = frame.with_columns((ticks // in_second).alias("time"))
     if "position" not in frame.columns and (ticks % in_second != 0).any():
         frame = frame.with_columns(ticks.fill_null(0).alias("position"))
+        notes += ("within a second, the finer times stand for positions",)
     return frame, notes
 
 
-def _ticks(rows: Rows, known: pl.Series) -> tuple[pl.Series, int, tuple[str, ...]]:
+def _ticks(rows: Rows) -> tuple[pl.Series, int, tuple[str, ...]]:
     """Return times as int64, null where they are not known, and how many of them are a second; and notes."""
+    known = rows.frame["time"]
     if known.dtype in (pl.Date, pl.Datetime):
         return known.cast(pl.Datetime("us")).dt.epoch("us"), 10**6, ()
     what = "times are numbers of seconds, or dates"
-    numbers = rows.as_numbers("time", pl.Int64, what) if not known.dtype.is_float() else None
-    if numbers is not None and numbers.null_count() <= known.null_count():
-        # What NumPy and pandas make of a time that is not known.
-        return _in_seconds(rows, numbers.set(numbers == UNKNOWN_TIME, None))
+    if known.dtype.is_float():
+        known = known.fill_nan(None)
+    else:
+        numbers = rows.as_numbers("time", pl.Int64, what)
+        if known.dtype == pl.String and numbers.null_count() > known.null_count():
+            known = known.str.strip_chars()
+            known = known.set(known.str.to_lowercase().is_in(_NO_TIME), None)
+        if numbers.null_count() == known.null_count():
+            return _in_seconds(rows, numbers.set(numbers == UNKNOWN_TIME, None))
     floats = rows.as_numbers("time", pl.Float64, what)
     if known.dtype == pl.String and floats.is_finite().fill_null(False).sum() == 0:
         return _microseconds_of_dates(rows, known), 10**6, ()

@@ -182,7 +182,10 @@ class Rows:
         if column.dtype in (pl.Categorical, pl.Enum):
             column = column.cast(pl.String)
         if column.dtype == pl.String:
-            return column.str.strip_chars().cast(kind, strict=False)
+            numbers = column.cast(kind, strict=False)
+            # Only where it is needed: stripped text is a copy.
+            spaced = numbers.null_count() > column.null_count()
+            return column.str.strip_chars().cast(kind, strict=False) if spaced else numbers
         if column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null):
             return column.cast(kind, strict=False)
         first = f", the first is {_cell(column, 0)}" if len(column) else ""
@@ -431,7 +434,7 @@ def _cell(column: pl.Series, row: int) -> str:
 
 def _bare_numbers(column: pl.Series) -> pl.Series:
     """Return text without the spaces around whole numbers; other text keeps its own."""
-    spaced = column.str.contains(r"^\s|\s$")
+    spaced = column.str.starts_with(" ") | column.str.ends_with(" ")
     if not spaced.any():
         return column
     bare = column.str.strip_chars()
