@@ -44,6 +44,8 @@ def shown(*arguments: str) -> str:
 
 
 def option(path: str) -> str:
+    if path == "columns.header":
+        return "--header"
     return f"--{path.replace('.', '-').replace('_', '-')}"
 
 

@@ -78,7 +78,11 @@ def test_blank_lines_are_no_rows_but_count(kind: str, tmp_path: Path) -> None:
         ("missing.csv", None, "there is no such file of {kind}"),
         ("empty.csv", b"", "the file of {kind} is empty"),
         ("noise.parquet", bytes(range(256)) * 9, "cannot be read as Parquet, so that it may be cut short: "),
-        ("ragged.csv", b"user,item,rank\n7,1,1,4,5\n", "data row 1 has 5 fields, where the header has 3: '7', '1', '1'"),
+        (
+            "ragged.csv",
+            b"user,item,rank\n7,1,1,4,5\n",
+            "data row 1 has 5 fields, where the header has 3: '7', '1', '1'",
+        ),
     ],
 )
 def test_files_that_are_no_tables(kind: str, name: str, content: bytes | None, words: str, tmp_path: Path) -> None:

@@ -172,7 +172,10 @@ def test_lists_or_answers_are_needed() -> None:
             "named as ROLE=NAME,..., with user, item, member, separator, header; found 'user'",
         ),
         (ASKED | {"members_columns": "user=a,user=b"}, "the column user is named twice"),
-        (ASKED | {"items_columns": "separator=:::"}, "the separator must be one ASCII character, ::, or tab; found ':::'"),
+        (
+            ASKED | {"items_columns": "separator=:::"},
+            "the separator must be one ASCII character, ::, or tab; found ':::'",
+        ),
         (ASKED | {"items_columns": "header=maybe"}, "header is yes or no; found 'maybe'"),
     ],
 )

@@ -159,7 +159,7 @@ class _File:
 
 _PACKED: tuple[tuple[re.Pattern[bytes], Callable[[bytes], bytes]], ...] = (
     (re.compile(rb"\x1f\x8b"), gzip.decompress),
-    (re.compile(rb"BZh[1-9]1AY&SY"), bz2.decompress),
+    (re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)"), bz2.decompress),
     (re.compile(rb"\xfd7zXZ\x00"), lzma.decompress),
 )
 _PACKED_SUFFIXES = (".gz", ".gzip", ".bz2", ".xz")

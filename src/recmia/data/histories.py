@@ -244,7 +244,7 @@ def _ticks(rows: Rows) -> tuple[pl.Series, int, tuple[str, ...]]:
         if numbers.null_count() == known.null_count():
             return _in_seconds(rows, numbers.set(numbers == UNKNOWN_TIME, None))
     floats = rows.as_numbers("time", pl.Float64, what)
-    if known.dtype == pl.String and floats.is_finite().fill_null(False).sum() == 0:
+    if known.dtype == pl.String and floats.filter(known.is_not_null()).is_null().all():
         return _microseconds_of_dates(rows, known), 10**6, ()
     rows.refuse(
         known.is_not_null() & ~floats.is_finite().fill_null(False), "has a time that is not a number of seconds", "time"

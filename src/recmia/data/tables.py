@@ -502,7 +502,8 @@ def _spread(raw: Raw, layout: Layout, named: Mapping[str, str]) -> tuple[Raw, fr
         return raw, frozenset()
     chosen = named.get("item", "")
     items = [name for name in lists if (name == chosen if chosen else _is_usual("item", name, plural=True))]
-    if items and _PLACE not in columns:
+    orders = [role for role in ("rank", "position") if role in layout.roles]
+    if items and not any(_is_usual(role, name) for role in orders for name in columns):
         columns[_PLACE] = pl.int_ranges(1, columns[items[0]].list.len() + 1)
         lists.append(_PLACE)
     frame = raw.frame.select([column.alias(name) for name, column in columns.items()])
