@@ -194,7 +194,11 @@ def test_goodbooks_first_edition(tmp_path: Path) -> None:
         ("user_artists.dat", LASTFM + "7\r\n", "data row 4 has no item id"),
         ("Video_Games.csv", AMAZON_2023 + "AG,B006GBITXC,good,1452647382999\n", "data row 3 has a rating .*'good'"),
         ("Video_Games.csv", AMAZON_2023 + "AG,B006GBITXC,3.0,yesterday\n", "data row 3 has a time .*'yesterday'"),
-        ("Video_Games.csv.gz", gzip.compress(AMAZON_2023.encode() * 9000)[:-100], "cannot be unpacked, so that it may be cut short"),
+        (
+            "Video_Games.csv.gz",
+            gzip.compress(AMAZON_2023.encode() * 9000)[:-100],
+            "cannot be unpacked, so that it may be cut short",
+        ),
         ("ratings_Beauty.csv", AMAZON_2014 * 10 + "A39HTATAQ9V7YF,,5.0,1\n", "data row 21 has no item id"),
         ("All_Beauty.csv", AMAZON_2018 * 10 + ",A2F5GHSXFQ0W6J,5.0,1\n", "data row 21 has no item id"),
         ("steam-200k.csv", STEAM + "1,x,gift,1.0,0\n", "data row 7 is of a kind other than purchase, play: 'gift'"),

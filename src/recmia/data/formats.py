@@ -148,7 +148,7 @@ class _File:
         return self.data if isinstance(self.data, bytes) else self.data.read_bytes()
 
     @property
-    def stream(self) -> io.BufferedIOBase:
+    def stream(self) -> io.BytesIO | io.BufferedReader:
         return io.BytesIO(self.data) if isinstance(self.data, bytes) else self.data.open("rb")
 
     def blocks(self, size: int = _BYTES_AT_ONCE) -> Iterator[bytes]:
@@ -290,11 +290,17 @@ def _blank_lines(head: bytes) -> int:
 
 def _cells(lines: Sequence[str], mark: str, quote: str | None) -> list[str]:
     """Return the cells of the first of these lines."""
-    quoting = csv.QUOTE_NONE if quote is None else csv.QUOTE_MINIMAL
     try:
-        return next(csv.reader((f"{line}\n" for line in lines), delimiter=mark, quoting=quoting), [])
+        return next(_parsed((f"{line}\n" for line in lines), mark, quote), [])
     except csv.Error:
         return []
+
+
+def _parsed(lines: Iterable[str], mark: str, quote: str | None) -> Iterator[list[str]]:
+    """Return the cells of each row, none of a blank line."""
+    if quote is None:
+        return csv.reader(lines, delimiter=mark, quoting=csv.QUOTE_NONE)
+    return csv.reader(lines, delimiter=mark, quotechar=quote)
 
 
 def _told_separator(lines: Sequence[str], usual: str) -> str:
@@ -338,9 +344,8 @@ def _without_quotes(data: bytes, mark: str) -> bytes:
 
 def _refuse_long_rows(file: _File, mark: str, quote: str | None, width: int, headed: bool) -> None:
     """Name the first row with more fields than there are columns."""
-    quoting = csv.QUOTE_NONE if quote is None else csv.QUOTE_MINIMAL
     with io.TextIOWrapper(file.stream, encoding="utf-8-sig", newline="") as text:
-        rows = itertools.dropwhile(lambda row: not row, csv.reader(text, delimiter=mark, quoting=quoting))
+        rows = itertools.dropwhile(lambda row: not row, _parsed(text, mark, quote))
         if headed:
             next(rows, None)
         try:

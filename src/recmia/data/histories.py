@@ -246,10 +246,9 @@ def _ticks(rows: Rows) -> tuple[pl.Series, int, tuple[str, ...]]:
     floats = rows.as_numbers("time", pl.Float64, what)
     if known.dtype == pl.String and floats.filter(known.is_not_null()).is_null().all():
         return _microseconds_of_dates(rows, known), 10**6, ()
-    rows.refuse(
-        known.is_not_null() & ~floats.is_finite().fill_null(False), "has a time that is not a number of seconds", "time"
-    )
-    if floats.abs().max() >= _UNITS[0][1]:
+    usable = (floats.abs() < 2.0**63).fill_null(False)
+    rows.refuse(known.is_not_null() & ~usable, "has a time that is not a number of seconds", "time")
+    if (floats.abs() >= _UNITS[0][1]).any():
         # Of finer units, fractions are no matter.
         return _in_seconds(rows, floats.set(known.is_null(), None).floor().cast(pl.Int64))
     return (floats.set(known.is_null(), None) * 10**6).floor().cast(pl.Int64), 10**6, ()
@@ -257,8 +256,7 @@ def _ticks(rows: Rows) -> tuple[pl.Series, int, tuple[str, ...]]:
 
 def _in_seconds(rows: Rows, numbers: pl.Series) -> tuple[pl.Series, int, tuple[str, ...]]:
     """Return how many of these numbers are a second, which is told by their size."""
-    most = numbers.max()
-    unit = next((unit for unit in reversed(_UNITS) if isinstance(most, int) and most >= unit[1]), None)
+    unit = next((unit for unit in reversed(_UNITS) if (numbers >= unit[1]).any()), None)
     if unit is None:
         return numbers, 1, ()
     name, least, in_second = unit

@@ -7,6 +7,7 @@ formats there are is told by `recmia.data.formats`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -530,11 +531,7 @@ def _is_usual(role: str, name: str, plural: bool = False) -> bool:
 
 
 def _is_number(name: str) -> bool:
-    try:
-        float(name)
-    except ValueError:
-        return False
-    return True
+    return re.fullmatch(r"\s*[-+]?\d+(\.\d+)?\s*", name) is not None
 
 
 def _listed(names: Sequence[str]) -> str:
