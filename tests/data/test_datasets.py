@@ -503,6 +503,13 @@ def test_the_order_of_events_is_kept_and_said() -> None:
     assert report.dropped == {"an earlier row of the same user and item": 1}
 
 
+def test_events_without_a_time_come_first_and_are_counted() -> None:
+    frame = pl.DataFrame({"user": [1, 1, 1], "item": [7, 8, 9], "time": [30, 20, None]})
+    data, report = clean(frame, "memory", 1)
+    assert data.items.ids[data.sequences().indices].tolist() == [9, 8, 7]
+    assert report.order.startswith("by time; 1 events without a time come first; 2 rows that the file has later")
+
+
 def test_the_order_is_of_the_users_who_are_kept() -> None:
     frame = pl.DataFrame({"user": [1, 2, 1, 3, 3], "item": [5, 9, 4, 5, 5], "position": [2, 1, 1, 1, 2]})
     data, report = clean(frame, "memory", 2)

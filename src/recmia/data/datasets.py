@@ -275,6 +275,9 @@ def _words_on_order(user: Int32, rows: Int64, time: Int64 | None, position: Int6
     ties = int(equal.sum())
     by = " and ".join(name for name, column in (("time", time), ("position", position)) if column is not None)
     found = [f"by {by}"]
+    unknown = 0 if time is None else int((time[rows] == UNKNOWN_TIME).sum())
+    if unknown:
+        found.append(f"{unknown:,} events without a time come first")
     if back:
         found.append(f"{back:,} rows that the file has later came earlier, and were sorted")
     if ties:
