@@ -82,7 +82,7 @@ def test_the_default_attacks_come_back_with_what_can_be_asked() -> None:
         ({"n_shadows": 3}, "n_shadows: .*multiple of 2; got 3"),
         ({"references": ["ease", "ease"]}, "references: named more than once: ease"),
         ({"attacks": ["completion", "completion"]}, "attacks: named more than once: completion"),
-        ({"query": 4}, "unknown setting 'query'; did you mean 'queries'"),
+        ({"querys": 4}, "unknown setting 'querys'; did you mean 'queries'"),
     ],
     ids=str,
 )
