@@ -42,10 +42,10 @@ HELD_OUT, K = 5, 10
 ALL_ITEMS = 10**6
 # In the settings of a peer, its negatives are those of every single prediction; None is all items.
 SASREC = SASRecSettings(
-    layers=2, heads=1, window=50, dropout=0.2, learning_rate=0.001, epochs=10, batch_size=800, n_negatives=256
+    layers=2, heads=1, window=50, dropout=0.2, learning_rate=0.002, epochs=6, batch_size=800, n_negatives=256
 )
 GRU4REC = GRU4RecSettings(
-    layers=1, window=25, dropout=0.2, learning_rate=0.003, epochs=5, batch_size=512, n_negatives=ALL_ITEMS
+    layers=1, window=20, dropout=0.2, learning_rate=0.003, epochs=5, batch_size=512, n_negatives=ALL_ITEMS
 )
 PEER_FACTORS = 64
 
@@ -135,10 +135,10 @@ def main() -> None:
     }
     lines = [
         f"ml-latest-small in time order: the last {HELD_OUT} events of each of {train.n_users} users are held out, and "
-        f"each is predicted from all before it. Means of {len(SEEDS)} fits with different seeds; seconds are medians of "
-        "the processor's time, in one thread, measured in turn in the same run. 'Ours / peer': of NDCG@10, 1 or more is "
-        "as good; of seconds, 1 or less is as fast. RecTools draws its negatives for each prediction, ours for each "
-        "step; it keeps only the last window of a user, so it is given the windows of ours as users.",
+        f"each is predicted from all before it. Means of {len(SEEDS)} fits with different seeds; seconds are medians "
+        "of processor time, in one thread, measured in turn in the same run. 'Ours / peer': of NDCG@10, 1 or more is as "
+        "good; of seconds, 1 or less is as fast. RecTools keeps only the last window of a user, so it is given our "
+        "windows as users. It draws negatives for each prediction, and we for each step.",
         "",
         "| algorithm | whose | NDCG@10 | Recall@10 | fit, s | ours / peer, NDCG | ours / peer, fit |",
         "|---|---|---|---|---|---|---|",
@@ -158,10 +158,10 @@ def main() -> None:
         our = rows["recmia"]
         for whose, row in rows.items():
             ratios = ("", "") if whose == "recmia" else (f"{our[0] / row[0]:.3f}", f"{our[2] / row[2]:.2f}")
-            lines.append(f"| {algorithm} | {whose} | {row[0]:.4f} | {row[1]:.4f} | {row[2]:.1f} | {' | '.join(ratios)} |")
-    write_section(
-        "SASRec and GRU4Rec", "OMP_NUM_THREADS=1 python benchmarks/sequential.py peers/bin/python", lines
-    )
+            lines.append(
+                f"| {algorithm} | {whose} | {row[0]:.4f} | {row[1]:.4f} | {row[2]:.1f} | {' | '.join(ratios)} |"
+            )
+    write_section("SASRec and GRU4Rec", "OMP_NUM_THREADS=1 python benchmarks/sequential.py peers/bin/python", lines)
 
 
 if __name__ == "__main__":

@@ -225,10 +225,18 @@ def _make_sasrec(settings: RecommenderSettings, threads: int) -> Recommender:
     return SASRec(settings.sasrec, factors=settings.factors, device=settings.device)
 
 
+def _sasrec_window(settings: RecommenderSettings) -> int:
+    return settings.sasrec.window
+
+
 def _make_gru4rec(settings: RecommenderSettings, threads: int) -> Recommender:
     from recmia.recommenders.sequential import GRU4Rec
 
     return GRU4Rec(settings.gru4rec, factors=settings.factors, device=settings.device)
+
+
+def _gru4rec_window(settings: RecommenderSettings) -> int:
+    return settings.gru4rec.window
 
 
 def _make_command(settings: RecommenderSettings, threads: int) -> Recommender:
@@ -256,8 +264,8 @@ RECOMMENDERS: Mapping[str, RecommenderSpec] = MappingProxyType(
             RecommenderSpec("hybrid", _make_hybrid, ("hybrid", "lfm"), personal=True, uses_ratings=_lfm_uses_ratings),
             RecommenderSpec("ncf", _make_ncf, ("ncf",), personal=True),
             RecommenderSpec("lightgcn", _make_lightgcn, ("lightgcn",), personal=True),
-            RecommenderSpec("sasrec", _make_sasrec, ("sasrec",), uses_order=True),
-            RecommenderSpec("gru4rec", _make_gru4rec, ("gru4rec",), uses_order=True),
+            RecommenderSpec("sasrec", _make_sasrec, ("sasrec",), uses_order=True, window=_sasrec_window),
+            RecommenderSpec("gru4rec", _make_gru4rec, ("gru4rec",), uses_order=True, window=_gru4rec_window),
             _CommandSpec("command", _make_command, ("train",), uses_order=True, user_code=True),
         )
     }
