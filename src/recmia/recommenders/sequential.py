@@ -187,19 +187,22 @@ class SASRec(_Sequential):
         import torch
         from torch.nn.functional import layer_norm, linear, scaled_dot_product_attention
 
+        def norm(x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+            return layer_norm(x, scale.shape, scale, shift)
+
         position, *blocks, scale, shift = network
         x = self.factors**0.5 * embedded + position[: embedded.shape[1]]
         for first in range(0, len(blocks), _BLOCK):
             block = blocks[first : first + _BLOCK]
             q, k, v = (
                 part.unflatten(2, (self.settings.heads, -1)).transpose(1, 2)
-                for part in linear(layer_norm(x, scale.shape, *block[0:2]), *block[2:4]).chunk(3, dim=2)
+                for part in linear(norm(x, *block[0:2]), *block[2:4]).chunk(3, dim=2)
             )
             attended = scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
             x = x + drop(linear(attended, *block[4:6]))
-            inner = torch.relu(linear(layer_norm(x, scale.shape, *block[6:8]), *block[8:10]))
+            inner = torch.relu(linear(norm(x, *block[6:8]), *block[8:10]))
             x = x + drop(linear(drop(inner), *block[10:12]))
-        return layer_norm(x, scale.shape, scale, shift)
+        return norm(x, scale, shift)
 
 
 class GRU4Rec(_Sequential):
