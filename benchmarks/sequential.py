@@ -42,10 +42,10 @@ HELD_OUT, K = 5, 10
 ALL_ITEMS = 10**6
 # In the settings of a peer, its negatives are those of every single prediction; None is all items.
 SASREC = SASRecSettings(
-    layers=2, heads=1, window=50, dropout=0.2, learning_rate=0.001, epochs=10, batch_size=800, n_negatives=256
+    layers=1, heads=1, window=50, dropout=0.2, learning_rate=0.002, epochs=10, batch_size=400, n_negatives=256
 )
 GRU4REC = GRU4RecSettings(
-    layers=1, window=25, dropout=0.2, learning_rate=0.003, epochs=5, batch_size=512, n_negatives=ALL_ITEMS
+    layers=1, window=20, dropout=0.2, learning_rate=0.003, epochs=5, batch_size=512, n_negatives=ALL_ITEMS
 )
 PEER_FACTORS = 64
 
@@ -92,15 +92,14 @@ def ours(make: Callable[[], Recommender], train: Interactions, queries: sparse.c
 def peer(python: str, name: str, settings: Any, train: Interactions, queries: sparse.csr_array, **more: Any) -> Run:
     """A recommender of `sequential_peers`, in its own process and environment."""
     sequences = train.sequences()
-    parts = {
-        "train_items": sequences.indices, "train_ends": sequences.indptr[1:],
-        "queries_items": queries.indices, "queries_ends": queries.indptr[1:],
-    }  # fmt: skip
 
     def run(seed: int) -> tuple[float, Int32]:
         with tempfile.TemporaryDirectory() as name_of_folder:
             folder = Path(name_of_folder)
-            np.savez(folder / "task.npz", **parts)
+            np.savez(
+                folder / "task.npz", train_items=sequences.indices, train_ends=sequences.indptr[1:],
+                queries_items=queries.indices, queries_ends=queries.indptr[1:],
+            )  # fmt: skip
             given = settings.model_dump() | more | {"factors": PEER_FACTORS, "seed": seed}
             (folder / "settings.json").write_text(json.dumps(given))
             program = Path(__file__).with_name("sequential_peers.py").resolve()
@@ -118,27 +117,26 @@ def main() -> None:
     torch.set_num_threads(1)
     python = str(Path(sys.argv[1]).absolute())
     train, queries, wanted = split(load("ml-latest-small").interactions)
-    with_ours = {"train": train, "queries": queries}
     f = PEER_FACTORS
     groups: dict[str, dict[str, Run]] = {
-        "most popular": {"recmia": ours(Popularity, **with_ours)},
-        f"SASRec, {SASREC.layers} layers, {f} factors, {SASREC.n_negatives} negatives, {SASREC.epochs} epochs": {
-            "recmia": ours(lambda: SASRec(SASREC, factors=f, device="cpu"), **with_ours),
+        "most popular": {"recmia": ours(Popularity, train, queries)},
+        f"SASRec, {SASREC.layers} layer, {f} factors, {SASREC.n_negatives} negatives, {SASREC.epochs} epochs": {
+            "recmia": ours(lambda: SASRec(SASREC, factors=f, device="cpu"), train, queries),
             "RecTools": peer(python, "rectools", SASREC, train, queries, loss="sampled_softmax"),
         },
-        "SASRec by its defaults": {"recmia": ours(lambda: SASRec(device="cpu"), **with_ours)},
+        "SASRec by its defaults": {"recmia": ours(lambda: SASRec(device="cpu"), train, queries)},
         f"GRU4Rec, {GRU4REC.layers} layer, {f} factors, all negatives, {GRU4REC.epochs} epochs": {
-            "recmia": ours(lambda: GRU4Rec(GRU4REC, factors=f, device="cpu"), **with_ours),
+            "recmia": ours(lambda: GRU4Rec(GRU4REC, factors=f, device="cpu"), train, queries),
             "RecBole": peer(python, "recbole", GRU4REC, train, queries),
         },
-        "GRU4Rec by its defaults": {"recmia": ours(lambda: GRU4Rec(device="cpu"), **with_ours)},
+        "GRU4Rec by its defaults": {"recmia": ours(lambda: GRU4Rec(device="cpu"), train, queries)},
     }
     lines = [
         f"ml-latest-small in time order: the last {HELD_OUT} events of each of {train.n_users} users are held out, and "
-        f"each is predicted from all before it. Means of {len(SEEDS)} fits with different seeds; seconds are medians of "
-        "the processor's time, in one thread, measured in turn in the same run. 'Ours / peer': of NDCG@10, 1 or more is "
-        "as good; of seconds, 1 or less is as fast. RecTools draws its negatives for each prediction, ours for each "
-        "step; it keeps only the last window of a user, so it is given the windows of ours as users.",
+        f"each is predicted from all before it. Means of {len(SEEDS)} fits with different seeds; seconds are medians "
+        "of processor time, in one thread, measured in turn in the same run. 'Ours / peer': of NDCG@10, 1 or more is "
+        "as good; of seconds, 1 or less is as fast. RecTools keeps only the last window of a user, so it is given our "
+        "windows as users. It draws negatives for each prediction, and we for each step.",
         "",
         "| algorithm | whose | NDCG@10 | Recall@10 | fit, s | ours / peer, NDCG | ours / peer, fit |",
         "|---|---|---|---|---|---|---|",
@@ -158,10 +156,10 @@ def main() -> None:
         our = rows["recmia"]
         for whose, row in rows.items():
             ratios = ("", "") if whose == "recmia" else (f"{our[0] / row[0]:.3f}", f"{our[2] / row[2]:.2f}")
-            lines.append(f"| {algorithm} | {whose} | {row[0]:.4f} | {row[1]:.4f} | {row[2]:.1f} | {' | '.join(ratios)} |")
-    write_section(
-        "SASRec and GRU4Rec", "OMP_NUM_THREADS=1 python benchmarks/sequential.py peers/bin/python", lines
-    )
+            lines.append(
+                f"| {algorithm} | {whose} | {row[0]:.4f} | {row[1]:.4f} | {row[2]:.1f} | {' | '.join(ratios)} |"
+            )
+    write_section("SASRec and GRU4Rec", "OMP_NUM_THREADS=1 python benchmarks/sequential.py peers/bin/python", lines)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,25 @@
-r"""SASRec and GRU4Rec: the next item from the order of a history.
+r"""SASRec and GRU4Rec: which item comes next, from the order of a history.
 
-Both turn the last `window` items s_1, ..., s_n of a history into a vector h_n, and score every item by
-:math:`h_n^\top e_i`, where the embeddings e_i are those of the input, too. They differ in what makes h_t of s_1, ..., s_t:
+Both turn the last `window` events of a history, items s_1, ..., s_n, into a vector h_n, and score item i by
+:math:`h_n^\top e_i`, where e_i is the embedding that the network also reads. They differ in how h_t follows from s_1,
+..., s_t:
 
-- **SASRec** (Kang and McAuley 2018, "Self-attentive sequential recommendation", ICDM): the sum of the embeddings of the
-  item and of its position runs through blocks of causal self-attention and of a fully connected network, each as
-  :math:`x + \mathrm{dropout}(g(\mathrm{norm}(x)))` (section III-C), and is normalised at the end.
-- **GRU4Rec** (Hidasi et al. 2016, "Session-based recommendations with recurrent neural networks", ICLR): gated recurrent
-  units over the embeddings, and a linear map of their state.
+- **SASRec** (Kang and McAuley 2018, "Self-attentive sequential recommendation", ICDM). The embeddings, times the root
+  of their length, and those of the positions in the window are added. The sum runs through blocks of causal
+  self-attention and a fully connected network, each as :math:`x + \mathrm{dropout}(g(\mathrm{norm}(x)))` (section
+  III), and is normalised at the end.
+- **GRU4Rec** (Hidasi et al. 2016, "Session-based recommendations with recurrent neural networks", ICLR). Gated
+  recurrent units read the embeddings, and h_t is a linear map of their state.
 
-**Training.** A history is cut into windows from its end, such that each item but the first is predicted once, from what
-stands before it in its window. Adam minimises the mean cross-entropy of the next item y,
+**Training.** A history is cut into windows from its end. So every event but a history's first is predicted once, from
+the events before it in its window, and none is left out, however long the history. Adam minimises the mean
+cross-entropy of the next item y,
 
-.. math:: -\ln \frac{e^{h^\top e_y}}{e^{h^\top e_y} + w \sum_{j \in S \setminus y} e^{h^\top e_j}},
+.. math:: -\ln \frac{e^{h^\top e_y}}{e^{h^\top e_y} + w \sum_{j \in S \setminus y} e^{h^\top e_j}}, \qquad
+          w = \frac{m - 1}{|S \setminus y|}.
 
-where S holds `n_negatives` items that are drawn anew in each step, and w = (m - 1) / |S| without y makes the sum that of
-all m trained items on average (Jean et al. 2015, ACL, section 3). With at least m negatives, S is all items and w is 1.
+S is `n_negatives` of the m trained items, drawn uniformly for each step. The weight w makes its sum that of all items
+on average. With m or more negatives, S is all items, and this is the softmax over the catalogue.
 """
 
 from __future__ import annotations
@@ -25,9 +29,10 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
+import numpy.typing as npt
 from scipy import sparse
 
-from recmia.data.interactions import Float32, Int64, Interactions
+from recmia.data.interactions import Bool, Float32, Int32, Int64, Interactions
 from recmia.engine.matrices import keep_columns, row_items
 from recmia.errors import ConfigError
 from recmia.recommenders.base import Recommender
@@ -38,6 +43,10 @@ if TYPE_CHECKING:
     import torch
 
     Drop = Callable[[torch.Tensor], torch.Tensor]
+
+
+# The parameters of a block of SASRec: a weight and a bias of each of two normalisations and four linear maps.
+_BLOCK = 12
 
 
 class _Sequential(Recommender):
@@ -53,11 +62,11 @@ class _Sequential(Recommender):
 
     @abstractmethod
     def _start(self, rng: np.random.Generator) -> list[Float32]:
-        """Draw the network's parameters, all but the item embeddings."""
+        """Draw the network's parameters; the item embeddings are not among them."""
 
     @abstractmethod
     def _encode(self, embedded: torch.Tensor, network: list[torch.Tensor], drop: Drop) -> torch.Tensor:
-        """Return h_t of embedded items, both float32[b, n, factors]; what stands behind t changes nothing."""
+        """Return h_t from the e of s_t, both float32[b, n, factors]; it does not depend on what follows t."""
 
     def fit(self, interactions: Interactions, *, rng: np.random.Generator) -> Self:
         """Train the network; see `Recommender.fit`."""
@@ -71,10 +80,8 @@ class _Sequential(Recommender):
         start, length = _windows(sequences.indptr, settings.window)
 
         def drop(values: torch.Tensor) -> torch.Tensor:
-            if not settings.dropout:
-                return values
-            kept = (rng.random(values.shape, np.float32) >= settings.dropout).astype(np.float32)
-            return values * torch.from_numpy(kept / np.float32(1 - settings.dropout)).to(device)
+            kept = rng.random(values.shape, np.float32) >= settings.dropout
+            return values * torch.from_numpy(kept.astype(np.float32) / np.float32(1 - settings.dropout)).to(device)
 
         with one_thread():
             drawn = [_normal(rng, self._start_std, m, self.factors), *self._start(rng)]
@@ -83,22 +90,19 @@ class _Sequential(Recommender):
             adam = torch.optim.Adam(parameters, lr=settings.learning_rate, fused=True)
             for _ in range(settings.epochs):
                 for batch in _batches(length, settings.batch_size, rng):
-                    window, real = _padded(sequences.indices, start[batch], length[batch])
-                    window, real = torch.from_numpy(window).to(device), torch.from_numpy(real).to(device)
-                    embedded = embedding(window, items)
-                    hidden = self._encode(drop(embedded[:, :-1]), network, drop)[real]
+                    padded = _padded(sequences.indices, start[batch], length[batch])
                     sample = rng.choice(m, min(settings.n_negatives, m), replace=False)
-                    sample = torch.from_numpy(sample).to(device)
-                    other = embedding(sample, items)
-                    same = window[:, 1:][real].unsqueeze(1) == sample
-                    loss = _loss(hidden, embedded[:, 1:][real], other, same, m)
+                    windows, real, others = (torch.from_numpy(part).to(device) for part in (*padded, sample))
+                    embedded = embedding(windows, items)
+                    hidden = self._encode(drop(embedded[:, :-1]), network, drop)[real]
+                    same = windows[:, 1:][real].unsqueeze(1) == others
+                    loss = _loss(hidden, embedded[:, 1:][real], embedding(others, items), same, m)
                     adam.zero_grad()
                     loss.backward()
                     adam.step()
-            trained = [parameter.detach().cpu().numpy() for parameter in parameters]
-        check_finite(type(self).__name__, settings.learning_rate, *trained)
-        self._trained = trained
-        self.trained_items = trained_items
+        trained = [parameter.detach().cpu() for parameter in parameters]
+        check_finite(type(self).__name__, settings.learning_rate, *(parameter.numpy() for parameter in trained))
+        self._trained, self.trained_items = trained, trained_items
         return self
 
     @property
@@ -106,7 +110,7 @@ class _Sequential(Recommender):
         """The trained e_i, float32, shape (n_items, factors); zero for items without a training interaction."""
         trained_items = self.fitted_items()
         vectors = np.zeros((len(trained_items), self.factors), np.float32)
-        vectors[trained_items] = self._trained[0]
+        vectors[trained_items] = self._trained[0].numpy()
         return vectors
 
     def scores(self, histories: sparse.csr_array) -> Float32:
@@ -115,7 +119,8 @@ class _Sequential(Recommender):
         Parameters
         ----------
         histories : csr_array of float32, shape (n, n_items)
-            Each row in the order of events; all but the last `window` trained items are left out.
+            Each row in the order of events. Items that were not trained on are left out; of the others, the last
+            `window` count.
 
         Returns
         -------
@@ -127,12 +132,12 @@ class _Sequential(Recommender):
         trained_items = self.fitted_items()
         scores = np.zeros(histories.shape, np.float32)
         with one_thread(), torch.inference_mode():
-            items, *network = (torch.from_numpy(array) for array in self._trained)
-            # One by one: a product of matrices has other last bits where it has other rows.
+            items, *network = self._trained
+            # One by one: the last bits of a product of matrices depend on how many rows there are.
             for row, history in zip(scores, row_items(keep_columns(histories, trained_items)), strict=True):
                 if len(history):
-                    embedded = items[history[-self.settings.window :]]
-                    hidden = self._encode(embedded.unsqueeze(0), network, lambda values: values)
+                    embedded = items[history[-self.settings.window :]].unsqueeze(0)
+                    hidden = self._encode(embedded, network, lambda values: values)
                     row[trained_items] = (items @ hidden[0, -1]).numpy()
         return scores
 
@@ -159,9 +164,7 @@ class SASRec(_Sequential):
     settings: SASRecSettings
     _start_std = 0.02
 
-    def __init__(
-        self, settings: SASRecSettings | None = None, *, factors: int = 100, device: str = "auto"
-    ) -> None:
+    def __init__(self, settings: SASRecSettings | None = None, *, factors: int = 100, device: str = "auto") -> None:
         super().__init__(SASRecSettings() if settings is None else settings, factors, device)
         if factors % self.settings.heads:
             raise ConfigError(
@@ -169,30 +172,37 @@ class SASRec(_Sequential):
             )
 
     def _start(self, rng: np.random.Generator) -> list[Float32]:
-        f, ones, zeros = self.factors, np.ones(self.factors, np.float32), np.zeros(self.factors, np.float32)
+        f = self.factors
+
+        def norm() -> list[Float32]:
+            return [np.ones(f, np.float32), np.zeros(f, np.float32)]
+
         start = [_normal(rng, self._start_std, self.settings.window, f)]
         for _ in range(self.settings.layers):
-            start += [ones, zeros, _glorot(rng, 3 * f, f), np.zeros(3 * f, np.float32), _glorot(rng, f, f), zeros]
-            start += [ones, zeros, _glorot(rng, f, f), zeros, _glorot(rng, f, f), zeros]
-        return [array.copy() for array in [*start, ones, zeros]]
+            start += [*norm(), *_linear(rng, 3 * f, f), *_linear(rng, f, f)]
+            start += [*norm(), *_linear(rng, f, f), *_linear(rng, f, f)]
+        return [*start, *norm()]
 
     def _encode(self, embedded: torch.Tensor, network: list[torch.Tensor], drop: Drop) -> torch.Tensor:
         import torch
         from torch.nn.functional import layer_norm, linear, scaled_dot_product_attention
 
+        def norm(x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+            return layer_norm(x, scale.shape, scale, shift)
+
         position, *blocks, scale, shift = network
         x = self.factors**0.5 * embedded + position[: embedded.shape[1]]
-        for first in range(0, len(blocks), 12):
-            block = blocks[first : first + 12]
+        for first in range(0, len(blocks), _BLOCK):
+            block = blocks[first : first + _BLOCK]
             q, k, v = (
                 part.unflatten(2, (self.settings.heads, -1)).transpose(1, 2)
-                for part in linear(layer_norm(x, scale.shape, *block[:2]), *block[2:4]).chunk(3, dim=2)
+                for part in linear(norm(x, *block[0:2]), *block[2:4]).chunk(3, dim=2)
             )
             attended = scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
             x = x + drop(linear(attended, *block[4:6]))
-            inner = torch.relu(linear(layer_norm(x, scale.shape, *block[6:8]), *block[8:10]))
+            inner = torch.relu(linear(norm(x, *block[6:8]), *block[8:10]))
             x = x + drop(linear(drop(inner), *block[10:12]))
-        return layer_norm(x, scale.shape, scale, shift)
+        return norm(x, scale, shift)
 
 
 class GRU4Rec(_Sequential):
@@ -216,28 +226,28 @@ class GRU4Rec(_Sequential):
 
     _start_std = 0.2
 
-    def __init__(
-        self, settings: GRU4RecSettings | None = None, *, factors: int = 100, device: str = "auto"
-    ) -> None:
+    def __init__(self, settings: GRU4RecSettings | None = None, *, factors: int = 100, device: str = "auto") -> None:
         super().__init__(GRU4RecSettings() if settings is None else settings, factors, device)
 
     def _start(self, rng: np.random.Generator) -> list[Float32]:
         f, start = self.factors, list[Float32]()
         for _ in range(self.settings.layers):
-            start += [_glorot(rng, 3 * f, f), _glorot(rng, 3 * f, f), *np.zeros((2, 3 * f), np.float32)]
-        return [*start, _glorot(rng, f, f), np.zeros(f, np.float32)]
+            (of_input, bias), (of_state, other) = _linear(rng, 3 * f, f), _linear(rng, 3 * f, f)
+            start += [of_input, of_state, bias, other]
+        return [*start, *_linear(rng, f, f)]
 
     def _encode(self, embedded: torch.Tensor, network: list[torch.Tensor], drop: Drop) -> torch.Tensor:
         import torch
         from torch.nn.functional import linear
 
         *layers, matrix, bias = network
-        at_first = embedded.new_zeros(len(layers) // 4, len(embedded), self.factors)
-        states, _ = torch.gru(embedded, at_first, layers, True, len(at_first), 0.0, False, False, True)
+        empty = embedded.new_zeros(self.settings.layers, len(embedded), self.factors)
+        # What torch.nn.GRU calls; the module itself would draw its start from the global generator.
+        states, _ = torch.gru(embedded, empty, layers, True, len(empty), 0.0, False, False, True)
         return linear(states, matrix, bias)
 
 
-def _windows(indptr: Int64, window: int) -> tuple[Int64, Int64]:
+def _windows(indptr: npt.NDArray[np.integer], window: int) -> tuple[Int64, Int64]:
     """Cut sequences from their ends into windows of up to ``window + 1`` items, each beginning with the last one's end.
 
     Returns
@@ -268,9 +278,9 @@ def _batches(length: Int64, size: int, rng: np.random.Generator) -> Iterator[Int
     return (parts[place] for place in rng.permutation(len(parts)))
 
 
-def _padded(items: Int64, start: Int64, length: Int64) -> tuple[Int64, np.ndarray]:
-    """Return windows, int64[b, n], filled up with item 0, and where there is an item to predict, bool[b, n - 1]."""
-    place = np.arange(length.max(initial=1))
+def _padded(items: Int32, start: Int64, length: Int64) -> tuple[Int64, Bool]:
+    """Return windows, int64[b, n], filled up with item 0, and which of all but the first are real, bool[b, n - 1]."""
+    place = np.arange(length.max())
     real = place < length[:, None]
     window = np.zeros(real.shape, np.int64)
     window[real] = items[(start[:, None] + place)[real]]
@@ -303,7 +313,7 @@ def _normal(rng: np.random.Generator, std: float, rows: int, columns: int) -> Fl
     return np.float32(std) * rng.standard_normal((rows, columns), np.float32)
 
 
-def _glorot(rng: np.random.Generator, rows: int, columns: int) -> Float32:
-    """Draw the start of a matrix (Glorot and Bengio 2010, eq. 16)."""
+def _linear(rng: np.random.Generator, rows: int, columns: int) -> tuple[Float32, Float32]:
+    """Draw the start of a linear map, its matrix (Glorot and Bengio 2010, eq. 16) and its constant."""
     limit = np.sqrt(6 / (rows + columns))
-    return rng.uniform(-limit, limit, (rows, columns)).astype(np.float32)
+    return rng.uniform(-limit, limit, (rows, columns)).astype(np.float32), np.zeros(rows, np.float32)

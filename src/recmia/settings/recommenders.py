@@ -99,7 +99,7 @@ class SASRecSettings(Settings):
     learning_rate: float = Field(0.002, gt=0, description="Step size of Adam.")
     epochs: int = Field(8, ge=1, description="Passes over the events.")
     batch_size: int = Field(512, ge=1, description="Events a step.")
-    n_negatives: int = Field(512, ge=1, description="Items sampled per step to compare the next one with; at most all.")
+    n_negatives: int = Field(512, ge=1, description="Sampled items that the next one is compared with.")
 
 
 class GRU4RecSettings(Settings):
@@ -111,7 +111,7 @@ class GRU4RecSettings(Settings):
     learning_rate: float = Field(0.003, gt=0, description="Step size of Adam.")
     epochs: int = Field(10, ge=1, description="Passes over the events.")
     batch_size: int = Field(512, ge=1, description="Events a step.")
-    n_negatives: int = Field(512, ge=1, description="Items sampled per step to compare the next one with; at most all.")
+    n_negatives: int = Field(512, ge=1, description="Sampled items that the next one is compared with.")
 
 
 class CommandSettings(Settings):
