@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy import sparse
 
 import recmia
 from recmia import Interactions
+from recmia.errors import ConfigError
 from recmia.metrics import auc
 from recmia.recommenders import Recommender
 
@@ -125,3 +127,43 @@ def test_what_a_window_cuts_off_is_said(walks: Interactions) -> None:
         in result.provenance["data"]["notes"]
     )
     assert result.provenance["data"]["order"].startswith("by time")
+
+
+def test_files_keep_the_order_from_the_questions_to_the_references(walks: Interactions, tmp_path: Path) -> None:
+    """A system elsewhere answers in the order of the questions, and so does a reference that needs it."""
+    rng = np.random.default_rng(3)
+    others = np.concatenate([rng.choice(150, 20, replace=False) for _ in range(60)])
+    rest = Interactions.from_arrays(
+        1000 + np.repeat(np.arange(60), 20), others, time=np.tile(np.arange(20), 60)
+    ).frame()
+    walks.frame().write_parquet(tmp_path / "log.parquet")
+    rest.write_parquet(tmp_path / "rest.parquet")
+    recmia.ask(tmp_path / "log.parquet", tmp_path / "q", query_kind="prefixes", draw_members=True, seed=2)
+    asked = pl.read_parquet(tmp_path / "q" / "questions.parquet")
+    assert asked.columns == ["query", "item", "time", "position"]
+    member = pl.read_csv(tmp_path / "q" / "members.csv").sort("user")["member"].to_numpy() == 1
+    system = Transitions().fit(walks.restrict(np.flatnonzero(member)), rng=rng)
+    row_of = {item: row for row, item in enumerate(walks.items.ids.tolist())}
+    answers = []
+    # A question is answered from its rows in the order of their positions, whatever their order in the file is.
+    for (query,), part in asked.sample(fraction=1, shuffle=True, seed=0).group_by("query"):
+        items = np.array([row_of[item] for item in part.sort("position")["item"].to_list()], np.int32)
+        history = sparse.csr_array((np.ones(len(items), np.float32), items, [0, len(items)]), (1, walks.n_items))
+        best = system.recommend(history, 10)[0]
+        answers += [(query, walks.items.ids[item], rank) for rank, item in enumerate(best[best >= 0], 1)]
+    pl.DataFrame(answers, schema=["query", "item", "rank"], orient="row").write_parquet(tmp_path / "answers.parquet")
+    result = recmia.audit_files(
+        tmp_path / "log.parquet", members=tmp_path / "q" / "members.csv", questions=str(tmp_path / "q"),
+        answers=str(tmp_path / "answers.parquet"), reference_interactions=str(tmp_path / "rest.parquet"),
+        attacks=["completion", "completion-reference"], references=["gru4rec"], gru4rec={"epochs": 1}, factors=8,
+    )  # fmt: skip
+    assert area(result, "completion") > 0.97
+    assert area(result, "completion-reference") > 0.9
+    assert "names the next item in" in result.verdict
+    asked.drop("position").write_parquet(tmp_path / "q" / "questions.parquet")
+    with pytest.raises(ConfigError, match="gru4rec: needs the order of events, and .*q has no column position; write"):
+        recmia.audit_files(
+            tmp_path / "log.parquet", members=tmp_path / "q" / "members.csv", questions=str(tmp_path / "q"),
+            answers=str(tmp_path / "answers.parquet"), reference_interactions=str(tmp_path / "rest.parquet"),
+            attacks=["completion-reference"], references=["gru4rec"],
+        )  # fmt: skip
