@@ -161,7 +161,7 @@ def test_files_keep_the_order_from_the_questions_to_the_references(walks: Intera
     assert area(result, "completion-reference") > 0.9
     assert "names the next item in" in result.verdict
     asked.drop("position").write_parquet(tmp_path / "q" / "questions.parquet")
-    with pytest.raises(ConfigError, match="gru4rec: needs the order of events, and .*q has no column position; write"):
+    with pytest.raises(ConfigError, match=r"gru4rec: needs the order of events, and .*q has no column position; write"):
         recmia.audit_files(
             tmp_path / "log.parquet", members=tmp_path / "q" / "members.csv", questions=str(tmp_path / "q"),
             answers=str(tmp_path / "answers.parquet"), reference_interactions=str(tmp_path / "rest.parquet"),

@@ -208,10 +208,9 @@ def read_files(setup: Setup, report: Reporter) -> Files:
     if files.questions:
         report("reading questions and answers", 0)
         about, asked = _read_answers(settings, histories, found, notes)
-        needing = [spec.name for spec in (setup.shadow, *setup.references) if spec.needs_order]
-        if needing and asked.queries.sequences is None:
+        if setup.need_order and asked.queries.sequences is None:
             raise ConfigError(
-                f"{', '.join(needing)}: needs the order of events, and {files.questions} has no column position; write "
+                f"{', '.join(setup.need_order)}: needs the order of events, and {files.questions} has no column position; write "
                 "the questions anew with recmia ask, from a log with times or positions, or take other references"
             )
         rest = np.flatnonzero(~np.isin(np.arange(histories.n_users), _rows_in(histories, about)))
