@@ -213,7 +213,7 @@ def sequences(store: Store) -> None:
     """Recommenders of the next item, looked at and asked, with halves and with prefixes."""
     rows = []
     for name, settings in SEQUENTIAL.items():
-        looked = shared(store, name.partition(",")[0], 4, seeds=1, **settings)
+        looked = shared(store, name.partition(",")[0], 4, seeds=1, query_kind="parts", **settings)
         asked = shared(store, name.partition(",")[0], 4, seeds=1, query_kind="prefixes", **settings)
         row = [cells(looked, "list-lr"), cells(looked, "completion"), cells(looked, "query-lr")]
         rows.append([name, *row, cells(asked, "completion"), cells(asked, "query-lr")])

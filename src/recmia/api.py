@@ -26,7 +26,7 @@ from recmia.results import forget as forgets
 from recmia.results import sweep as sweeps
 from recmia.results.audit import Progress
 from recmia.results.setup import AnyAttack, name_objects, resolve
-from recmia.settings import IN_MEMORY, AuditSettings, Columns, FilesSettings, ForgetSettings, QueryKind, Unit
+from recmia.settings import IN_MEMORY, AskedWith, AuditSettings, Columns, FilesSettings, ForgetSettings, Unit
 from recmia.settings.options import AuditOptions, FilesOptions, ForgetOptions
 
 AnyPath = str | Path
@@ -296,7 +296,7 @@ def ask(
     columns: Columns | Mapping[str, Any] | None = None,
     queries: int = 6,
     query_share: float = 0.5,
-    query_kind: QueryKind = "parts",
+    query_kind: AskedWith = "parts",
     unit: Unit = "users",
     blocks: int = 10,
     draw_members: bool = False,

@@ -520,7 +520,7 @@ def test_an_object_that_uses_order_gets_histories_in_order(rng: np.random.Genera
     assert model.recommend(backwards, 1).tolist() == [[4]]
 
 
-@pytest.mark.parametrize("query_kind", ["parts", "prefixes"])
+@pytest.mark.parametrize("query_kind", ["auto", "parts", "prefixes"])
 def test_the_game_gives_the_order_to_who_uses_it(query_kind: Any) -> None:
     """Lists and answers of the audit are those that the order gives: an item off by one would be another list."""
     result = public.audit(
@@ -528,6 +528,8 @@ def test_the_game_gives_the_order_to_who_uses_it(query_kind: Any) -> None:
         min_interactions=2, query_kind=query_kind, item_vectors="shadow", factors=4,
     )  # fmt: skip
     assert np.isfinite(result.scores["score"].to_numpy()).all()
+    kind = result.provenance["attacker"][0]["asked"]["kind"]
+    assert kind == ("parts" if query_kind == "parts" else "prefixes"), "what it was trained on, unless said otherwise"
 
 
 def test_without_order_it_is_refused_before_anything_is_trained() -> None:

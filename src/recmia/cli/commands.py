@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from recmia.game.plan import Setup
     from recmia.results.audit import AuditResult
     from recmia.results.gate import Limit
-    from recmia.settings import AnyAuditSettings, QueryKind, Unit
+    from recmia.settings import AnyAuditSettings, AskedWith, Unit
 
 
 def add_to(app: typer.Typer) -> None:
@@ -122,7 +122,7 @@ def _ask(
 
     written = ask(
         interactions, out, users=users, users_columns=users_columns, columns=options.columns_of(columns),
-        queries=queries, query_share=query_share, query_kind=cast("QueryKind", query_kind), unit=cast("Unit", unit),
+        queries=queries, query_share=query_share, query_kind=cast("AskedWith", query_kind), unit=cast("Unit", unit),
         blocks=blocks, draw=draw_members, member_share=member_share, seed=seed,
     )  # fmt: skip
     console().print(escape(str(written)), soft_wrap=True)

@@ -129,9 +129,12 @@ class Setup:
 
     @property
     def asks_prefixes(self) -> bool:
-        """Whether the attacker asks with prefixes of histories."""
-        attacker = self.settings.attacker
-        return attacker.query_kind == "prefixes" and any(spec.asks and not spec.rule for spec in self.attacks)
+        """Whether the attacker asks with prefixes of histories: what a recommender of the next item was trained on."""
+        kind = self.settings.attacker.query_kind
+        if kind == "auto":
+            kind = "prefixes" if self.target is not None and self.target.needs_order else "parts"
+        asks = any(spec.asks and not spec.rule for spec in self.attacks)
+        return kind == "prefixes" and asks and self.settings.unit == "users"
 
     @property
     def _recommenders(self) -> tuple[RecommenderSpec, ...]:
@@ -152,7 +155,7 @@ class Setup:
         ConfigError
             Naming what needs it.
         """
-        needing = [*self.need_order, *(["query_kind = prefixes"] if self.asks_prefixes else [])]
+        needing = self.need_order or (["query_kind = prefixes"] if self.asks_prefixes else [])
         if interactions.events is None and needing:
             raise ConfigError(
                 f"{', '.join(needing)}: needs the order of events, and the data have neither times nor "

@@ -33,7 +33,6 @@ from recmia.metrics.intervals import CONFIDENCE, share_ends
 from recmia.metrics.utility import average_precision, coverage, ndcg, novelty, recall
 from recmia.observation import InteractionPool, Items, Queries, ShadowPool, held_out_hits
 from recmia.provenance import peak_memory
-from recmia.settings.attacker import AttackerSettings
 
 # Utility is measured on the first items of each list, this many.
 UTILITY_AT = 10
@@ -257,7 +256,7 @@ def _attack_apart(
                 "users_without_vector": int((~user_vectors(seen[0], attacker.rank_weights).usable).sum()),
             }
         if asking[0].queries is not None:
-            notes["asked"] = _about_queries(asking[0].queries, len(seen[0]), attacker)
+            notes["asked"] = _about_queries(asking[0].queries, len(seen[0]), setup)
     # A white-box attacker has other item vectors for each target, so its shadow observations and fits differ, too.
     n_targets, scored = len(seen), []
     groups = [range(n_targets)] if level != "white-box" else [range(t, t + 1) for t in range(n_targets)]
@@ -293,13 +292,13 @@ def _attack_apart(
     return scored
 
 
-def _about_queries(queries: Queries, n_users: int, attacker: AttackerSettings) -> dict[str, Any]:
+def _about_queries(queries: Queries, n_users: int, setup: Setup) -> dict[str, Any]:
     """Return how many queries were put to each system, and how many users could be asked about less, or not at all."""
-    each = np.bincount(queries.user, minlength=n_users)
+    each, attacker = np.bincount(queries.user, minlength=n_users), setup.settings.attacker
     return {
         "queries": len(queries),
         "share": attacker.query_share,
-        "kind": attacker.query_kind,
+        "kind": "prefixes" if setup.asks_prefixes else "parts",
         "users_asked_about_less_often": int(((each > 0) & (each < attacker.queries)).sum()),
         "users_not_asked_about": int((each == 0).sum()),
     }

@@ -17,7 +17,7 @@ from recmia.errors import ConfigError, DataError, nearest
 from recmia.game import streams
 from recmia.game.queries import draw_blocks, draw_prefixes, draw_queries
 from recmia.game.split import draw_members
-from recmia.settings import Columns, QueryKind, Unit, named_columns
+from recmia.settings import AskedWith, Columns, Unit, named_columns
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def ask(
     columns: Columns | None = None,
     queries: int = 6,
     query_share: float = 0.5,
-    query_kind: QueryKind = "parts",
+    query_kind: AskedWith = "parts",
     unit: Unit = "users",
     blocks: int = 10,
     draw: bool = False,
@@ -124,8 +124,8 @@ def ask(
     """
     if not isinstance(queries, int) or queries < 2 or queries % 2:
         raise ConfigError(f"queries must be even and at least 2, since halves come in pairs; got {queries!r}")
-    if query_kind not in get_args(QueryKind):
-        raise ConfigError(f"unknown query_kind {query_kind!r}; {nearest(str(query_kind), get_args(QueryKind))}")
+    if query_kind not in get_args(AskedWith):
+        raise ConfigError(f"unknown query_kind {query_kind!r}; {nearest(str(query_kind), get_args(AskedWith))}")
     if unit not in get_args(Unit):
         raise ConfigError(f"unknown unit {unit!r}; {nearest(str(unit), get_args(Unit))}")
     if not isinstance(blocks, int) or blocks < 2:

@@ -210,8 +210,9 @@ def read_files(setup: Setup, report: Reporter) -> Files:
         about, asked = _read_answers(settings, histories, found, notes)
         if setup.need_order and asked.queries.sequences is None:
             raise ConfigError(
-                f"{', '.join(setup.need_order)}: needs the order of events, and {files.questions} has no column position; write "
-                "the questions anew with recmia ask, from a log with times or positions, or take other references"
+                f"{', '.join(setup.need_order)}: needs the order of events, and {files.questions} has no column "
+                "position; write the questions anew with recmia ask, from a log with times or positions, or take other "
+                "references"
             )
         rest = np.flatnonzero(~np.isin(np.arange(histories.n_users), _rows_in(histories, about)))
         if len(rest):

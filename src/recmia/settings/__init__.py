@@ -1,6 +1,7 @@
 """Settings: plain checked values. Nothing here knows how they are used."""
 
 from recmia.settings.attacker import (
+    AskedWith,
     AttackerSettings,
     Knowledge,
     KnowledgeSettings,
@@ -49,6 +50,7 @@ __all__ = [
     "SERVED_ALIKE",
     "ALSSettings",
     "AnyAuditSettings",
+    "AskedWith",
     "AttackerSettings",
     "AuditSettings",
     "BPRSettings",

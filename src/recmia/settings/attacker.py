@@ -10,7 +10,9 @@ from recmia.settings.base import Settings, refuse_repeats, refuse_unknown
 
 Knowledge = Literal["black-box", "grey-box", "white-box"]
 RankWeights = Literal["uniform", "linear"]
-QueryKind = Literal["parts", "prefixes"]
+# What a question asks with: a random part of a history, or its first events, where the next item is hidden.
+AskedWith = Literal["parts", "prefixes"]
+QueryKind = Literal["auto", "parts", "prefixes"]
 ItemVectorSource = Literal["shadow", "public", "all"]
 
 
@@ -50,7 +52,7 @@ class AttackerSettings(Settings):
         description="Queries about each user; 0: the attacker only looks at lists.",
     )
     query_share: float = Field(0.5, gt=0, lt=1, description="Share of history asked with.")
-    query_kind: QueryKind = Field("parts", description="parts, or prefixes.")
+    query_kind: QueryKind = Field("auto", description="auto, parts, prefixes.")
     blocks: int = Field(10, ge=2, description="Parts of a history that are hidden in turn, with unit = interactions.")
     references: tuple[str, ...] = Field(
         ("itemknn", "ease", "lfm"), description="For completion-reference: models trained on others' data."

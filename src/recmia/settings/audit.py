@@ -154,6 +154,7 @@ class AuditSettings(AnyAuditSettings):
             "knowledge": (self.knowledge.knowledge, (("grey-box",),)),
             "known": (self.knowledge.known, (1.0,)),
             "item_vectors": (self.knowledge.item_vectors, ("shadow",)),
+            "query_kind": (self.attacker.query_kind, ("auto", "parts")),
             "thresholds": (self.attacker.thresholds, (False,)),
         }
         for name, (found, allowed) in kept.items():
