@@ -49,8 +49,8 @@ NAMED = {
 # Settings that the files themselves say; and those of lists and shadow systems, of which forgetting makes no use.
 UNUSED = {
     recmia.audit: set[str](),
-    recmia.audit_files: {"queries", "query_share"},
-    recmia.forget: {"queries", "query_share", "lists", "attacks", "shadow"},
+    recmia.audit_files: {"queries", "query_share", "query_kind"},
+    recmia.forget: {"queries", "query_share", "query_kind", "lists", "attacks", "shadow"},
 }
 
 

@@ -26,7 +26,7 @@ from recmia.results import forget as forgets
 from recmia.results import sweep as sweeps
 from recmia.results.audit import Progress
 from recmia.results.setup import AnyAttack, name_objects, resolve
-from recmia.settings import IN_MEMORY, AuditSettings, Columns, FilesSettings, ForgetSettings, Unit
+from recmia.settings import IN_MEMORY, AuditSettings, Columns, FilesSettings, ForgetSettings, QueryKind, Unit
 from recmia.settings.options import AuditOptions, FilesOptions, ForgetOptions
 
 AnyPath = str | Path
@@ -296,6 +296,7 @@ def ask(
     columns: Columns | Mapping[str, Any] | None = None,
     queries: int = 6,
     query_share: float = 0.5,
+    query_kind: QueryKind = "parts",
     unit: Unit = "users",
     blocks: int = 10,
     draw_members: bool = False,
@@ -320,6 +321,8 @@ def ask(
         About each user, an even number.
     query_share : float
         Share of a history that a question asks with.
+    query_kind : {"parts", "prefixes"}
+        Whether a question asks with a random part of a history, or with its first events and hides the next item.
     unit : {"users", "interactions"}
         Of interactions, every history is hidden in `blocks` parts in turn, in place of `queries`.
     blocks : int
@@ -348,7 +351,7 @@ def ask(
             raise ConfigError(f"{name} must be the path of a file or folder; got a {type(path).__name__}")
     return asking.ask(
         str(interactions), Path(folder_name), users=str(users), users_columns=users_columns, columns=named,
-        queries=queries, query_share=query_share, unit=unit, blocks=blocks, draw=draw_members,
+        queries=queries, query_share=query_share, query_kind=query_kind, unit=unit, blocks=blocks, draw=draw_members,
         member_share=member_share, seed=seed,
     )  # fmt: skip
 

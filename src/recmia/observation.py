@@ -76,6 +76,9 @@ class Queries:
         The histories that the system is asked with.
     hidden : csr_array of float32, shape (q, n_items)
         What the attacker knows of the user and left out of the query.
+    sequences : csr_array of float32, shape (q, n_items), optional
+        The histories that the system is asked with, in the order of events, for a system that uses it: rows hold the
+        items of those of `asked`, in this order, and a repeated item repeatedly.
 
     Raises
     ------
@@ -94,6 +97,7 @@ class Queries:
     user: npt.NDArray[np.int32]
     asked: sparse.csr_array
     hidden: sparse.csr_array
+    sequences: sparse.csr_array | None = None
 
     def __post_init__(self) -> None:
         n, shape = len(self.user), self.asked.shape
@@ -106,6 +110,8 @@ class Queries:
             raise ProtocolError("the users of queries must be rows, 0 or more, in ascending order")
         if (self.asked * self.hidden).nnz:
             raise ProtocolError("a query asks with an item that it also hides")
+        if self.sequences is not None and self.sequences.shape != shape:
+            raise ProtocolError(f"sequences must have the shape of asked, {shape}; got {self.sequences.shape}")
 
     def __len__(self) -> int:
         return len(self.user)
@@ -113,10 +119,31 @@ class Queries:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the histories that are asked with, in hex."""
-        found = hashlib.sha256()
-        for part, kind in (("indptr", "<i8"), ("indices", "<i8"), ("data", "<f4")):
-            found.update(getattr(self.asked, part).astype(kind).tobytes())
-        return found.hexdigest()
+        return _digest(self.asked)
+
+    @cached_property
+    def fingerprint_in_order(self) -> str:
+        """SHA-256 of the histories that a system is asked with that uses the order of events, in hex."""
+        return _digest(self.histories(in_order=True))
+
+    def histories(self, *, in_order: bool = False) -> sparse.csr_array:
+        """Return what the system is asked with; where wanted, in the order of events.
+
+        Raises
+        ------
+        ConfigError
+            If the order is not known.
+        """
+        if not in_order:
+            return self.asked
+        if self.sequences is None:
+            raise ConfigError("the order of what is asked with is not known, and the recommender uses it")
+        return self.sequences
+
+    def take(self, rows: npt.NDArray[np.integer], user: npt.NDArray[np.int32] | None = None) -> Queries:
+        """Return these queries only, about the same users, or about users with other numbers."""
+        sequences = None if self.sequences is None else self.sequences[rows]
+        return Queries(self.user[rows] if user is None else user, self.asked[rows], self.hidden[rows], sequences)
 
     @property
     def hidden_user(self) -> npt.NDArray[np.int32]:
@@ -133,7 +160,7 @@ class Queries:
         starts, ends = np.searchsorted(self.user, rows), np.searchsorted(self.user, rows, side="right")
         places = np.concatenate([np.arange(*ends_of) for ends_of in zip(starts, ends, strict=True)] or [starts])
         user = np.repeat(np.arange(len(rows), dtype=np.int32), ends - starts)
-        return Queries(user, self.asked[places], self.hidden[places]), places.astype(np.int64)
+        return self.take(places, user), places.astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -416,6 +443,13 @@ class InteractionPool:
 
     def __len__(self) -> int:
         return len(self.answers)
+
+
+def _digest(histories: sparse.csr_array) -> str:
+    found = hashlib.sha256()
+    for part, kind in (("indptr", "<i8"), ("indices", "<i8"), ("data", "<f4")):
+        found.update(getattr(histories, part).astype(kind).tobytes())
+    return found.hexdigest()
 
 
 _Value = TypeVar("_Value")

@@ -57,7 +57,7 @@ def test_rows_come_in_the_order_of_time_with_ratings(tmp_path: Path) -> None:
     data, queries = drawn()
     write_questions(tmp_path, data, queries)
     asked, key = pl.read_parquet(tmp_path / QUESTIONS), pl.read_parquet(tmp_path / KEY)
-    assert asked.columns == ["query", "item", "rating", "time"]
+    assert asked.columns == ["query", "item", "rating", "time", "position"]
     assert key.columns == ["query", "user", "item"]
     of_user = {row["user"] for row in key.iter_rows(named=True)}
     assert of_user == set(data.users.ids.tolist())
@@ -127,7 +127,10 @@ FAULTS: dict[str, tuple[str, Change, str]] = {
     "item of others": (KEY, lambda rows: rows.with_columns(
         item=pl.when(pl.int_range(pl.len()) == 0).then(pl.lit(29)).otherwise("item")),
         r"key\.parquet: data row 1 has an item that is not in the history of the user"),
-    "twice": (QUESTIONS, lambda rows: pl.concat([rows, rows.head(1)]), r"data row \d+ has an item a second time"),
+    "twice": (QUESTIONS, lambda rows: pl.concat([rows, rows.head(1)]).drop("position"),
+              r"data row \d+ has an item a second time"),
+    "one position twice": (QUESTIONS, at(4, position=1), r"data row 4 has a position of its question a second time"),
+    "no position": (QUESTIONS, at(2, position=None), r"data row 2 has a position that is no whole number"),
     "no question": (QUESTIONS, lambda rows: rows.head(0), r"questions\.parquet holds no questions"),
     "no column": (KEY, lambda rows: rows.drop("user"), r"key\.parquet: there is no column for the user among"),
     "no number": (QUESTIONS, at(1, query=None), r"questions\.parquet: data row 1 has no query id"),

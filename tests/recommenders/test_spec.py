@@ -89,7 +89,10 @@ def test_traits() -> None:
     lfm = {"lfm", "lfm-explicit", "lfm-biased", "lfm-implicit"}
     assert personal == {"als", "bpr", "hybrid", "lightgcn", "ncf", "userknn", *lfm}
     assert {name for name, spec in RECOMMENDERS.items() if spec.user_code} == {"command"}
-    assert all(spec.folds_in and not spec.uses_order for spec in RECOMMENDERS.values())
+    assert all(spec.folds_in for spec in RECOMMENDERS.values())
+    # A command is told the order if it is known, and need not use it.
+    assert {name for name, spec in RECOMMENDERS.items() if spec.uses_order} == {"command"}
+    assert not RECOMMENDERS["command"].needs_order
     rated = RecommenderSettings.model_validate(
         {"lfm": {"feedback": "explicit"}, "itemknn": {"binary": False}, "userknn": {"binary": False}}
     )

@@ -127,14 +127,14 @@ def test_what_the_command_is_given(folder: Path, small: Interactions, kind: str,
     assert given.columns == expected.columns
     assert given.equals(expected.cast(given.schema))
     # Members under their own ids, and everybody under a new one.
-    assert asked.columns == ["user", "item", "value"]
+    assert asked.columns == ["user", "item", "value", "position"]
     known = asked.filter(pl.col("user").is_in(given["user"].implode()))
-    assert known.equals(given.select("user", "item", "value"))
+    assert known.equals(given.select("user", "item", "value", "position"))
     others = asked.filter(~pl.col("user").is_in(given["user"].implode()))
     assert others["user"].n_unique() == one.interactions.n_users
     assert (
         others["item"].cast(pl.Int64).to_list()
-        == one.interactions.items.ids[one.interactions.item].astype(int).tolist()
+        == one.interactions.items.ids[one.interactions.sequences().indices].astype(int).tolist()
     )
     k, seed, its_folder = Path("rest").read_text().split()
     assert (int(k), int(seed)) == (K, int(np.random.default_rng(1).integers(2**31)))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from recmia.game.plan import Setup
     from recmia.results.audit import AuditResult
     from recmia.results.gate import Limit
-    from recmia.settings import AnyAuditSettings, Unit
+    from recmia.settings import AnyAuditSettings, QueryKind, Unit
 
 
 def add_to(app: typer.Typer) -> None:
@@ -70,7 +70,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 _MATRIX = "lfm,itemknn,userknn,ease"
-_ASKED = ("queries", "query_share")
+_ASKED = ("queries", "query_share", "query_kind")
 # What only attacks on lists, or with shadow systems, use.
 _OF_LISTS = (
     "lists", "lists_columns", "shadow_interactions", "shadow_members", "shadow_lists", "pool_lists", "pool_members",
@@ -107,9 +107,11 @@ def _ask(
     columns_item: Annotated[str, typer.Option(help="Column of the item ids.")] = "",
     columns_rating: Annotated[str, typer.Option(help="Column of the ratings.")] = "",
     columns_time: Annotated[str, typer.Option(help="Column of the time stamps.")] = "",
+    columns_position: Annotated[str, typer.Option(help="Column of the places of events in a history.")] = "",
     columns_separator: Annotated[str, typer.Option(help="Field separator.")] = "",
     queries: Annotated[int, typer.Option(help="Questions about each user, an even number.")] = 6,
     query_share: Annotated[float, typer.Option(help="Share of a history that a question asks with.")] = 0.5,
+    query_kind: Annotated[str, typer.Option(help="parts, or prefixes: the first events, hiding the next.")] = "parts",
     unit: Annotated[str, typer.Option(help="users, or interactions: then every history is hidden in parts.")] = "users",
     blocks: Annotated[int, typer.Option(help="Parts of a history, of interactions.")] = 10,
     draw_members: Annotated[bool, typer.Option(help="Draw by coins who is to be in the training data.")] = False,
@@ -127,13 +129,13 @@ def _ask(
     columns = Columns.of(
         {
             "user": columns_user, "item": columns_item, "rating": columns_rating, "time": columns_time,
-            "separator": columns_separator,
+            "position": columns_position, "separator": columns_separator,
         }
     )  # fmt: skip
     written = ask(
         interactions, out, users=users, users_columns=users_columns, columns=columns, queries=queries,
-        query_share=query_share, unit=cast("Unit", unit), blocks=blocks, draw=draw_members,
-        member_share=member_share, seed=seed,
+        query_share=query_share, query_kind=cast("QueryKind", query_kind), unit=cast("Unit", unit), blocks=blocks,
+        draw=draw_members, member_share=member_share, seed=seed,
     )  # fmt: skip
     console().print(escape(str(written)), soft_wrap=True)
 

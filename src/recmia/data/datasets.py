@@ -15,7 +15,15 @@ import numpy.typing as npt
 import polars as pl
 
 from recmia.data.histories import read_histories
-from recmia.data.interactions import IdMap, Int32, Interactions, number_ids
+from recmia.data.interactions import (
+    IdMap,
+    Int32,
+    Int64,
+    Interactions,
+    last_of_each,
+    number_ids,
+    order_of_events,
+)
 from recmia.data.movielens import GROUPLENS, MOVIELENS, find_movielens, read_movielens_folder
 from recmia.data.synthetic import SHAPES, synthesize
 from recmia.errors import DataError, nearest
@@ -37,6 +45,8 @@ class CleaningReport:
         Number of rows dropped, by reason.
     notes : tuple of str
         Anything else worth knowing, such as an encoding, or places where the data set was not found.
+    order : str
+        How events were ordered, with repeats, ties and rows out of order counted; empty where the order was not kept.
 
     Examples
     --------
@@ -51,10 +61,12 @@ class CleaningReport:
     users_read: int
     dropped: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    order: str = ""
 
     def __str__(self) -> str:
         lines = [f"{self.source}: {self.rows_read:,} rows read, {self.rows_kept:,} kept"]
         lines += [f"  dropped {count:,}: {reason}" for reason, count in self.dropped.items()]
+        lines += [f"  order: {self.order}"] if self.order else []
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
 
@@ -74,6 +86,7 @@ def load(
     min_interactions: int = 20,
     seed: int = 0,
     base_url: str = GROUPLENS,
+    order: bool = True,
 ) -> Dataset:
     """Return a data set by name or path, cleaned.
 
@@ -92,6 +105,8 @@ def load(
         For synthetic data.
     base_url : str
         Address of the MovieLens archives.
+    order : bool
+        Keep the order of events and repeats, where there are times or positions.
 
     Returns
     -------
@@ -128,23 +143,29 @@ def load(
         raise DataError(f"no such file or folder: {name}")
     else:
         raise DataError(f"unknown data set {name!r}; {nearest(name, [*MOVIELENS, 'synthetic'])}; or the path of a file")
-    interactions, report = clean(frame, source, min_interactions)
+    interactions, report = clean(frame, source, min_interactions, order=order)
     return Dataset(interactions, replace(report, notes=(*report.notes, *notes)))
 
 
-def clean(frame: pl.DataFrame, source: str, min_interactions: int) -> tuple[Interactions, CleaningReport]:
+def clean(
+    frame: pl.DataFrame, source: str, min_interactions: int, *, order: bool = True
+) -> tuple[Interactions, CleaningReport]:
     """Return the interactions of a table, and a report on what was dropped.
 
-    An item's text is the first that is not null. Of repeated pairs, the latest row is kept (without times, the last).
-    Then users with fewer than `min_interactions` items are dropped.
+    An item's text is the first that is not null. Of repeated pairs, the latest row is kept (without times and
+    positions, the last). Then users with fewer than `min_interactions` items are dropped.
 
     Parameters
     ----------
     frame : polars.DataFrame
-        Columns user, item and, optionally, rating, time, text; see `recmia.data.histories.read_histories`.
+        Columns user, item and, optionally, rating, time, position, text; see
+        `recmia.data.histories.read_histories`.
     source : str
         What the report and errors call the data.
     min_interactions : int
+    order : bool
+        Keep the order of events, repeats included, if there are times or positions. Rows are sorted by time, among
+        equal times by position, and else as they come.
 
     Raises
     ------
@@ -169,44 +190,74 @@ def clean(frame: pl.DataFrame, source: str, min_interactions: int) -> tuple[Inte
         frame = frame.drop("text")
     user, users = number_ids(frame["user"])
     item, items = number_ids(frame["item"])
+    time, position = (frame[name].to_numpy() if name in frame.columns else None for name in ("time", "position"))
     pair = user.astype(np.int64) * len(items) + item
-    order = np.argsort(pair, kind="stable")
-    last = np.append(np.diff(pair[order]) > 0, True)
-    if "time" in frame.columns and not last.all():
+    kept = np.argsort(pair, kind="stable")
+    last = np.append(np.diff(pair[kept]) > 0, True)
+    if not last.all() and (time is not None or position is not None):
         # Among equal times the later row comes last, and wins.
-        order = np.lexsort((frame["time"].to_numpy(), pair))
-    order = order[last]
+        kept = np.lexsort([column for column in (position, time) if column is not None] + [pair])
+    kept = kept[last]
     del pair
-    if len(order) < rows_read:
-        dropped["an earlier row of the same user and item"] = rows_read - len(order)
+    repeats = rows_read - len(kept)
+    if repeats:
+        dropped["an earlier row of the same user and item"] = repeats
     users_read = len(users)
-    lengths = np.bincount(user[order], minlength=users_read)
+    lengths = np.bincount(user[kept], minlength=users_read)
     few = lengths < min_interactions
     if few.any():
-        before = len(order)
-        order = order[~few[user[order]]]
+        before = len(kept)
+        kept = kept[~few[user[kept]]]
         dropped[
             f"users with fewer than {min_interactions} interactions ({int(few.sum()):,} of {len(users):,} users)"
-        ] = before - len(order)
-    if not len(order):
+        ] = before - len(kept)
+    if not len(kept):
         raise DataError(
             f"{source}: none of {len(users)} users has {min_interactions} interactions (the most is {lengths.max()}); "
             "lower min_interactions"
         )
-    user, users = _without_gaps(user[order], users)
-    item, items = _without_gaps(item[order], items)
+    events, event_time, words = None, None, ""
+    if order and (time is not None or position is not None):
+        happened = order_of_events(user, time, position)
+        happened = happened[~few[user[happened]]]
+        _, events, event_time = last_of_each(user, item, happened, time)
+        words = _words_on_order(user[happened], happened, time, position, len(happened) - len(kept))
+    user, users = _without_gaps(user[kept], users)
+    item, items = _without_gaps(item[kept], items)
     interactions = Interactions(
         user,
         item,
-        frame["rating"].to_numpy()[order].astype(np.float32)
+        frame["rating"].to_numpy()[kept].astype(np.float32)
         if "rating" in frame.columns
         else np.ones_like(user, np.float32),
-        frame["time"].to_numpy()[order].astype(np.int64) if "time" in frame.columns else None,
+        None if time is None else time[kept].astype(np.int64),
         IdMap(users),
         IdMap(items, tuple(texts.get(item, "") for item in items.tolist()) if texts else None),
         rated="rating" in frame.columns,
+        events=events,
+        event_time=event_time,
     )
-    return interactions, CleaningReport(source, rows_read, len(order), users_read, dropped)
+    return interactions, CleaningReport(source, rows_read, len(kept), users_read, dropped, order=words)
+
+
+def _words_on_order(user: Int32, rows: Int64, time: Int64 | None, position: Int64 | None, repeats: int) -> str:
+    """Say how events are ordered: those of users `user`, ascending, in the rows `rows` of the table."""
+    same_user = np.diff(user) == 0
+    back = int((same_user & (np.diff(rows) < 0)).sum())
+    equal = same_user
+    for column in (time, position):
+        if column is not None:
+            equal = equal & (np.diff(column[rows]) == 0)
+    ties = int(equal.sum())
+    by = " and ".join(name for name, column in (("time", time), ("position", position)) if column is not None)
+    found = [f"by {by}"]
+    if back:
+        found.append(f"{back:,} rows that the file has later came earlier, and were sorted")
+    if ties:
+        found.append(f"{ties:,} events are at the {by} of the one before, and stay as in the file")
+    if repeats:
+        found.append(f"{repeats:,} repeats are kept as events")
+    return "; ".join(found)
 
 
 def _without_gaps(rows: Int32, ids: npt.NDArray[np.generic]) -> tuple[Int32, npt.NDArray[np.generic]]:

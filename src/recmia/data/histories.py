@@ -13,7 +13,7 @@ from recmia.settings.data import Columns
 
 LAYOUT = Layout(
     "histories",
-    ("user", "item", "rating", "time", "text"),
+    ("user", "item", "rating", "time", "position", "text"),
     required=("user", "item"),
     nameable=True,
     missing="{path} has no column for the {role}; found {names}; name it with columns.{role}",
@@ -26,7 +26,7 @@ _NO_TERM = frozenset({"", "(no genres listed)", "unknown"})
 def read_histories(
     path: Path, columns: Columns | None = None, *, separator: str = "", header: Sequence[str] | None = None
 ) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    r"""Return the columns user, item and, where the file has them, rating, time and text.
+    r"""Return the columns user, item and, where the file has them, rating, time, position and text.
 
     Parameters
     ----------
@@ -42,7 +42,8 @@ def read_histories(
     Returns
     -------
     frame : polars.DataFrame
-        Ids are int64 or text, ratings float32, times int64 seconds, texts categorical in lower case or null.
+        Ids are int64 or text, ratings float32, times int64 seconds, positions (of an event among those of its user)
+        int64, texts categorical in lower case or null.
     notes : tuple of str
 
     Raises
@@ -92,7 +93,8 @@ def _typed(rows: Rows) -> tuple[pl.DataFrame, tuple[str, ...]]:
         column, note = _typed_ids(rows, role)
         frame = frame.with_columns(column)
         notes += note
-    for role, convert in (("rating", _typed_ratings), ("time", _typed_times), ("text", _typed_texts)):
+    typed = {"rating": _typed_ratings, "time": _typed_times, "position": _typed_positions, "text": _typed_texts}
+    for role, convert in typed.items():
         if role in frame.columns:
             frame = frame.with_columns(convert(rows))
     return frame, notes
@@ -132,6 +134,15 @@ def _typed_times(rows: Rows) -> pl.Series:
     unusable = numbers.is_null() | ~numbers.is_finite() | (numbers.abs() >= 2**53)
     rows.refuse(unusable, "has a time that is not a number of seconds", "time")
     return numbers.cast(pl.Int64)
+
+
+def _typed_positions(rows: Rows) -> pl.Series:
+    column = rows.frame["position"]
+    rows.refuse(column.is_null(), "has no position", "position")
+    whole = column.dtype.is_integer() or column.dtype == pl.String
+    numbers = column.cast(pl.Int64, strict=False) if whole else pl.Series("position", [None] * len(column), pl.Int64)
+    rows.refuse(numbers.is_null(), "has a position that is no whole number", "position")
+    return numbers
 
 
 def _typed_dates(rows: Rows) -> pl.Series:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -80,11 +80,17 @@ class Interactions:
         What the rows stand for. An item need not occur: parts of a data set share its items.
     rated : bool
         Whether `value` holds ratings that differ, so that an explicit model makes sense.
+    events : int32, shape (m,), optional
+        Positions of interactions, for each user in turn, in the order in which they happened. An interaction that was
+        repeated has several events; each has one at least. None where the order is not known.
+    event_time : int64, shape (m,), optional
+        Seconds since the epoch of each event, where there are repeats and times; `time` is then that of the last.
 
     Raises
     ------
     DataError
-        For empty data, unequal lengths, rows out of range, a repeated pair, or a value that is not finite.
+        For empty data, unequal lengths, rows out of range, a repeated pair, a value that is not finite, or events that
+        are not in order of users or leave an interaction out.
 
     Examples
     --------
@@ -92,6 +98,8 @@ class Interactions:
     >>> data.csr().toarray()
     array([[5. , 4. ],
            [2.5, 0. ]], dtype=float32)
+    >>> Interactions.from_arrays([1, 1, 1], ["b", "a", "b"], time=[10, 20, 30]).sequences().indices
+    array([1, 0, 1], dtype=int32)
     """
 
     user: Int32
@@ -101,6 +109,8 @@ class Interactions:
     users: IdMap
     items: IdMap
     rated: bool = True
+    events: Int32 | None = None
+    event_time: Int64 | None = None
 
     def __post_init__(self) -> None:
         n = len(self.user)
@@ -128,6 +138,22 @@ class Interactions:
         step = np.diff(self.user)
         if (step < 0).any() or (np.diff(self.item)[step == 0] <= 0).any():
             raise DataError("interactions must be sorted by user and item and hold each pair once; use from_arrays")
+        if self.events is not None:
+            self._check_events(self.events)
+
+    def _check_events(self, events: Int32) -> None:
+        n, times = len(self), self.event_time
+        if events.ndim != 1 or events.dtype != np.int32 or len(events) > MAX_INTERACTIONS:
+            raise DataError(f"events must be int32[m]; got {events.dtype}{list(events.shape)}")
+        if times is not None and (times.shape != events.shape or times.dtype != np.int64):
+            raise DataError(f"event_time must be int64[{len(events)}]; got {times.dtype}{list(times.shape)}")
+        if len(events) < n or events.min() < 0 or events.max() >= n or not np.bincount(events, minlength=n).all():
+            raise DataError(f"events must name each of the {n} interactions, by its position, at least once")
+        if (np.diff(self.user[events]) < 0).any():
+            raise DataError("events must come user by user, in the order of the users")
+        for column in (events, times):
+            if column is not None:
+                column.setflags(write=False)
 
     @classmethod
     def from_arrays(
@@ -137,6 +163,7 @@ class Interactions:
         value: npt.ArrayLike | None = None,
         time: npt.ArrayLike | None = None,
         *,
+        position: npt.ArrayLike | None = None,
         texts: Mapping[Any, str] | None = None,
     ) -> Interactions:
         """Return interactions from columns of external ids in any order.
@@ -147,13 +174,17 @@ class Interactions:
         value : array of float, shape (n,), optional
             Without it the data are implicit: every value is 1.
         time : array of int, shape (n,), optional
+            Seconds since the epoch. The order of events is that of their times, and among equal times that of the rows.
+        position : array of int, shape (n,), optional
+            Order of the events of a user: where there are no times, or among equal times.
         texts : mapping from item id to str, optional
             What is publicly known of an item, as in `IdMap`; an item that is not in the mapping gets no terms.
 
         Returns
         -------
         Interactions
-            Rows follow the sorted order of the ids.
+            Rows follow the sorted order of the ids. With times or positions, a pair may be repeated: its events are
+            kept, and its value and time are those of the last.
 
         Raises
         ------
@@ -168,18 +199,27 @@ class Interactions:
         user_rows, user_ids = number_ids(pl.Series(_checked_ids("user", user)))
         item_rows, item_ids = number_ids(pl.Series(_checked_ids("item", item)))
         n = len(user_rows)
-        for name, column in (("item", item_rows), ("value", value), ("time", time)):
+        for name, column in (("item", item_rows), ("value", value), ("time", time), ("position", position)):
             if column is not None and np.shape(column) != (n,):
                 raise DataError(f"{name} must have one entry for each of the {n} users; got shape {np.shape(column)}")
-        order = np.lexsort((item_rows, user_rows))
+        times = None if time is None else np.asarray(time, np.int64)
+        places = None if position is None else np.asarray(position, np.int64)
+        happened = None if time is None and position is None else order_of_events(user_rows, times, places)
+        if happened is None:
+            kept = np.lexsort((item_rows, user_rows))
+            events, event_time = None, None
+        else:
+            kept, events, event_time = last_of_each(user_rows, item_rows, happened, times)
         return cls(
-            user=user_rows[order],
-            item=item_rows[order],
-            value=np.ones(n, np.float32) if value is None else np.asarray(value, np.float32)[order],
-            time=None if time is None else np.asarray(time, np.int64)[order],
+            user=user_rows[kept],
+            item=item_rows[kept],
+            value=np.ones(len(kept), np.float32) if value is None else np.asarray(value, np.float32)[kept],
+            time=None if times is None else times[kept],
             users=IdMap(user_ids),
             items=IdMap(item_ids, tuple(texts.get(item, "") for item in item_ids.tolist()) if texts else None),
             rated=value is not None,
+            events=events,
+            event_time=event_time,
         )
 
     def __len__(self) -> int:
@@ -201,6 +241,47 @@ class Interactions:
         indptr = np.concatenate([[0], np.cumsum(counts)])
         return sparse.csr_array((self.value, self.item, indptr), shape=(self.n_users, self.n_items))
 
+    def sequences(self) -> sparse.csr_array:
+        """Return the values as histories in order, float32, shape (n_users, n_items).
+
+        Row u holds the items of user u in the order of events, the oldest first, and a repeated item repeatedly. So
+        column indices are not sorted, and the matrix is not in scipy's canonical format.
+
+        Raises
+        ------
+        DataError
+            If the order is not known.
+        """
+        events = self.known_events()
+        ends = np.searchsorted(self.user[events], np.arange(self.n_users + 1)).astype(np.int32)
+        return sparse.csr_array((self.value[events], self.item[events], ends), (self.n_users, self.n_items))
+
+    def known_events(self) -> Int32:
+        """Return `events`.
+
+        Raises
+        ------
+        DataError
+            If the order is not known.
+        """
+        if self.events is None:
+            raise DataError(
+                "the order of the interactions is needed and not known: give times or positions (a column that "
+                "columns.time or columns.position names; time= or position= of Interactions.from_arrays)"
+            )
+        return self.events
+
+    def event_times(self) -> Int64 | None:
+        """Return the time of each event in seconds, int64, shape (m,); None without times or without an order."""
+        if self.event_time is not None or self.time is None or self.events is None:
+            return self.event_time
+        return self.time[self.events]
+
+    @cached_property
+    def unordered(self) -> Interactions:
+        """The same interactions, of which the order is not known: all that most recommenders use."""
+        return self if self.events is None else replace(self, events=None, event_time=None)
+
     def keys(self) -> Int64:
         """Return a number for each pair of user and item, the same in all data over these users and items."""
         return self.user.astype(np.int64) * self.n_items + self.item
@@ -218,24 +299,32 @@ class Interactions:
         return latest
 
     def frame(self) -> pl.DataFrame:
-        """Return a table with external ids: user, item, rating if `rated`, and time and text if there are any."""
-        columns: dict[str, npt.NDArray[np.generic]] = {
-            "user": self.users.ids[self.user],
-            "item": self.items.ids[self.item],
-        }
+        """Return a table with external ids: user, item, rating if `rated`, and time and text if there are any.
+
+        Where the order is known, it has a row for each event, in order, with a column position: 1 for a user's first.
+        """
+        rows = np.arange(len(self), dtype=np.int32) if self.events is None else self.events
+        user, item = self.user[rows], self.item[rows]
+        columns: dict[str, npt.NDArray[np.generic]] = {"user": self.users.ids[user], "item": self.items.ids[item]}
         if self.rated:
-            columns["rating"] = self.value
+            columns["rating"] = self.value[rows]
         if self.time is not None:
-            columns["time"] = self.time
+            columns["time"] = self.time[rows] if self.event_time is None else self.event_time
+        if self.events is not None:
+            columns["position"] = places_in_groups(user)
         frame = pl.DataFrame(columns)
         if self.items.text is None:
             return frame
         # As categories, a row takes four bytes, however long the text.
         text = pl.Series("text", self.items.text).replace("", None).cast(pl.Categorical)
-        return frame.with_columns(text.gather(self.item))
+        return frame.with_columns(text.gather(item))
 
     def take(self, records: Int64) -> Interactions:
-        """Return these interactions only (ascending positions), of the same users and items."""
+        """Return these interactions only (ascending positions) with their events, of the same users and items."""
+        place = None
+        if self.events is not None:
+            place = np.full(len(self), -1, np.int32)
+            place[records] = np.arange(len(records), dtype=np.int32)
         return Interactions(
             self.user[records],
             self.item[records],
@@ -244,7 +333,16 @@ class Interactions:
             self.users,
             self.items,
             self.rated,
+            *self._events_at(place),
         )
+
+    def _events_at(self, place: Int32 | None) -> tuple[Int32 | None, Int64 | None]:
+        """Return the events, and their times, of interactions that are now in other places; -1 leaves them out."""
+        if self.events is None or place is None:
+            return None, None
+        moved = place[self.events]
+        kept = moved >= 0
+        return moved[kept], None if self.event_time is None else self.event_time[kept]
 
     def restrict(self, users: npt.NDArray[np.integer]) -> Interactions:
         """Return these users only, numbered 0 .. len(users)-1 in the same order, over the same items.
@@ -266,15 +364,7 @@ class Interactions:
         renumber[users] = np.arange(len(users), dtype=np.int32)
         rows = renumber[self.user]
         kept = self.take(np.flatnonzero(rows >= 0))
-        return Interactions(
-            renumber[kept.user],
-            kept.item,
-            kept.value,
-            kept.time,
-            self.users.take(users),
-            self.items,
-            self.rated,
-        )
+        return replace(kept, user=renumber[kept.user], users=self.users.take(users))
 
     def fingerprint(self) -> str:
         """Return the SHA-256 digest of all columns, ids and texts: equal for equal data, however they were loaded."""
@@ -289,7 +379,9 @@ class Interactions:
             if outer.text is not None:
                 digest.update("\x1f".join(outer.text).encode())
                 digest.update(b"\x1e")
-        columns: Sequence[npt.NDArray[np.generic] | None] = (self.user, self.item, self.value, self.time)
+        columns: list[npt.NDArray[np.generic] | None] = [self.user, self.item, self.value, self.time]
+        # Data without an order have the digests that they had before there was one.
+        columns += [] if self.events is None else [self.events, self.event_time]
         for column in columns:
             digest.update(b"none" if column is None else column.astype(column.dtype.newbyteorder("<")).tobytes())
         return digest.hexdigest()
@@ -319,6 +411,64 @@ def number_ids(column: pl.Series) -> tuple[Int32, npt.NDArray[np.generic]]:
     return rows, ids.to_numpy()
 
 
+def order_of_events(user: Int32, time: npt.NDArray[Any] | None, position: Int64 | None) -> Int64:
+    """Return the rows of a table by user, then time, then position, then as they come: int64, shape (n,).
+
+    Examples
+    --------
+    >>> order_of_events(np.array([1, 0, 1], np.int32), np.array([9, 5, 8]), None)
+    array([1, 2, 0])
+    """
+    return np.lexsort([column for column in (position, time) if column is not None] + [user])
+
+
+def last_of_each(user: Int32, item: Int32, happened: Int64, time: Int64 | None) -> tuple[Int64, Int32, Int64 | None]:
+    """Return the last event of each pair of user and item, and all events as `Interactions` holds them.
+
+    Parameters
+    ----------
+    user, item : int32, shape (n,)
+        Rows of ids, an entry for each event.
+    happened : int64, shape (m,)
+        Those that count, user by user, in the order of events.
+    time : int64, shape (n,), optional
+
+    Returns
+    -------
+    kept : int64, shape (number of pairs,)
+        Entries, by user and item.
+    events : int32, shape (m,)
+        Positions among `kept`.
+    event_time : int64, shape (m,), or None
+        The times, if a pair is repeated.
+
+    Examples
+    --------
+    >>> user, item = np.array([0, 0, 0], np.int32), np.array([1, 0, 1], np.int32)
+    >>> last_of_each(user, item, np.array([0, 1, 2]), np.array([7, 8, 9]))
+    (array([1, 2]), array([1, 0, 1], dtype=int32), array([7, 8, 9]))
+    """
+    pair = user[happened].astype(np.int64) * (int(item.max(initial=0)) + 1) + item[happened]
+    # Stable: among the events of a pair, the last comes last.
+    order = np.argsort(pair, kind="stable")
+    new = np.append(True, np.diff(pair[order]) > 0) if len(order) else np.empty(0, np.bool_)
+    events = np.empty(len(order), np.int32)
+    events[order] = np.cumsum(new, dtype=np.int32) - 1
+    last = order[np.append(new[1:], True)] if len(order) else order
+    repeated = len(last) < len(order)
+    return happened[last], events, time[happened] if repeated and time is not None else None
+
+
+def places_in_groups(group: npt.NDArray[np.integer]) -> Int64:
+    """Return the place of each entry among those of its group, from 1, where groups are together: int64, shape (n,).
+
+    >>> places_in_groups(np.array([4, 4, 7, 7, 7]))
+    array([1, 2, 1, 2, 3])
+    """
+    starts = np.flatnonzero(np.append(True, np.diff(group) != 0)) if len(group) else np.empty(0, np.int64)
+    return np.arange(len(group)) - np.repeat(starts, np.diff(np.append(starts, len(group)))) + 1
+
+
 def with_items_of(other: Interactions, items: IdMap) -> Interactions:
     """Return another data set over these items, which are matched by id; interactions with other items are left out.
 
@@ -345,6 +495,8 @@ def with_items_of(other: Interactions, items: IdMap) -> Interactions:
         raise DataError("the two data sets have no item id in common")
     kept = kept[np.lexsort((row[other.item[kept]], other.user[kept]))]
     users, user = np.unique(other.user[kept], return_inverse=True)
+    place = np.full(len(other), -1, np.int32)
+    place[kept] = np.arange(len(kept), dtype=np.int32)
     return Interactions(
         user.astype(np.int32),
         row[other.item[kept]],
@@ -353,6 +505,7 @@ def with_items_of(other: Interactions, items: IdMap) -> Interactions:
         other.users.take(users),
         items,
         other.rated,
+        *other._events_at(place),
     )
 
 
@@ -402,7 +555,7 @@ def over_common_items(
 def join_users(one: Interactions, other: Interactions) -> Interactions:
     """Return the users of two data sets over the same items as one data set, those of `one` first.
 
-    The ids of the users are their rows. Times are kept if both data sets have them.
+    The ids of the users are their rows. Times, and the order of events, are kept if both data sets have them.
 
     Examples
     --------
@@ -410,16 +563,24 @@ def join_users(one: Interactions, other: Interactions) -> Interactions:
     >>> join_users(one, one).user
     array([0, 1, 2, 3], dtype=int32)
     """
-    both_timed = one.time is not None and other.time is not None
+    times = _joined(one.time, other.time)
+    events = _joined(one.events, None if other.events is None else other.events + np.int32(len(one)))
+    repeated = events is not None and len(events) > len(one) + len(other)
     return Interactions(
         np.concatenate([one.user, other.user + np.int32(one.n_users)]),
         np.concatenate([one.item, other.item]),
         np.concatenate([one.value, other.value]),
-        np.concatenate([one.time, other.time]) if both_timed else None,
+        times,
         IdMap(np.arange(one.n_users + other.n_users)),
         one.items,
         one.rated and other.rated,
+        events,
+        _joined(one.event_times(), other.event_times()) if repeated and times is not None else None,
     )
+
+
+def _joined(one: npt.NDArray[Any] | None, other: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:
+    return None if one is None or other is None else np.concatenate([one, other])
 
 
 def _checked_ids(name: str, ids: npt.ArrayLike) -> npt.NDArray[np.generic]:

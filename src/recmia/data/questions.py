@@ -3,7 +3,8 @@
 =====================  ==============================================================================================
 file                   rows
 =====================  ==============================================================================================
-``questions.parquet``  query, item; rating if the histories have ratings, and time, in whose order the rows then come
+``questions.parquet``  query, item; rating and time if the histories have them; and, where their order is known,
+                       position: 1 for the first event of the question, 2 for the next; an item may be repeated
 ``key.parquet``        query, user, item: the user whom the question is about, and each item that it hides
 ``members.csv``        user, member: by a coin, who is to be in the training data; only if members are drawn
 =====================  ==============================================================================================
@@ -22,7 +23,7 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
-from recmia.data.interactions import Bool, IdMap, Int64, Interactions
+from recmia.data.interactions import Bool, IdMap, Int64, Interactions, places_in_groups
 from recmia.data.lists import write_members, write_trained
 from recmia.data.tables import Layout, Rows, open_table
 from recmia.errors import DataError
@@ -30,7 +31,7 @@ from recmia.observation import Queries
 
 QUESTIONS, KEY, MEMBERS = "questions.parquet", "key.parquet", "members.csv"
 _MISSING = "{path}: there is no column for the {role} among {names}; recmia ask writes this file"
-_ASKED = Layout("questions", ("query", "item"), required=("query", "item"), missing=_MISSING)
+_ASKED = Layout("questions", ("query", "item", "position"), required=("query", "item"), missing=_MISSING)
 _HIDDEN = Layout("hidden items", ("query", "user", "item"), required=("query", "user", "item"), missing=_MISSING)
 
 
@@ -51,15 +52,17 @@ def write_questions(folder: Path, about: Interactions, queries: Queries, member:
     --------
     See `read_questions`.
     """
-    query, item = _entries(queries.asked)
+    ordered = queries.sequences is not None
+    query, item = _entries(queries.histories(in_order=ordered))
     columns: dict[str, np.ndarray] = {"query": query, "item": about.items.ids[item]}
     place = np.searchsorted(about.keys(), queries.user[query].astype(np.int64) * about.n_items + item)
     if about.rated:
         columns["rating"] = about.value[place]
-    asked = pl.DataFrame(columns)
     if about.time is not None:
-        asked = asked.with_columns(time=about.time[place]).sort("query", "time", maintain_order=True)
-    asked.write_parquet(folder / QUESTIONS)
+        columns["time"] = _times(about, query, place) if ordered else about.time[place]
+    if ordered:
+        columns["position"] = places_in_groups(query)
+    pl.DataFrame(columns).write_parquet(folder / QUESTIONS)
     query, item = _entries(queries.hidden)
     user = about.users.ids[queries.user[query]]
     pl.DataFrame({"query": query, "user": user, "item": about.items.ids[item]}).write_parquet(folder / KEY)
@@ -91,8 +94,8 @@ def read_questions(folder: Path, histories: Interactions) -> tuple[Interactions,
     ------
     DataError
         Naming the file and the row: a file that is missing or damaged, a question without a key or a key without a
-        question, an unknown user, an item that is in no history of the user's, given twice, or both asked with and
-        hidden. All of these happen with the key of other questions.
+        question, an unknown user, an item that is in no history of the user's, given twice (where there are positions,
+        a position that is), or both asked with and hidden. All of these happen with the key of other questions.
 
     Examples
     --------
@@ -129,12 +132,49 @@ def read_questions(folder: Path, histories: Interactions) -> tuple[Interactions,
     place[order] = np.arange(len(order))
     users, renumbered = np.unique(whose[order], return_inverse=True)
     about = histories if len(users) == histories.n_users else histories.restrict(users)
+    of_asked, of_hidden = place[of_asked], place[of_hidden]
+    positions = _positions(asked, of_asked)
     queries = Queries(
         renumbered.astype(np.int32),
-        _part(asked, _ASKED.roles, place[of_asked], about, renumbered),
-        _part(hidden, _HIDDEN.roles, place[of_hidden], about, renumbered, beside=(place[of_asked], asked)),
+        _part(asked, _ASKED.required, of_asked, about, renumbered, repeats=positions is not None),
+        _part(hidden, _HIDDEN.roles, of_hidden, about, renumbered, beside=(of_asked, asked)),
+        None if positions is None else _in_order(asked, of_asked, positions, about, renumbered),
     )
     return about, queries, numbers.take(order)
+
+
+def _times(about: Interactions, query: Int64, place: Int64) -> Int64:
+    """Return the time of each event of questions, which are given by the interactions' places, in order."""
+    events, times = about.known_events(), about.event_times()
+    assert times is not None, "with times"
+    # The n-th occurrence of an item in a question is the n-th event of the interaction.
+    together = np.lexsort((place, query))
+    occurrence = np.empty(len(place), np.int64)
+    occurrence[together] = places_in_groups(query[together] * len(about) + place[together])
+    by_interaction = np.argsort(events, kind="stable")
+    first = np.searchsorted(events[by_interaction], place)
+    return times[by_interaction[first + occurrence - 1]]
+
+
+def _positions(asked: Rows, query: Int64) -> Int64 | None:
+    """Return the position of each row in its question; None where there are none."""
+    if "position" not in asked.frame.columns:
+        return None
+    column = asked.frame["position"].cast(pl.Int64, strict=False)
+    asked.refuse(column.is_null(), "has a position that is no whole number", "query", "item", "position")
+    both = pl.DataFrame({"query": query, "position": column})
+    twice = both.is_duplicated() & ~both.select(pl.struct(pl.all()).is_first_distinct()).to_series()
+    asked.refuse(twice, "has a position of its question a second time", "query", "item", "position")
+    return column.to_numpy()
+
+
+def _in_order(asked: Rows, query: Int64, positions: Int64, about: Interactions, user: Int64) -> sparse.csr_array:
+    """Return what is asked with as sequences; each row is known to be in a history."""
+    item = asked.rows_of("item", about.items, "")
+    order = np.lexsort((positions, query))
+    value = about.value[np.searchsorted(about.keys(), user[query] * about.n_items + item)]
+    ends = np.append(0, np.cumsum(np.bincount(query, minlength=len(user))))
+    return sparse.csr_array((value[order], item[order].astype(np.int32), ends), (len(user), about.n_items))
 
 
 def _part(
@@ -144,16 +184,19 @@ def _part(
     about: Interactions,
     user: Int64,
     beside: tuple[Int64, Rows] | None = None,
+    repeats: bool = False,
 ) -> sparse.csr_array:
     """Return a part of histories, float32, shape (q, n_items), with the values of the histories.
 
-    Items that are `beside` it, in the other part, are refused.
+    Items that are `beside` it, in the other part, are refused, and so are repeated ones, unless there may be `repeats`.
     """
     other = "so that the histories are others, or the key is"
     item = rows.rows_of("item", about.items, f"has an item that is in no history, {other}", *shown)
     pair = query * about.n_items + item
     series = pl.Series(pair)
-    rows.refuse(series.is_duplicated() & ~series.is_first_distinct(), "has an item a second time", *shown)
+    again = ~series.is_first_distinct()
+    if not repeats:
+        rows.refuse(again, "has an item a second time", *shown)
     of_user = user[query] * about.n_items + item
     keys = about.keys()
     found = np.minimum(np.searchsorted(keys, of_user), len(keys) - 1)
@@ -163,8 +206,9 @@ def _part(
         asked_item = asked.rows_of("item", about.items, "", *_ASKED.roles)
         both = np.isin(pair, asked_query * about.n_items + asked_item)
         rows.refuse(both, "hides an item that the question asks with, so that this is another key", *shown)
-    order = np.argsort(pair, kind="stable")
-    ends = np.append(0, np.cumsum(np.bincount(query, minlength=len(user))))
+    once = np.flatnonzero(~again.to_numpy())
+    order = once[np.argsort(pair[once], kind="stable")]
+    ends = np.append(0, np.cumsum(np.bincount(query[once], minlength=len(user))))
     value = about.value[found[order]]
     return sparse.csr_array((value, item[order].astype(np.int32), ends), (len(user), about.n_items))
 

@@ -37,6 +37,7 @@ USUAL: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "time": ("timestamp", "time", "ts", "datetime", "date", "unixreviewtime"),
         # Not "text": in tables of reviews that is what a user wrote, not public knowledge of the item.
         "text": ("genres", "genre", "tags", "category", "categories"),
+        "position": ("position",),
         "rank": ("rank", "position"),
         "title": ("title", "name"),
         "member": ("member",),

@@ -49,7 +49,7 @@ class Wrapped(Recommender):
 
     def __init__(self, inner: Recommender) -> None:
         self.inner = inner
-        self.folds_in = inner.folds_in
+        self.folds_in, self.uses_order = inner.folds_in, inner.uses_order
 
     def fit(self, interactions: Interactions, *, rng: np.random.Generator) -> Self:
         """Fit the inner recommender; see `Recommender.fit`."""

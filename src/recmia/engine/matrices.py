@@ -61,6 +61,20 @@ def count_in_rows(histories: sparse.csr_array, items: Bool) -> Int64:
     return np.diff(_counted(histories, items)[histories.indptr])
 
 
+def once_each(histories: sparse.csr_array) -> sparse.csr_array:
+    """Return histories in order without it: indices sorted, and each item once.
+
+    Examples
+    --------
+    >>> from scipy import sparse
+    >>> once_each(sparse.csr_array((np.ones(3), np.array([2, 0, 2]), np.array([0, 3])), (1, 3))).indices.tolist()
+    [0, 2]
+    """
+    once = histories.copy()
+    once.sum_duplicates()
+    return once
+
+
 def keep_columns(histories: sparse.csr_array, items: Bool) -> sparse.csr_matrix:
     """Copy the columns of some items, which are numbered from 0.
 

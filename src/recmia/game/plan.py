@@ -36,7 +36,7 @@ from recmia.data.interactions import Int32, Interactions, join_users
 from recmia.errors import ConfigError
 from recmia.game import streams
 from recmia.game.observe import ItemSource
-from recmia.game.queries import draw_blocks, draw_queries, join_queries, known_part
+from recmia.game.queries import draw_blocks, draw_prefixes, draw_queries, join_queries, known_part
 from recmia.game.split import (
     Side,
     Split,
@@ -121,6 +121,40 @@ class Setup:
     def pool_attacks(self) -> tuple[AttackSpec, ...]:
         """The attacks that need many shadow models."""
         return tuple(spec for spec in self.attacks if spec.needs == "pool")
+
+    @property
+    def uses_order(self) -> bool:
+        """Whether a recommender, or what is asked, depends on the order of events."""
+        return self.asks_prefixes or any(spec.uses_order for spec in self._recommenders)
+
+    @property
+    def asks_prefixes(self) -> bool:
+        """Whether the attacker asks with prefixes of histories."""
+        attacker = self.settings.attacker
+        return attacker.query_kind == "prefixes" and any(spec.asks and not spec.rule for spec in self.attacks)
+
+    @property
+    def _recommenders(self) -> tuple[RecommenderSpec, ...]:
+        """The recommenders that are trained."""
+        target = () if self.target is None else (self.target,)
+        return (*target, *((self.shadow,) if self.learns else ()), *self.references)
+
+    def check_order(self, interactions: Interactions) -> None:
+        """Check that data have the order of events, if that is needed.
+
+        Raises
+        ------
+        ConfigError
+            Naming what needs it.
+        """
+        needing = [spec.name for spec in self._recommenders if spec.needs_order]
+        needing += ["query_kind = prefixes"] if self.asks_prefixes else []
+        if interactions.events is None and needing:
+            raise ConfigError(
+                f"{', '.join(dict.fromkeys(needing))}: needs the order of events, and the data have neither times nor "
+                "positions; name their column with columns.time or columns.position (in memory: time= or position= of "
+                "Interactions.from_arrays)"
+            )
 
     @property
     def learns(self) -> bool:
@@ -319,6 +353,7 @@ def plan_from_data(
     settings = setup.settings
     assert isinstance(settings, AuditSettings), "of data"
     draws = {} if draws is None else draws
+    setup.check_order(interactions)
     if settings.unit == "interactions":
         return plan_of_interactions(setup, interactions, seed, draws)
     game, held_out = settings.game, None
@@ -633,7 +668,10 @@ class _Builder:
             return None
         if side not in self._drawn:
             rng = streams.queries(self._seed, side)
-            self._drawn[side] = draw_queries(known, attacker.queries, attacker.query_share, rng)
+            if self._setup.asks_prefixes:
+                self._drawn[side] = draw_prefixes(known, attacker.queries, rng)
+            else:
+                self._drawn[side] = draw_queries(known, attacker.queries, attacker.query_share, rng)
         return self._drawn[side]
 
     def references(

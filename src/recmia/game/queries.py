@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 from math import comb
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from recmia.data.interactions import Bool, Interactions
+from recmia.data.interactions import Bool, Interactions, places_in_groups
 from recmia.game.split import random_places
 from recmia.observation import Queries
 
@@ -84,7 +85,7 @@ def draw_queries(interactions: Interactions, n_queries: int, share: float, rng: 
     size = np.clip(np.rint(share * counts), 1, np.maximum(counts - 1, 1)).astype(np.int64)
     paired = share == 0.5
     start = np.searchsorted(interactions.user, np.arange(interactions.n_users))
-    rounds: list[tuple[Bool, Bool]] = []
+    rounds: list[_Round] = []
     listed = {
         int(u): _ways(int(counts[u]), int(size[u]), n_queries // 2 if paired else n_queries, rng, paired=paired)
         for u in np.flatnonzero((counts <= _LISTED) & (counts > 0))
@@ -96,7 +97,57 @@ def draw_queries(interactions: Interactions, n_queries: int, share: float, rng: 
             used[u] &= number < len(ways)
             if used[u]:
                 asked[start[u] : start[u] + counts[u]] = np.isin(np.arange(counts[u]), ways[number])
-        rounds += [(asked, used), (~asked, used)] if paired else [(asked, used)]
+        parts = [asked, ~asked] if paired else [asked]
+        rounds += [_Round(used, part, ~part) for part in parts]
+    return _queries_of(interactions, rounds)
+
+
+def draw_prefixes(interactions: Interactions, n_queries: int, rng: np.random.Generator) -> Queries:
+    """Return queries about each user that ask with the first events, and hide the next item.
+
+    A history is cut at random places, each once, before an item that is new. So a history with few of them is asked
+    about less often, and one of a single item not at all.
+
+    Parameters
+    ----------
+    interactions : Interactions
+        What the attacker knows of the users, with the order of events.
+    n_queries : int
+        Of each user, at most.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    Queries
+
+    Raises
+    ------
+    DataError
+        If the order is not known.
+
+    Examples
+    --------
+    >>> data = Interactions.from_arrays([1, 1, 1], ["c", "a", "b"], time=[1, 2, 3])
+    >>> queries = draw_prefixes(data, 1, np.random.default_rng(0))
+    >>> queries.sequences.indices.tolist(), queries.hidden.indices.tolist()
+    ([2, 0], [1])
+    """
+    events = interactions.known_events()
+    place = places_in_groups(interactions.user[events])
+    # The event with which each interaction comes first; a later one overwrites an earlier one.
+    first = np.empty(len(interactions), np.int64)
+    first[events[::-1]] = place[::-1]
+    # Before a user's first event there is nothing to ask with.
+    cuts = np.flatnonzero(first > 1)
+    cuts = cuts[np.lexsort((rng.random(len(cuts)), interactions.user[cuts]))]
+    number = places_in_groups(interactions.user[cuts])
+    rounds = []
+    for chosen in range(1, min(n_queries, int(number.max(initial=0))) + 1):
+        cut = np.zeros(interactions.n_users, np.int64)
+        now = cuts[number == chosen]
+        cut[interactions.user[now]] = first[now]
+        before = cut[interactions.user]
+        rounds.append(_Round(cut > 0, first < before, first == before, place < before[events]))
     return _queries_of(interactions, rounds)
 
 
@@ -126,7 +177,7 @@ def draw_blocks(interactions: Interactions, n_blocks: int, rng: np.random.Genera
     counts = np.bincount(interactions.user, minlength=interactions.n_users)
     of_user = np.minimum(n_blocks, counts)
     block = random_places(interactions, rng) % of_user[interactions.user]
-    rounds = [(block != number, (of_user > number) & (counts > 1)) for number in range(n_blocks)]
+    rounds = [_Round((of_user > number) & (counts > 1), block != number, block == number) for number in range(n_blocks)]
     return _queries_of(interactions, rounds)
 
 
@@ -143,28 +194,51 @@ def join_queries(first: Queries, second: Queries, n_first: int) -> Queries:
     >>> join_queries(queries, queries, 1).user.tolist()
     [0, 0, 1, 1]
     """
+    sequences = [one.sequences for one in (first, second) if one.sequences is not None]
     return Queries(
         np.concatenate([first.user, second.user + np.int32(n_first)]),
         sparse.vstack([first.asked, second.asked], format="csr"),
         sparse.vstack([first.hidden, second.hidden], format="csr"),
+        sparse.vstack(sequences, format="csr") if len(sequences) == 2 else None,
     )
 
 
-def _queries_of(interactions: Interactions, rounds: Sequence[tuple[Bool, Bool]]) -> Queries:
-    """Return a query of each round: what is asked with (the rest is hidden), and about which users."""
-    user = np.concatenate([np.empty(0, np.int64), *(np.flatnonzero(used) for _, used in rounds)]).astype(np.int32)
+class _Round(NamedTuple):
+    """A query about each of some users.
+
+    `users` is bool[n_users], `asked` and `hidden` are bool[n_interactions]; `events` is bool[m], where not all events
+    of what is asked with are.
+    """
+
+    users: Bool
+    asked: Bool
+    hidden: Bool
+    events: Bool | None = None
+
+
+def _queries_of(interactions: Interactions, rounds: Sequence[_Round]) -> Queries:
+    """Return the queries of each round, by user."""
+    user = np.concatenate([np.empty(0, np.int64), *(np.flatnonzero(one.users) for one in rounds)]).astype(np.int32)
     order = np.argsort(user, kind="stable")
-    empty = interactions.csr()[:0]
-    asked, hidden = (
-        sparse.vstack([empty, *(_rows(interactions, mask == wanted, used) for mask, used in rounds)], format="csr")
-        for wanted in (True, False)
-    )
-    return Queries(user[order], asked[order], hidden[order])
+    everything = np.arange(len(interactions))
+
+    def part(kept: Sequence[npt.NDArray[np.integer]]) -> sparse.csr_array:
+        rows = [_rows(interactions, at, one.users) for at, one in zip(kept, rounds, strict=True)]
+        found: sparse.csr_array = sparse.vstack([interactions.csr()[:0], *rows], format="csr")[order]
+        return found
+
+    asked, hidden = (part([everything[mask] for mask in masks]) for masks in (
+        [one.asked for one in rounds], [one.hidden for one in rounds]
+    ))  # fmt: skip
+    events, sequences = interactions.events, None
+    if events is not None:
+        sequences = part([events[one.asked[events] if one.events is None else one.events] for one in rounds])
+    return Queries(user[order], asked, hidden, sequences)
 
 
-def _rows(interactions: Interactions, chosen: Bool, users: Bool) -> sparse.csr_array:
-    """Return the chosen interactions of these users, float32, shape (users.sum(), n_items)."""
-    kept = chosen & users[interactions.user]
+def _rows(interactions: Interactions, chosen: npt.NDArray[np.integer], users: Bool) -> sparse.csr_array:
+    """Return the chosen interactions (positions) of these users as they come, float32, shape (users.sum(), n_items)."""
+    kept = chosen[users[interactions.user[chosen]]]
     ends = np.cumsum(np.bincount(interactions.user[kept], minlength=interactions.n_users)[users])
     shape = (int(users.sum()), interactions.n_items)
     return sparse.csr_array((interactions.value[kept], interactions.item[kept], np.append(0, ends)), shape)

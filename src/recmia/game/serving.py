@@ -82,10 +82,11 @@ def serve(
     trained, name = _trained_items(model, side.interactions.n_items, k), type(model).__name__
     check_servable(name, model.folds_in, [regime])
     histories, member = side.histories(), side.member
+    asked = side.histories(in_order=True) if model.uses_order else histories
 
     def ask(recommend: Callable[..., Int32], users: Bool) -> Int32:
         words = f"{name}.{recommend.__name__}, asked about {int(users.sum())} users"
-        return _ask(recommend, histories[users], trained, k, exclude_seen, words, list_of_user)
+        return _ask(recommend, asked[users], histories[users], trained, k, exclude_seen, words, list_of_user)
 
     if regime == "fold-in":
         return ask(model.recommend, np.ones_like(member))
@@ -146,6 +147,7 @@ def answer(model: Recommender, queries: Queries, k: int, *, users: IdMap, exclud
             f"{name} cannot be asked: it serves no user that it was not trained on, and a query is the history of a "
             "stranger; take attacks that only look at lists (queries = 0)"
         )
+    asked = queries.histories(in_order=model.uses_order)
     answers = np.empty((len(queries), k), np.int32)
     for start in range(0, len(queries), _ASKED_AT_ONCE):
         rows = slice(start, min(start + _ASKED_AT_ONCE, len(queries)))
@@ -154,12 +156,13 @@ def answer(model: Recommender, queries: Queries, k: int, *, users: IdMap, exclud
         def called(row: int, start: int = start) -> str:
             return f"the answer to query {start + row}, about user {users.ids[queries.user[start + row]]},"
 
-        answers[rows] = _ask(model.recommend, queries.asked[rows], trained, k, exclude_seen, words, called)
+        answers[rows] = _ask(model.recommend, asked[rows], queries.asked[rows], trained, k, exclude_seen, words, called)
     return answers
 
 
 def _ask(
     recommend: Callable[..., Int32],
+    asked: sparse.csr_array,
     histories: sparse.csr_array,
     trained: Bool,
     k: int,
@@ -167,9 +170,9 @@ def _ask(
     source: str,
     called: Callable[[int], str],
 ) -> Int32:
-    """Ask a system, and check what it gives."""
+    """Ask a system with histories, which may be in order, and check what it gives."""
     try:
-        lists = recommend(histories, k, exclude_seen=exclude_seen)
+        lists = recommend(asked, k, exclude_seen=exclude_seen)
     except ProtocolError as error:
         raise ProtocolError(f"{source}: {error}") from error
     except RecmiaError:

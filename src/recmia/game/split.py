@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from recmia.data.interactions import Bool, IdMap, Interactions
+from recmia.data.interactions import Bool, IdMap, Interactions, order_of_events
 from recmia.errors import ConfigError, ProtocolError, TooFewUsersError
 from recmia.settings import SplitUnit
 
@@ -78,11 +78,13 @@ class Side:
         data = self.interactions if self.trained is None else self.interactions.take(np.flatnonzero(self.trained))
         return data.restrict(np.flatnonzero(self.member))
 
-    def histories(self) -> sparse.csr_array:
-        """Return what the system knows of each user whom it serves, float32, shape (n_users, n_items)."""
-        if self.trained is None:
-            return self.interactions.csr()
-        return self.interactions.take(np.flatnonzero(self.trained)).csr()
+    def histories(self, *, in_order: bool = False) -> sparse.csr_array:
+        """Return what the system knows of each user whom it serves, float32, shape (n_users, n_items).
+
+        Where wanted, in the order of events, as `Interactions.sequences`.
+        """
+        known = self.interactions if self.trained is None else self.interactions.take(np.flatnonzero(self.trained))
+        return known.sequences() if in_order else known.csr()
 
 
 @dataclass(frozen=True, eq=False)
@@ -295,7 +297,8 @@ def synthetic_population(public: Interactions, n_users: int, *, rng: np.random.G
 
     Each user gets a length from the distribution of lengths, and that many items without repeats, each draw in
     proportion to the popularity of the remaining items (by the Gumbel trick). Ratings and times are drawn from their
-    distributions over all records. By design, nothing is kept of which items occur together.
+    distributions over all records, and events are in the order of these times, or at random. By design, nothing is kept
+    of which items occur together.
 
     Parameters
     ----------
@@ -324,12 +327,17 @@ def synthetic_population(public: Interactions, n_users: int, *, rng: np.random.G
         user.append(np.full(length, u, np.int32))
         item.append(np.sort(items[np.argpartition(-keys, length - 1)[:length]]))
     drawn = rng.integers(len(public), size=int(sum(map(len, user))))
+    users, time = np.concatenate(user), None if public.time is None else public.time[drawn]
+    events = None
+    if public.events is not None:
+        events = order_of_events(users, rng.random(len(users)) if time is None else time, None).astype(np.int32)
     return Interactions(
-        np.concatenate(user),
+        users,
         np.concatenate(item),
         public.value[drawn],
-        None if public.time is None else public.time[drawn],
+        time,
         IdMap(np.arange(n_users)),
         public.items,
         public.rated,
+        events,
     )

@@ -103,6 +103,7 @@ class Task:
     def model_key(self) -> str:
         """A digest of all that the trained model depends on."""
         side = self.side
+        data = side.interactions if self.recommender.uses_order else side.interactions.unordered
         trained = {}
         if side.trained is not None:
             trained["trained"] = hashlib.sha256(np.packbits(side.trained).tobytes()).hexdigest()
@@ -111,7 +112,7 @@ class Task:
                 **trained,
                 "recommender": self.recommender.name,
                 "settings": self.recommender.key(self.settings),
-                "data": side.interactions.fingerprint(),
+                "data": data.fingerprint(),
                 "members": hashlib.sha256(np.packbits(side.member).tobytes()).hexdigest(),
                 "path": list(self.path),
                 "wrappers": [wrapper.key() for wrapper in self.wrappers],
@@ -139,8 +140,11 @@ class Task:
     @cached_property
     def answers_key(self) -> str:
         """A digest of all that the answers depend on."""
-        assert self.queries is not None
-        asked = {"queries": self.queries.fingerprint, "k": self.k, "exclude_seen": self.exclude_seen}
+        queries = self.queries
+        assert queries is not None
+        ordered = self.recommender.uses_order and queries.sequences is not None
+        asked_with = queries.fingerprint_in_order if ordered else queries.fingerprint
+        asked = {"queries": asked_with, "k": self.k, "exclude_seen": self.exclude_seen}
         return digest({"model": self.model_key, **asked})
 
     @property
@@ -295,9 +299,11 @@ def _announce(model: Recommender, task: Task) -> None:
     if task.regime is not None:
         strangers = {"fold-in": np.ones_like(task.side.member), "trained": ~task.side.member}
         asked = strangers.get(task.regime, np.zeros_like(task.side.member))
-        model.expect(task.side.histories()[asked], task.length, exclude_seen=task.exclude_seen)
+        histories = task.side.histories(in_order=model.uses_order)
+        model.expect(histories[asked], task.length, exclude_seen=task.exclude_seen)
     if task.queries is not None:
-        model.expect(task.queries.asked, task.k, exclude_seen=task.exclude_seen)
+        histories = task.queries.histories(in_order=model.uses_order)
+        model.expect(histories, task.k, exclude_seen=task.exclude_seen)
 
 
 def _ask(model: Recommender, task: Task, key: str) -> Arrays:

@@ -32,6 +32,10 @@ class Recommender(ABC):
     folds_in : bool
         Whether `scores` can serve a user that was not in the fit. A recommender that cannot do so sets it to False,
         overrides `recommend_members`, and raises `ProtocolError` from `scores`.
+    uses_order : bool
+        Whether it gets histories in the order of events. All that take `histories` are then given them as
+        `Interactions.sequences` makes them: the oldest item first, repeated items repeatedly. `fit` finds the order in
+        `Interactions.events`.
 
     Examples
     --------
@@ -50,6 +54,7 @@ class Recommender(ABC):
     """
 
     folds_in: bool = True
+    uses_order: bool = False
     trained_items: Bool | None = None
 
     @abstractmethod

@@ -51,7 +51,7 @@ class RecommenderSpec:
         ``uses_ratings(settings)`` tells whether it depends on the ratings, and not only on what was seen. False where
         that is not known, as for user code.
     uses_order : bool
-        Whether it depends on the order of the interactions.
+        Whether it depends on the order of events; see `Recommender.uses_order`.
     user_code : bool
         Whether it runs code of the user's (an object, a factory, a command), which can change without a trace: what it
         serves is not kept in the shared cache.
@@ -81,6 +81,11 @@ class RecommenderSpec:
     user_code: bool = False
     code: str = ""
 
+    @property
+    def needs_order(self) -> bool:
+        """Whether it can do nothing where the order of events is not known."""
+        return self.uses_order
+
     def used(self, settings: RecommenderSettings) -> RecommenderSettings:
         """Return the settings that the recommender depends on; all others have their defaults.
 
@@ -100,7 +105,12 @@ class RecommenderSpec:
 
 
 class _CommandSpec(RecommenderSpec):
-    """The recommender `command`, whose code is named by its settings."""
+    """The recommender `command`, whose code is named by its settings. It is told the order if that is known."""
+
+    @property
+    def needs_order(self) -> bool:
+        """False: recmia cannot tell what the command uses."""
+        return False
 
     def key(self, settings: RecommenderSettings) -> dict[str, Any]:
         """Return the words of the command, and a digest of the files that they name; more time changes no list."""
@@ -231,7 +241,7 @@ RECOMMENDERS: Mapping[str, RecommenderSpec] = MappingProxyType(
             RecommenderSpec("hybrid", _make_hybrid, ("hybrid", "lfm"), personal=True, uses_ratings=_lfm_uses_ratings),
             RecommenderSpec("ncf", _make_ncf, ("ncf",), personal=True),
             RecommenderSpec("lightgcn", _make_lightgcn, ("lightgcn",), personal=True),
-            _CommandSpec("command", _make_command, ("train",), user_code=True),
+            _CommandSpec("command", _make_command, ("train",), uses_order=True, user_code=True),
         )
     }
 )

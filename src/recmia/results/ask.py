@@ -14,9 +14,9 @@ from recmia.data.lists import read_users
 from recmia.data.questions import write_questions
 from recmia.errors import ConfigError, DataError, nearest
 from recmia.game import streams
-from recmia.game.queries import draw_blocks, draw_queries
+from recmia.game.queries import draw_blocks, draw_prefixes, draw_queries
 from recmia.game.split import draw_members
-from recmia.settings import Columns, Unit, named_columns
+from recmia.settings import Columns, QueryKind, Unit, named_columns
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ def ask(
     columns: Columns | None = None,
     queries: int = 6,
     query_share: float = 0.5,
+    query_kind: QueryKind = "parts",
     unit: Unit = "users",
     blocks: int = 10,
     draw: bool = False,
@@ -95,6 +96,9 @@ def ask(
         About each user, even and at least 2.
     query_share : float
         Share of a history that a question asks with.
+    query_kind : {"parts", "prefixes"}
+        Whether a question asks with a random part, or with the first events of a history and hides the next item; there
+        are then at most so many `queries` about a user.
     unit : {"users", "interactions"}
         Whether it is to be inferred of users whether they were trained on, or of each of their interactions: then
         every history is hidden in `blocks` parts in turn, in place of `queries`.
@@ -115,6 +119,8 @@ def ask(
     """
     if not isinstance(queries, int) or queries < 2 or queries % 2:
         raise ConfigError(f"queries must be even and at least 2, since halves come in pairs; got {queries!r}")
+    if query_kind not in get_args(QueryKind):
+        raise ConfigError(f"unknown query_kind {query_kind!r}; {nearest(str(query_kind), get_args(QueryKind))}")
     if unit not in get_args(Unit):
         raise ConfigError(f"unknown unit {unit!r}; {nearest(str(unit), get_args(Unit))}")
     if not isinstance(blocks, int) or blocks < 2:
@@ -139,7 +145,12 @@ def ask(
         about = histories.restrict(np.sort(read_users(Path(users), histories.users, named=named)))
     rng = streams.queries(seed, "target")
     of_users = unit == "users"
-    drawn = draw_queries(about, queries, query_share, rng) if of_users else draw_blocks(about, blocks, rng)
+    if not of_users:
+        drawn = draw_blocks(about, blocks, rng)
+    elif query_kind == "prefixes":
+        drawn = draw_prefixes(about, queries, rng)
+    else:
+        drawn = draw_queries(about, queries, query_share, rng)
     each = np.bincount(drawn.user, minlength=about.n_users)
     if not each.any():
         raise DataError(f"{users or interactions}: nobody has two items, and a question hides at least one")

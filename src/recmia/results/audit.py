@@ -457,9 +457,9 @@ def run_audit(
     report = Reporter(progress)
     report("loading the data", 0)
     started = time.perf_counter()
-    interactions, cleaning = load_candidates(settings, given)
+    interactions, cleaning = load_candidates(settings, given, order=setup.uses_order)
     seconds = {"load": time.perf_counter() - started}
-    black_box = load_black_box(settings, interactions)
+    black_box = load_black_box(settings, interactions, order=setup.uses_order)
     plans = [plan_from_data(setup, interactions, seed, black_box) for seed in settings.seeds]
     report.total = work_units(plans)
     started = time.perf_counter()
@@ -468,27 +468,30 @@ def run_audit(
     return join_plays(settings, plays, interactions, cleaning, jobs, seconds, promised(setup))
 
 
-def load_candidates(settings: AuditSettings, given: Interactions | None = None) -> tuple[Interactions, CleaningReport]:
-    """Load and clean the data of an audit."""
+def load_candidates(
+    settings: AuditSettings, given: Interactions | None = None, *, order: bool
+) -> tuple[Interactions, CleaningReport]:
+    """Load and clean the data of an audit; the order of events takes time and memory, and is kept if it is used."""
     data = settings.data
     if given is not None:
-        interactions, cleaning = clean(given.frame(), IN_MEMORY, data.min_interactions)
+        interactions, cleaning = clean(given.frame(), IN_MEMORY, data.min_interactions, order=order)
     else:
         loaded = load(
-            data.dataset, columns=data.columns, min_interactions=data.min_interactions, seed=settings.run.seed
-        )
+            data.dataset, columns=data.columns, min_interactions=data.min_interactions, seed=settings.run.seed,
+            order=order,
+        )  # fmt: skip
         interactions, cleaning = loaded.interactions, loaded.report
     # What cannot be grouped by is refused before anything is trained.
     read_group_tables(settings, interactions.users.ids, interactions.items.ids)
     return interactions, cleaning
 
 
-def load_black_box(settings: AuditSettings, audited: Interactions) -> Interactions | None:
+def load_black_box(settings: AuditSettings, audited: Interactions, *, order: bool) -> Interactions | None:
     """Load the data of a black-box attacker, if there is one with data, over the items of the audited data."""
     name = settings.knowledge.black_box_data
     if "black-box" not in settings.levels or not name:
         return None
-    found = load(name, min_interactions=settings.data.min_interactions).interactions
+    found = load(name, min_interactions=settings.data.min_interactions, order=order).interactions
     return with_items_of(found, audited.items)
 
 

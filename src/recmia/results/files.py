@@ -199,7 +199,10 @@ def read_files(setup: Setup, report: Reporter) -> Files:
     assert isinstance(settings, FilesSettings), "of files"
     files, started = settings.files, time.perf_counter()
     report("reading histories", 0)
-    histories, shadow_data, reference_data, cleaning = _read_histories(settings)
+    histories, shadow_data, reference_data, cleaning = _read_histories(settings, setup.uses_order)
+    for data in (histories, shadow_data, reference_data):
+        if data is not None:
+            setup.check_order(data)
     about, others, found, notes = histories, None, dict[str, Any](), list[str]()
     asked: _Asked | None = None
     if files.questions:
@@ -301,7 +304,7 @@ def export_files(setup: Setup, folder: Path, *, jobs: int = 1, store: Store | No
     assert isinstance(settings, AuditSettings), "of data"
     first = settings.changed(knowledge=("grey-box",), regimes=settings.regimes[:1], n_targets=1)
     setup = replace(setup, settings=first)
-    interactions, _ = load_candidates(first)
+    interactions, _ = load_candidates(first, order=True)
     plan, kept = plan_from_data(setup, interactions, first.run.seed), {} if store is None else store
     for error in run_tasks(plan.tasks, store=kept, jobs=jobs).values():
         raise error
@@ -339,12 +342,12 @@ class _Asked:
 
 
 def _read_histories(
-    settings: FilesSettings,
+    settings: FilesSettings, order: bool
 ) -> tuple[Interactions, Interactions | None, Interactions | None, CleaningReport]:
     """Read the histories of the audited users, of the shadow and of the references, over all items that there are."""
     files = settings.files
     names = [name for name in (files.interactions, files.shadow_interactions, files.reference_interactions) if name]
-    loaded = [load(name, columns=files.columns, min_interactions=1) for name in names]
+    loaded = [load(name, columns=files.columns, min_interactions=1, order=order) for name in names]
     data, further = [one.interactions for one in loaded], None
     if files.items:
         further = read_items(Path(files.items), data[0].items, named=files.named("items"))
@@ -390,7 +393,7 @@ def _read_answers(
     counts = each, np.bincount(queries.user[missing], minlength=about.n_users)
     rows = np.flatnonzero(~missing)
     if len(rows) < len(queries):
-        queries = Queries(queries.user[rows], queries.asked[rows], queries.hidden[rows])
+        queries = queries.take(rows)
         answers = [one[rows] for one in answers]
     return about, _Asked(queries, counts, *answers)
 

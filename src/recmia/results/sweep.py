@@ -162,6 +162,7 @@ def run_sweep(
     if dataset is not None:
         settings = settings.changed(dataset=IN_MEMORY)
     grid = [(chosen, resolve(cell, recommenders, attacks, defences)) for chosen, cell in cells(settings, axes)]
+    order = any(setup.uses_order for _, setup in grid)
     report = Reporter(progress)
     report("loading the data", 0)
     started = time.perf_counter()
@@ -174,9 +175,9 @@ def run_sweep(
         source = _source(cell)
         try:
             if source not in loaded:
-                loaded[source] = load_candidates(cell, dataset)
+                loaded[source] = load_candidates(cell, dataset, order=order)
             interactions = loaded[source][0]
-            black_box = load_black_box(cell, interactions)
+            black_box = load_black_box(cell, interactions, order=setup.uses_order)
             plans.append([plan_from_data(setup, interactions, seed, black_box, draws) for seed in cell.seeds])
         except RecmiaError as error:
             plans.append(error)

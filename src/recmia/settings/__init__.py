@@ -1,6 +1,13 @@
 """Settings: plain checked values. Nothing here knows how they are used."""
 
-from recmia.settings.attacker import AttackerSettings, Knowledge, KnowledgeSettings, MLPSettings, RankWeights
+from recmia.settings.attacker import (
+    AttackerSettings,
+    Knowledge,
+    KnowledgeSettings,
+    MLPSettings,
+    QueryKind,
+    RankWeights,
+)
 from recmia.settings.audit import AnyAuditSettings, AuditSettings, FilesSettings, ForgetSettings
 from recmia.settings.base import IN_MEMORY, ComposedSettings, Settings
 from recmia.settings.data import GROUPINGS, Columns, DataSettings, GroupSettings
@@ -65,6 +72,7 @@ __all__ = [
     "NCFSettings",
     "NeighbourSettings",
     "PrivacySettings",
+    "QueryKind",
     "RankWeights",
     "RecommenderSettings",
     "Regime",

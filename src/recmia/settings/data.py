@@ -38,6 +38,7 @@ class Columns(Settings):
     item: str = Field("", description="Column of the item ids (usual: item, item_id, movieId, ...).")
     rating: str = Field("", description="Column of the ratings, if any (usual: rating, score, value, ...).")
     time: str = Field("", description="Column of the time stamps, if any (usual: timestamp, time, ...).")
+    position: str = Field("", description="Column of the places of events in the histories (usual: position).")
     text: str = Field("", description="Column of the items' terms, separated by '|', if any (usual: genres, ...).")
     separator: str = Field("", description="Field separator (usual: tab in .tsv, else comma).")
 

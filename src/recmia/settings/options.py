@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
-from recmia.settings.attacker import ItemVectorSource, Knowledge, MLPSettings, RankWeights
+from recmia.settings.attacker import ItemVectorSource, Knowledge, MLPSettings, QueryKind, RankWeights
 from recmia.settings.data import Columns
 from recmia.settings.defences import PrivacySettings
 from recmia.settings.game import Regime, SplitUnit, Unit
@@ -75,6 +75,7 @@ class AuditOptions(CommonOptions, total=False):
     known: float
     queries: int
     query_share: float
+    query_kind: QueryKind
     references: Sequence[str]
     item_vectors: ItemVectorSource
     seeds: int

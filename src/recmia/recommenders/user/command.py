@@ -5,9 +5,10 @@ The command is run once for each model that has to be trained, with a folder of 
 ==================  =========================================================================================
 placeholder         is replaced by
 ==================  =========================================================================================
-``{interactions}``  file of all data to train on: user, item, value where the data are rated, and time where they
-                    have times (seconds since the epoch)
-``{histories}``     file of the histories of the users to serve: user, item, value likewise
+``{interactions}``  file of all data to train on: user, item, value where the data are rated, time where they have
+                    times (seconds since the epoch), and position where the order of events is known: 1 for a user's
+                    first event, 2 for the next, a repeated item repeatedly
+``{histories}``     file of the histories of the users to serve: user, item, value and position likewise
 ``{lists}``         file to write, a list for each user of the histories: user, item, rank; see `recmia.data.lists`
 ``{k}``             length of the lists
 ``{seed}``          whole number below 2^31, from which all randomness of the training must come
@@ -42,9 +43,9 @@ import numpy.typing as npt
 import polars as pl
 from scipy import sparse
 
-from recmia.data.interactions import Float32, IdMap, Int32, Int64, Interactions
+from recmia.data.interactions import Float32, IdMap, Int32, Int64, Interactions, places_in_groups
 from recmia.data.lists import read_lists
-from recmia.engine.matrices import count_in_rows
+from recmia.engine.matrices import count_in_rows, once_each
 from recmia.errors import ConfigError, DataError, ProtocolError, RecmiaError
 from recmia.observation import in_history
 from recmia.recommenders.base import Recommender
@@ -84,6 +85,7 @@ class CommandRecommender(Recommender):
     def fit(self, interactions: Interactions, *, rng: np.random.Generator) -> Self:
         """Keep the data for the run; see `Recommender.fit`."""
         self._members, self._seed = interactions, int(rng.integers(2**31))
+        self.uses_order = interactions.events is not None
         self._of_members: dict[bool, Int32] = {}
         self._by_history: dict[bool, dict[bytes, Int32]] = {}
         self._expected: dict[bool, tuple[int, list[sparse.csr_array]]] = {}
@@ -151,7 +153,8 @@ class CommandRecommender(Recommender):
         """Run the command once, in a folder of its own, and return the lists."""
         members, settings = self._members, self.settings
         assert members is not None
-        histories = sparse.vstack([members.csr(), strangers], format="csr")
+        own = members.sequences() if self.uses_order else members.csr()
+        histories = sparse.vstack([own, strangers], format="csr")
         users = IdMap(np.concatenate([members.users.ids, _new_ids(members.users.ids, strangers.shape[0])]))
         kept = Path(settings.folder or tempfile.gettempdir())
         try:
@@ -184,7 +187,7 @@ class CommandRecommender(Recommender):
         assert members is not None
         lengths = np.full(len(users), trained_items.sum())
         if exclude_seen:
-            lengths -= count_in_rows(histories, trained_items)
+            lengths -= count_in_rows(once_each(histories), trained_items)
         candidates = np.flatnonzero(trained_items).astype(np.int32)
         try:
             found = read_lists(path, users, members.items.take(candidates), k, lengths=np.minimum(k, lengths))
@@ -285,7 +288,8 @@ def _new_ids(taken: npt.NDArray[Any], n: int) -> npt.NDArray[Any]:
 def _frame(histories: sparse.csr_array, users: IdMap, members: Interactions) -> pl.DataFrame:
     rows: Int64 = np.repeat(np.arange(histories.shape[0]), np.diff(histories.indptr))
     columns = {"user": users.ids[rows], "item": members.items.ids[histories.indices]}
-    return pl.DataFrame(columns | ({"rating": histories.data} if members.rated else {}))
+    columns |= {"rating": histories.data} if members.rated else {}
+    return pl.DataFrame(columns | ({} if members.events is None else {"position": places_in_groups(rows)}))
 
 
 def _write(frame: pl.DataFrame, path: Path) -> None:

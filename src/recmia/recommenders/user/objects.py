@@ -52,6 +52,9 @@ class FromObject(Recommender):
     Users that were not in the fit are served if ``recommend`` takes ``recalculate_user``, which is then True, or if the
     object has ``folds_in = True``. Set that where ``recommend`` uses the history alone and not the user id.
 
+    An object with ``uses_order = True`` gets all histories, in ``fit`` and in ``recommend``, in the order of events:
+    the column indices of a row are the user's items, the oldest first, and a repeated item repeatedly.
+
     Parameters
     ----------
     model : object
@@ -78,6 +81,7 @@ class FromObject(Recommender):
         self.model = model
         self._recalculates = "recalculate_user" in inspect.signature(model.recommend).parameters
         self.folds_in = bool(getattr(model, "folds_in", self._recalculates))
+        self.uses_order = bool(getattr(model, "uses_order", False))
         self._fitted: Any = None
         self._seed = 0
 
@@ -89,8 +93,9 @@ class FromObject(Recommender):
         if hasattr(model, "random_state"):
             model.random_state = self._seed
         quiet = {"show_progress": False} if "show_progress" in inspect.signature(model.fit).parameters else {}
+        histories = interactions.sequences() if self.uses_order else interactions.csr()
         with seeded_globally(self._seed, "fit"):
-            model.fit(keep_columns(interactions.csr(), trained_items), **quiet)
+            model.fit(keep_columns(histories, trained_items), **quiet)
         self._fitted, self.trained_items = model, trained_items
         return self
 
@@ -245,13 +250,9 @@ class UserCode:
     def spec(self) -> RecommenderSpec:
         """Return the spec of the recommender."""
         return RecommenderSpec(
-            self.name,
-            partial(_make, self),
-            folds_in=self.folds_in,
-            uses_order=self.uses_order,
-            user_code=True,
+            self.name, partial(_make, self), folds_in=self.folds_in, uses_order=self.uses_order, user_code=True,
             code=self.digest,
-        )
+        )  # fmt: skip
 
     def make(self) -> Recommender:
         """Return a new recommender that is not fitted.
