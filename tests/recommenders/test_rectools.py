@@ -1,6 +1,7 @@
 """The adapter for RecTools: every kind of its models, as it is and through the object door.
 
-RecTools has an environment of its own, because it wants an older numpy: ``make test`` builds it and runs this file there.
+RecTools has an environment of its own, because it wants an older numpy: ``make test`` builds it, and runs this file in
+it.
 """
 
 from __future__ import annotations
@@ -105,7 +106,6 @@ def test_contract(name: str) -> None:
 @each_model
 def test_lists(name: str, part: Interactions) -> None:
     """The same seed gives the same lists, as often as they are asked for, and the caller's random states stay."""
-    random.seed(1), np.random.seed(2), torch.manual_seed(3)
     before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()  # type: ignore[index]
     one, same, other = (fitted(name, part, seed) for seed in (0, 0, 1))
     asked = histories(one, part)
