@@ -1,6 +1,6 @@
 """Train Spark's ALS on a log without the users who have member 0, and answer the questions of `recmia ask`.
 
-    spark-submit spark_als.py LOG QUESTIONS ANSWERS
+    python spark_als.py LOG QUESTIONS ANSWERS
 
 LOG is a Parquet file with user, item, rating; QUESTIONS the folder of `recmia ask`; ANSWERS a Parquet file to write.
 Needs pyspark, pandas and pyarrow.

@@ -113,7 +113,7 @@ def test_who_is_served(name: str, small: Interactions, rng: np.random.Generator)
 
 
 def test_a_model_of_the_global_state_leaves_it_alone(part: Interactions) -> None:
-    before = np.random.get_state()[1].copy()  # type: ignore[index,union-attr]
+    before = np.random.get_state()[1].copy()  # type: ignore[index]
     model = fitted("surprise random", part)
     lists = model.recommend_members(part.csr(), 5)
     assert len(np.unique(lists, axis=0)) > 1, "the users do not share their random numbers"

@@ -222,11 +222,13 @@ class Draws(Duck):
     """Draws from the global states of numpy in `fit`, and of Python in `recommend`."""
 
     def fit(self, user_items: sparse.csr_matrix) -> None:
-        self.counts = np.random.rand(user_items.shape[1])
+        self.counts: Any = np.random.rand(user_items.shape[1])
 
-    def recommend(self, userid: Any, user_items: sparse.csr_matrix, **more: Any) -> Any:
+    def recommend(
+        self, userid: Any, user_items: sparse.csr_matrix, N: int = 10, filter_already_liked_items: bool = True
+    ) -> Any:
         self.counts[:5] = [random.random() for _ in range(5)]
-        return super().recommend(userid, user_items, **more)
+        return super().recommend(userid, user_items, N, filter_already_liked_items)
 
 
 def test_global_states_are_seeded_and_left_alone(small: Interactions) -> None:

@@ -66,7 +66,7 @@ class FromRecTools(Adapter):
         step = max(1, _SCORES_AT_ONCE // n_items)
         for start in range(0, n, step):
             rows = slice(start, min(start + step, n))
-            if self._has_vectors:
+            if self._has_vectors and users is not None:
                 scores[rows] = _ask(model, data, users[rows], n_items)
             else:
                 scores[rows] = _ask_about(model, histories[rows])
@@ -135,7 +135,7 @@ def _ask_about(model: Any, histories: sparse.csr_matrix) -> Float32:
 
     n, n_items = histories.shape
     # Without one more user, who has the last item, the data set could be empty, or its matrix too narrow.
-    more = sparse.csr_matrix(([1.0], ([0], [n_items - 1])), (1, n_items), np.float32)
+    more = sparse.csr_matrix((np.ones(1, np.float32), ([0], [n_items - 1])), (1, n_items))
     asked = sparse.vstack([histories, more], format="csr")
     users = np.arange(n + 1)
     context = None

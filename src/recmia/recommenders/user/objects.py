@@ -46,8 +46,8 @@ class FromObject(Recommender):
     numbered from 0; the values are the ratings, or 1. ``recommend(userids, user_items, N=k,
     filter_already_liked_items=...)`` is called for many users at once and returns their items, int, shape (n, N), or
     these and their scores. An entry that is negative, or whose score is not finite or the lowest float32, stands for no
-    item, which is how implicit pads lists. If the object has a ``random_state``, it is set from `rng`. The global random
-    states are seeded from it, too, for the fit and anew for each call of ``recommend``.
+    item, which is how implicit pads lists. If the object has a ``random_state``, it is set from `rng`. The global
+    random states are seeded from it, too, for the fit and anew for each call of ``recommend``.
 
     Users that were not in the fit are served if ``recommend`` takes ``recalculate_user``, which is then True, or if the
     object has ``folds_in = True``. Set that where ``recommend`` uses the history alone and not the user id.
