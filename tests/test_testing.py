@@ -65,7 +65,25 @@ class Trained(CoOccurrence):
         return self._rank(lambda rows: self.trained[rows], histories, k, exclude_seen)
 
 
-@pytest.mark.parametrize("sound", [CoOccurrence, Trained])
+class InOrder(CoOccurrence):
+    """A sound one whose later items count more."""
+
+    uses_order = True
+
+    def fit(self, interactions: Interactions, *, rng: np.random.Generator) -> Self:
+        self.given = interactions.sequences()
+        return super().fit(interactions, rng=rng)
+
+    def scores(self, histories: sparse.csr_array) -> Any:
+        self.fitted_items()
+        place = np.arange(histories.nnz) - np.repeat(histories.indptr[:-1], np.diff(histories.indptr))
+        weights = sparse.csr_array(
+            (histories.data * (1 + 0.01 * place), histories.indices, histories.indptr), histories.shape
+        )
+        return np.asarray(weights @ self.beside, np.float32)
+
+
+@pytest.mark.parametrize("sound", [CoOccurrence, Trained, InOrder])
 def test_sound_recommenders_pass(sound: Callable[[], Recommender]) -> None:
     check_recommender(sound)
 
@@ -97,6 +115,25 @@ class KnowsAll(CoOccurrence):
         super().fit(interactions, rng=rng)
         self.trained_items = np.ones(interactions.n_items, np.bool_)
         return self
+
+
+class NoOrderNeeded(InOrder):
+    """Takes data without an order, and whatever comes of it."""
+
+    def fit(self, interactions: Interactions, *, rng: np.random.Generator) -> Self:
+        return CoOccurrence.fit(self, interactions, rng=rng)
+
+
+class SumsUpRepeats(InOrder):
+    """Brings the histories that it is given into scipy's canonical format, and loses their order for others."""
+
+    def scores(self, histories: sparse.csr_array) -> Any:
+        histories.sum_duplicates()
+        return super().scores(histories)
+
+    def recommend(self, histories: Any, k: int, *, exclude_seen: bool = True) -> Any:
+        histories.sum_duplicates()
+        return super().recommend(histories, k, exclude_seen=exclude_seen)
 
 
 class Tampered(CoOccurrence):
@@ -308,6 +345,8 @@ BROKEN: list[tuple[type[Recommender], str]] = [
     (OwnRandomness, "the same seed must give the same lists"),
     (GlobalState, "the same seed must give the same lists"),
     (Remembers, "fit must forget the earlier fit"),
+    (NoOrderNeeded, "uses_order is True, so fit must refuse data without order; it returned instead"),
+    (SumsUpRepeats, "recommend must not change the histories that it is given"),
     (FoldsInAfterAll, "folds_in is False, so recommend must raise ProtocolError; it returned instead"),
 ]
 

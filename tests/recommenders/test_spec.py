@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,11 +29,14 @@ CHANGES: dict[str, dict[str, Any]] = {
     "hybrid": {"weight": 0.3},
     "ncf": {"epochs": 3},
     "lightgcn": {"epochs": 3},
+    "sasrec": {"epochs": 3},
+    "gru4rec": {"epochs": 3},
     "train": {"command": "sh train.sh {interactions} {histories} {lists}"},
 }
 TABLES = {
     **dict.fromkeys(("popularity", "random", "content"), ()),
     **{name: (name,) for name in ("als", "bpr", "itemknn", "userknn", "ease", "ncf", "lightgcn", "lfm")},
+    **{name: (name,) for name in ("sasrec", "gru4rec")},
     **dict.fromkeys(("lfm-explicit", "lfm-biased", "lfm-implicit"), ("lfm",)),
     "hybrid": ("hybrid", "lfm"),
     "command": ("train",),
@@ -91,7 +95,7 @@ def test_traits() -> None:
     assert {name for name, spec in RECOMMENDERS.items() if spec.user_code} == {"command"}
     assert all(spec.folds_in for spec in RECOMMENDERS.values())
     # A command is told the order if it is known, and need not use it.
-    assert {name for name, spec in RECOMMENDERS.items() if spec.uses_order} == {"command"}
+    assert {name for name, spec in RECOMMENDERS.items() if spec.uses_order} == {"command", "gru4rec", "sasrec"}
     assert not RECOMMENDERS["command"].needs_order
     rated = RecommenderSettings.model_validate(
         {"lfm": {"feedback": "explicit"}, "itemknn": {"binary": False}, "userknn": {"binary": False}}
@@ -115,16 +119,19 @@ def test_ratings_count_as_the_trait_says(name: str, small: Interactions) -> None
             "bpr": {"epochs": 2},
             "ncf": {"epochs": 1, "factors": 2},
             "lightgcn": {"epochs": 1},
+            "sasrec": {"epochs": 1},
+            "gru4rec": {"epochs": 1},
             "itemknn": {"binary": False},
             "userknn": {"binary": True},
         }
     )
     spec = RECOMMENDERS[name]
-    ones = np.ones(len(small), np.float32)
-    unrated = Interactions(small.user, small.item, ones, None, small.users, small.items, rated=True)
+    # In the order of items, which sorted histories have, too.
+    ordered = replace(small, events=np.arange(len(small), dtype=np.int32))
+    unrated = replace(ordered, value=np.ones(len(small), np.float32))
     rated, seen = (
         spec.make(settings, 1).fit(data, rng=np.random.default_rng(0)).recommend(data.csr(), 10)
-        for data in (small, unrated)
+        for data in (ordered, unrated)
     )
     assert np.array_equal(rated, seen) != spec.uses_ratings(settings)
 

@@ -425,3 +425,25 @@ def test_a_command_that_answers_users_and_not_queries(folder: Path, small: Inter
     for error in errors.values():
         assert "wrote what cannot be used" in str(error)
         assert "no list" in str(error)
+
+
+def test_the_command_is_told_the_order_of_events(folder: Path) -> None:
+    """Repeats and order reach both files, and what was asked in another order is another question."""
+    user, item = np.repeat(np.arange(60), 4), np.tile([3, 1, 2, 3], 60) + np.repeat(np.arange(60) % 5, 4)
+    data = Interactions.from_arrays(user, item, time=np.tile([10, 20, 30, 40], 60))
+    script = 'cp "$1" given; cp "$2" asked; exit 1'
+    words = f"sh -c {shlex.quote(script)} sh {{interactions}} {{histories}} {{lists}} {{k}} {{seed}}"
+    one = side(data)
+    model = fit(one, command=words, format="csv")
+    with pytest.raises(ProtocolError, match="exit status 1"):
+        model.recommend(data.sequences(), 1)
+    given, asked = pl.read_csv("given"), pl.read_csv("asked")
+    assert given.columns == ["user", "item", "time", "position"]
+    for table in (given, asked):
+        assert table["position"].to_list() == [1, 2, 3, 4] * table["user"].n_unique()
+    first = given.filter(pl.col("user") == given["user"][0])
+    assert first["item"].to_list() == (np.array([3, 1, 2, 3]) + int(given["user"][0]) % 5).tolist()
+    assert first["time"].to_list() == [10, 20, 30, 40]
+    strangers = asked.filter(~pl.col("user").is_in(given["user"].implode()))
+    assert strangers["user"].n_unique() == 5, "each history once"
+    assert strangers["item"].to_list()[:4] == [3, 1, 2, 3]

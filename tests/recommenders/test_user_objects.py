@@ -10,6 +10,7 @@ import sys
 import threading
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -519,3 +520,71 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     written = tomllib.loads((tmp_path / "run" / "config.toml").read_text())
     assert (written["target"], written["shadow"]) == ("mine:Mine", "mine:Mine")
     assert pl.read_parquet(tmp_path / "run" / "scores.parquet").height > 0
+
+
+# ---- The order of events ----
+
+
+class Successor:
+    """Lists what came next after the last item in the fit, most often first; module-level, so that it pickles."""
+
+    folds_in = True
+    uses_order = True
+
+    def fit(self, user_items: Any) -> None:
+        n = user_items.shape[1]
+        self.next = np.zeros((n, n))
+        for items in np.split(user_items.indices, user_items.indptr[1:-1]):
+            np.add.at(self.next, (items[:-1], items[1:]), 1)
+
+    def recommend(self, userid: Any, user_items: Any, N: int, filter_already_liked_items: bool) -> Any:
+        lists = []
+        for items in np.split(user_items.indices, user_items.indptr[1:-1]):
+            scores = self.next[items[-1]] + 0.0
+            if filter_already_liked_items:
+                scores[items] = -np.inf
+            best = np.argsort(-scores, kind="stable")[:N]
+            lists.append(np.where(np.isfinite(scores[best]), best, -1))
+        return np.array(lists)
+
+
+def cycles(n_users: int = 60, n_items: int = 12, length: int = 6) -> Interactions:
+    """Return users who walk through the items, each from a random start; their last item is repeated."""
+    start = np.random.default_rng(0).integers(n_items, size=n_users)
+    item = (start[:, None] + np.arange(length)) % n_items
+    item = np.hstack([item, item[:, -1:]])
+    user = np.repeat(np.arange(n_users), item.shape[1])
+    return Interactions.from_arrays(user, item.ravel(), time=np.tile(np.arange(item.shape[1]), n_users))
+
+
+def test_an_object_that_uses_order_gets_histories_in_order(rng: np.random.Generator) -> None:
+    data = cycles()
+    model = FromObject(Successor()).fit(data, rng=rng)
+    assert model.uses_order
+    assert UserCode.of(Successor()).spec().uses_order
+    last = data.item[data.events[np.flatnonzero(np.append(np.diff(data.user[data.events]), 1))]]  # type: ignore[index]
+    for recommend in (model.recommend, model.recommend_members):
+        lists = recommend(data.sequences(), 1)[:, 0]
+        assert lists.tolist() == ((last + 1) % 12).tolist()
+    backwards = sparse.csr_array((np.ones(2, np.float32), np.array([5, 3]), np.array([0, 2])), (1, 12))
+    assert model.recommend(backwards, 1).tolist() == [[4]]
+
+
+@pytest.mark.parametrize("query_kind", ["parts", "prefixes"])
+def test_the_game_gives_the_order_to_who_uses_it(query_kind: Any) -> None:
+    """Lists and answers of the audit are those that the order gives: an item off by one would be another list."""
+    result = public.audit(
+        cycles(), recommender=Successor, attacks=["completion"], regimes=["fold-in"], k=2, seeds=1, n_targets=1,
+        min_interactions=2, query_kind=query_kind, item_vectors="shadow", factors=4,
+    )  # fmt: skip
+    assert np.isfinite(result.scores["score"].to_numpy()).all()
+
+
+def test_without_order_it_is_refused_before_anything_is_trained() -> None:
+    data = replace(cycles().unordered, time=None)
+    with pytest.raises(ConfigError, match=r"Successor \(in memory\): needs the order of events, and the data have nei"):
+        public.audit(data, recommender=Successor, attacks=["completion"], k=2, seeds=1, min_interactions=2)
+    with pytest.raises(ConfigError, match=r"query_kind = prefixes: needs the order of events"):
+        public.audit(
+            data, recommender="itemknn", attacks=["completion"], query_kind="prefixes", k=2, seeds=1, min_interactions=2
+        )

@@ -23,7 +23,7 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
-from recmia.data.interactions import Bool, IdMap, Int64, Interactions, places_in_groups
+from recmia.data.interactions import Bool, IdMap, Int64, Interactions, places_in_groups, with_unknown_times
 from recmia.data.lists import write_members, write_trained
 from recmia.data.tables import Layout, Rows, open_table
 from recmia.errors import DataError
@@ -62,7 +62,7 @@ def write_questions(folder: Path, about: Interactions, queries: Queries, member:
         columns["time"] = _times(about, query, place) if ordered else about.time[place]
     if ordered:
         columns["position"] = places_in_groups(query)
-    pl.DataFrame(columns).write_parquet(folder / QUESTIONS)
+    with_unknown_times(pl.DataFrame(columns)).write_parquet(folder / QUESTIONS)
     query, item = _entries(queries.hidden)
     user = about.users.ids[queries.user[query]]
     pl.DataFrame({"query": query, "user": user, "item": about.items.ids[item]}).write_parquet(folder / KEY)
@@ -153,7 +153,8 @@ def _times(about: Interactions, query: Int64, place: Int64) -> Int64:
     occurrence[together] = places_in_groups(query[together] * len(about) + place[together])
     by_interaction = np.argsort(events, kind="stable")
     first = np.searchsorted(events[by_interaction], place)
-    return times[by_interaction[first + occurrence - 1]]
+    found: Int64 = times[by_interaction[first + occurrence - 1]]
+    return found
 
 
 def _positions(asked: Rows, query: Int64) -> Int64 | None:

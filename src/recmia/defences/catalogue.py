@@ -154,6 +154,10 @@ class RandomisedResponse(WrappingDefence):
 
     def refusal(self, system: System) -> str:
         """See `Defence.refusal`."""
+        if system.recommender.needs_order:
+            return (
+                f"reports have no order, which {system.recommender.name} needs; it applies to recommenders without it"
+            )
         if system.recommender.tables == ("lfm",) and system.recommender.uses_ratings(system.settings):
             return "ratings are not seen-or-not; it applies to recommenders without them, as lfm-implicit"
         return ""

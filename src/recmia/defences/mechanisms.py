@@ -54,7 +54,8 @@ class Wrapped(Recommender):
     def fit(self, interactions: Interactions, *, rng: np.random.Generator) -> Self:
         """Fit the inner recommender; see `Recommender.fit`."""
         self.inner.fit(interactions, rng=rng)
-        self.trained_items = self.inner.trained_items
+        # A command knows only now whether it is told the order.
+        self.trained_items, self.uses_order = self.inner.trained_items, self.inner.uses_order
         return self
 
     def scores(self, histories: sparse.csr_array) -> Float32:

@@ -156,6 +156,20 @@ class Setup:
                 "Interactions.from_arrays)"
             )
 
+    def cut_histories(self, interactions: Interactions) -> list[str]:
+        """Say which recommenders use only the end of a history, and of how many users."""
+        if interactions.events is None:
+            return []
+        lengths, found = np.bincount(interactions.user[interactions.events]), []
+        for spec in {spec.name: spec for spec in self._recommenders}.values():
+            window = None if spec.window is None else spec.window(self.settings.recommenders)
+            if window is not None and (lengths > window).any():
+                found.append(
+                    f"{spec.name} uses the last {window} events of a history, and {int((lengths > window).sum()):,} of "
+                    f"{interactions.n_users:,} users have more"
+                )
+        return found
+
     @property
     def learns(self) -> bool:
         """Whether an attack needs shadow models, so that the attacker needs a system."""

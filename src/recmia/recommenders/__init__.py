@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from recmia.recommenders.neighbours import ItemKNN, UserKNN
     from recmia.recommenders.neural import NCF
     from recmia.recommenders.private import PrivateLFM
+    from recmia.recommenders.sequential import GRU4Rec, SASRec
     from recmia.recommenders.simple import Content, Hybrid, Popularity, Random
     from recmia.recommenders.spec import RECOMMENDERS, RecommenderSpec, resolve_recommender
     from recmia.recommenders.user.command import CommandRecommender
@@ -33,6 +34,8 @@ _PLACES = {
     "UserKNN": "neighbours",
     "NCF": "neural",
     "PrivateLFM": "private",
+    "GRU4Rec": "sequential",
+    "SASRec": "sequential",
     "Content": "simple",
     "Hybrid": "simple",
     "Popularity": "simple",
@@ -54,6 +57,7 @@ __all__ = [
     "CommandRecommender",
     "Content",
     "FromObject",
+    "GRU4Rec",
     "Hybrid",
     "ItemKNN",
     "LightGCN",
@@ -62,6 +66,7 @@ __all__ = [
     "Random",
     "Recommender",
     "RecommenderSpec",
+    "SASRec",
     "UserCode",
     "UserKNN",
     "VectorRecommender",

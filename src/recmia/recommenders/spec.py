@@ -52,6 +52,8 @@ class RecommenderSpec:
         that is not known, as for user code.
     uses_order : bool
         Whether it depends on the order of events; see `Recommender.uses_order`.
+    window : callable, optional
+        ``window(settings)`` returns how many of the last events of a history it uses, where older ones are cut off.
     user_code : bool
         Whether it runs code of the user's (an object, a factory, a command), which can change without a trace: what it
         serves is not kept in the shared cache.
@@ -78,6 +80,7 @@ class RecommenderSpec:
     personal: bool = False
     uses_ratings: Callable[[RecommenderSettings], bool] = _ignores_ratings
     uses_order: bool = False
+    window: Callable[[RecommenderSettings], int] | None = None
     user_code: bool = False
     code: str = ""
 
@@ -216,6 +219,26 @@ def _make_lightgcn(settings: RecommenderSettings, threads: int) -> Recommender:
     return LightGCN(settings.lightgcn, factors=settings.factors, threads=threads, device=settings.device)
 
 
+def _make_sasrec(settings: RecommenderSettings, threads: int) -> Recommender:
+    from recmia.recommenders.sequential import SASRec
+
+    return SASRec(settings.sasrec, factors=settings.factors, device=settings.device)
+
+
+def _sasrec_window(settings: RecommenderSettings) -> int:
+    return settings.sasrec.window
+
+
+def _make_gru4rec(settings: RecommenderSettings, threads: int) -> Recommender:
+    from recmia.recommenders.sequential import GRU4Rec
+
+    return GRU4Rec(settings.gru4rec, factors=settings.factors, device=settings.device)
+
+
+def _gru4rec_window(settings: RecommenderSettings) -> int:
+    return settings.gru4rec.window
+
+
 def _make_command(settings: RecommenderSettings, threads: int) -> Recommender:
     from recmia.recommenders.user.command import CommandRecommender
 
@@ -241,6 +264,8 @@ RECOMMENDERS: Mapping[str, RecommenderSpec] = MappingProxyType(
             RecommenderSpec("hybrid", _make_hybrid, ("hybrid", "lfm"), personal=True, uses_ratings=_lfm_uses_ratings),
             RecommenderSpec("ncf", _make_ncf, ("ncf",), personal=True),
             RecommenderSpec("lightgcn", _make_lightgcn, ("lightgcn",), personal=True),
+            RecommenderSpec("sasrec", _make_sasrec, ("sasrec",), uses_order=True, window=_sasrec_window),
+            RecommenderSpec("gru4rec", _make_gru4rec, ("gru4rec",), uses_order=True, window=_gru4rec_window),
             _CommandSpec("command", _make_command, ("train",), uses_order=True, user_code=True),
         )
     }

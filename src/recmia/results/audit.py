@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -459,6 +459,7 @@ def run_audit(
     started = time.perf_counter()
     interactions, cleaning = load_candidates(settings, given, order=setup.uses_order)
     seconds = {"load": time.perf_counter() - started}
+    cleaning = replace(cleaning, notes=(*cleaning.notes, *setup.cut_histories(interactions)))
     black_box = load_black_box(settings, interactions, order=setup.uses_order)
     plans = [plan_from_data(setup, interactions, seed, black_box) for seed in settings.seeds]
     report.total = work_units(plans)
@@ -535,6 +536,8 @@ def join_plays(
                 "users_read": cleaning.users_read,
                 "dropped": cleaning.dropped,
                 "notes": list(cleaning.notes),
+                **({"order": cleaning.order} if cleaning.order else {}),
+                "columns": dict(cleaning.columns),
                 "users": interactions.n_users,
                 "items": interactions.n_items,
                 "fingerprint": interactions.fingerprint(),

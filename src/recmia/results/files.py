@@ -282,11 +282,11 @@ def read_files(setup: Setup, report: Reporter) -> Files:
     if others is not None:
         # What is said of the data is of the audited users.
         cleaning = replace(cleaning, rows_kept=len(audited), users_read=audited.n_users)
-    cleaning = replace(cleaning, notes=(*cleaning.notes, *notes))
+    cleaning = replace(cleaning, notes=(*cleaning.notes, *notes, *setup.cut_histories(audited)))
     return Files(plan, audited, cleaning, {"load": time.perf_counter() - started}, unanswered)
 
 
-def export_files(setup: Setup, folder: Path, *, jobs: int = 1, store: Store | None = None) -> None:
+def export_files(setup: Setup, folder: Path, *, jobs: int = 1, store: Store | None = None) -> CleaningReport:
     """Write the files of one grey-box audit of ours, for an audit of files: of its first seed, regime and target.
 
     Parameters
@@ -299,12 +299,17 @@ def export_files(setup: Setup, folder: Path, *, jobs: int = 1, store: Store | No
         attacks with many shadows ``pool/NUMBER.parquet`` and ``pool/NUMBER.csv``.
     jobs : int
     store : mutable mapping, optional
+
+    Returns
+    -------
+    CleaningReport
+        Of the data that the audit loads.
     """
     settings = setup.settings
     assert isinstance(settings, AuditSettings), "of data"
     first = settings.changed(knowledge=("grey-box",), regimes=settings.regimes[:1], n_targets=1)
     setup = replace(setup, settings=first)
-    interactions, _ = load_candidates(first, order=True)
+    interactions, cleaning = load_candidates(first, order=True)
     plan, kept = plan_from_data(setup, interactions, first.run.seed), {} if store is None else store
     for error in run_tasks(plan.tasks, store=kept, jobs=jobs).values():
         raise error
@@ -326,6 +331,7 @@ def export_files(setup: Setup, folder: Path, *, jobs: int = 1, store: Store | No
         (folder / "pool").mkdir(exist_ok=True)
         stem = folder / "pool" / f"{number:04}"
         _write_system(served(system, kept), stem.with_suffix(".parquet"), stem.with_suffix(".csv"))
+    return cleaning
 
 
 @dataclass(frozen=True, eq=False)
@@ -365,6 +371,8 @@ def _read_answers(
     each = np.bincount(queries.user)
     sizes = [len(part.data) for part in (queries.asked, queries.hidden)]
     found["queries"] = 2 * math.ceil(int(each.max()) / 2)
+    one_item = bool((np.diff(queries.hidden.indptr) == 1).all())
+    found["query_kind"] = "prefixes" if one_item and queries.sequences is not None else "parts"
     found["query_share"] = round(min(max(sizes[0] / sum(sizes), 0.01), 0.99), 2)
     # Where there are lists, too, k is their length.
     given = {files.answers: 0 if files.lists else settings.k, files.reference_answers: 0}

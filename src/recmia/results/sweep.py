@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -194,6 +194,7 @@ def run_sweep(
             results = [next(plays) for _ in group]
             assert isinstance(setup.settings, AuditSettings), "of data"
             interactions, cleaning = loaded[_source(setup.settings)]
+            cleaning = replace(cleaning, notes=(*cleaning.notes, *setup.cut_histories(interactions)))
             result = join_plays(setup.settings, results, interactions, cleaning, jobs, {}, promised(setup))
             promises = [{**asdict(promise), "broken": promise.broken} for promise in result.promises]
             tables = (_with_joint_ends(result, len(grid)), result.utilities, promises)
@@ -218,7 +219,12 @@ def run_sweep(
         errors=errors,
         provenance={
             "versions": versions(),
-            "data": {"source": data[1].source, "users": data[0].n_users, "fingerprint": data[0].fingerprint()},
+            "data": {
+                "source": data[1].source,
+                "users": data[0].n_users,
+                "fingerprint": data[0].fingerprint(),
+                "columns": dict(data[1].columns),
+            },
             # What qualifies the findings of each cell: who was left out, and what the attacker could not know.
             "cells": about,
             "jobs": jobs,

@@ -15,10 +15,12 @@ from recmia.settings.recommenders import (
     CommandSettings,
     Device,
     EASESettings,
+    GRU4RecSettings,
     HybridSettings,
     LightGCNSettings,
     NCFSettings,
     NeighbourSettings,
+    SASRecSettings,
     SGDSettings,
 )
 
@@ -56,6 +58,8 @@ class CommonOptions(TypedDict, total=False):
     hybrid: HybridSettings | _Fields
     ncf: NCFSettings | _Fields
     lightgcn: LightGCNSettings | _Fields
+    sasrec: SASRecSettings | _Fields
+    gru4rec: GRU4RecSettings | _Fields
     train: CommandSettings | _Fields
 
 

@@ -89,6 +89,31 @@ class LightGCNSettings(Settings):
     init_std: float = Field(0.1, gt=0, description="Standard deviation of the layer-0 embeddings' start.")
 
 
+class SASRecSettings(Settings):
+    """How much of a history counts, how deep the network is, and how to train it."""
+
+    layers: int = Field(1, ge=1, description="Blocks of self-attention.")
+    heads: int = Field(1, ge=1, description="Heads of a block; they must divide the factors.")
+    window: int = Field(50, ge=1, description="Last events of a history that count; older ones are cut off.")
+    dropout: float = Field(0.2, ge=0, lt=1, description="Share of the units that are left out, at random.")
+    learning_rate: float = Field(0.002, gt=0, description="Step size of Adam.")
+    epochs: int = Field(8, ge=1, description="Passes over the events.")
+    batch_size: int = Field(512, ge=1, description="Events a step.")
+    n_negatives: int = Field(512, ge=1, description="Sampled items that the next one is compared with.")
+
+
+class GRU4RecSettings(Settings):
+    """How much of a history counts, how deep the network is, and how to train it."""
+
+    layers: int = Field(1, ge=1, description="Layers of gated recurrent units.")
+    window: int = Field(30, ge=1, description="Last events of a history that count; older ones are cut off.")
+    dropout: float = Field(0.2, ge=0, lt=1, description="Share of the embeddings' entries left out, at random.")
+    learning_rate: float = Field(0.003, gt=0, description="Step size of Adam.")
+    epochs: int = Field(10, ge=1, description="Passes over the events.")
+    batch_size: int = Field(512, ge=1, description="Events a step.")
+    n_negatives: int = Field(512, ge=1, description="Sampled items that the next one is compared with.")
+
+
 class CommandSettings(Settings):
     """The command behind the recommender `command`."""
 
@@ -119,7 +144,7 @@ class RecommenderSettings(Settings):
     """The settings of every recommender; those of recommenders that are not used have no effect."""
 
     factors: int = Field(100, ge=1, description="Latent dimension, and length of the attacker's vectors.")
-    device: Device = Field("auto", description="Where ncf and lightgcn train: cpu, cuda, or auto for a GPU if any.")
+    device: Device = Field("auto", description="Where networks train: cpu, cuda, or auto for a GPU if any.")
     lfm: SGDSettings = SGDSettings()
     als: ALSSettings = ALSSettings()
     bpr: BPRSettings = BPRSettings()
@@ -129,4 +154,6 @@ class RecommenderSettings(Settings):
     hybrid: HybridSettings = HybridSettings()
     ncf: NCFSettings = NCFSettings()
     lightgcn: LightGCNSettings = LightGCNSettings()
+    sasrec: SASRecSettings = SASRecSettings()
+    gru4rec: GRU4RecSettings = GRU4RecSettings()
     train: CommandSettings = CommandSettings()
