@@ -11,8 +11,9 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 audit: $(VENV)/demo
 	$(BIN)/recmia audit $(ARGS)
 
-test: $(VENV)/dev
+test: $(VENV)/dev $(VENV)-rectools/done
 	$(BIN)/python -m pytest -n 2 --doctest-modules src tests $(ARGS)
+	OMP_NUM_THREADS=1 $(VENV)-rectools/bin/python -m pytest tests/recommenders/test_rectools.py
 
 # Unit tests and the examples of the docstrings: under a minute.
 test-fast: $(VENV)/dev
@@ -40,7 +41,7 @@ format: $(VENV)/dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-rectools build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -51,6 +52,13 @@ $(VENV)/demo: $(BIN)/python pyproject.toml constraints.txt
 
 $(VENV)/dev: $(BIN)/python pyproject.toml constraints.txt
 	$(INSTALL) --editable '.[demo,neural,implicit,peers,cluster,dp,docs,dev]'
+	touch $@
+
+# RecTools pins an older numpy on Python 3.11.
+$(VENV)-rectools/done: pyproject.toml constraints-rectools.txt
+	$(PYTHON) -m venv $(VENV)-rectools
+	$(VENV)-rectools/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-rectools.txt \
+		--editable . 'rectools[lightfm,torch]' hypothesis pytest
 	touch $@
 
 # LIBMF uses AVX only if it is built with it. Which of the two variables reaches the compiler depends on setuptools.

@@ -68,6 +68,9 @@ def test_commands_run_as_written(page: Path, workplace: tuple[Path, dict[str, st
 def test_python_runs_as_written(page: Path, workplace: tuple[Path, dict[str, str]]) -> None:
     folder, environment = workplace
     for script in blocks(page, "python"):
+        # RecTools has an environment of its own, where tests/recommenders/test_rectools.py runs these.
+        if "rectools" in script:
+            continue
         command = [sys.executable, "-c", script]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{script}\n{done.stderr}"

@@ -63,6 +63,8 @@ IMPERSONAL: dict[str, Make] = {
     "lenskit SVD": lambda: FromLensKit(FunkSVDScorer(features=4, epochs=100, learning_rate=0.02)),
     "lenskit bias": lambda: FromLensKit(BiasScorer()),
     "surprise KNN": lambda: FromSurprise(surprise.KNNBasic()),
+    # It draws from the global state of numpy for each score.
+    "surprise random": lambda: FromSurprise(surprise.NormalPredictor()),
 }
 FOLDS_IN = {"implicit ALS", "implicit cosine", "implicit BM25", "lenskit ItemKNN", "lenskit UserKNN", "lenskit EASE"}
 FOLDS_IN |= {"lenskit ALS", "lenskit bias"}
@@ -89,7 +91,7 @@ def test_same_seed_same_lists(name: str, part: Interactions) -> None:
     one, same, other = (fitted(name, part, seed).recommend_members(part.csr(), 10) for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, same)
     drawn = {"implicit ALS", "implicit BPR", "implicit LMF", "cornac MF", "cornac BPR"}
-    drawn |= {"lenskit ALS", "lenskit trained ALS", "lenskit SVD", "surprise SVD"}
+    drawn |= {"lenskit ALS", "lenskit trained ALS", "lenskit SVD", "surprise SVD", "surprise random"}
     assert np.array_equal(one, other) != (name in drawn), "the seed reaches the models that draw, and only them"
 
 
@@ -108,6 +110,16 @@ def test_who_is_served(name: str, small: Interactions, rng: np.random.Generator)
     if name not in FOLDS_IN:
         with pytest.raises(ProtocolError, match="offers nothing for a user that it was not trained on"):
             model.scores(side.interactions.csr())
+
+
+def test_a_model_of_the_global_state_leaves_it_alone(part: Interactions) -> None:
+    before = np.random.get_state()[1].copy()  # type: ignore[index]
+    model = fitted("surprise random", part)
+    lists = model.recommend_members(part.csr(), 5)
+    assert len(np.unique(lists, axis=0)) > 1, "the users do not share their random numbers"
+    with pytest.raises(ConfigError, match="k, the list length"):
+        model.recommend_members(part.csr(), 0)
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # type: ignore[index]
 
 
 def expected(ids: Any, known: Any) -> Any:

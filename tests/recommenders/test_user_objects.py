@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shlex
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import pytest
 from implicit.als import AlternatingLeastSquares
 from implicit.bpr import BayesianPersonalizedRanking
 from scipy import sparse
+from surprise import NormalPredictor
 
 import recmia as public
 from recmia import Interactions
@@ -215,6 +217,54 @@ def test_in_processes_it_gives_the_same(small: Interactions) -> None:
 
     one, two = (public.audit(small, recommender=Local(), jobs=jobs, **QUICK) for jobs in (1, 2))
     assert one.scores.equals(two.scores)
+
+
+class Draws(Duck):
+    """Draws from the global states of numpy in `fit`, and of Python in `recommend`."""
+
+    def fit(self, user_items: sparse.csr_matrix) -> None:
+        self.counts: Any = np.random.rand(user_items.shape[1])
+
+    def recommend(
+        self, userid: Any, user_items: sparse.csr_matrix, N: int = 10, filter_already_liked_items: bool = True
+    ) -> Any:
+        self.counts[:5] = [random.random() for _ in range(5)]
+        return super().recommend(userid, user_items, N, filter_already_liked_items)
+
+
+def test_global_states_are_seeded_and_left_alone(small: Interactions) -> None:
+    np.random.seed(1)
+    random.seed(2)
+    expected = np.random.rand(), random.random()
+    np.random.seed(1)
+    random.seed(2)
+    one, same, other = (FromObject(Draws()).fit(small, rng=np.random.default_rng(seed)) for seed in (0, 0, 1))
+    lists = one.recommend(small.csr(), 10)
+    np.testing.assert_array_equal(lists, one.recommend(small.csr(), 10))
+    np.testing.assert_array_equal(lists, same.recommend(small.csr(), 10))
+    assert (lists != other.recommend(small.csr(), 10)).any()
+    with pytest.raises(ConfigError, match="cannot be drawn"):
+        FromObject(type("Fails", (Draws,), {"fit": fail})()).fit(small, rng=np.random.default_rng(0))
+    assert (np.random.rand(), random.random()) == expected
+
+
+def fail(self: Any, user_items: Any) -> None:
+    random.random()
+    raise ConfigError("cannot be drawn")
+
+
+@pytest.mark.end_to_end
+def test_two_runs_of_what_draws_from_global_states_are_equal(small: Interactions) -> None:
+    """With another number of processes, too, which have other global states."""
+    asking: Any = QUICK | {"attacks": ["list-lr", "query-lr"], "n_shadows": 4}
+    for given in (Draws(), NormalPredictor()):
+        regimes = ["popular"] if isinstance(given, NormalPredictor) else ["popular", "fold-in"]
+        attacks = ["list-lr"] if isinstance(given, NormalPredictor) else asking["attacks"]
+        one, two = (
+            public.audit(small, recommender=given, jobs=jobs, **asking | {"regimes": regimes, "attacks": attacks})
+            for jobs in (1, 2)
+        )
+        assert one.scores.equals(two.scores)
 
 
 def test_what_cannot_be_pickled_is_told_in_a_line(small: Interactions) -> None:

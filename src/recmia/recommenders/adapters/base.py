@@ -3,7 +3,8 @@
 An adapter takes a model that is not fitted yet, fits a copy of it on the trained items and the users of the fit, and
 asks the library for scores. The ranking is recmia's own, so the lists keep the contract whatever the library does. The
 copy's seed is drawn from `rng`, and it trains in one thread, because the threads of the libraries race for shared
-vectors.
+vectors. The global random states are seeded from it, too, both for the fit and for each question, so that a library
+that draws from them answers the same question in the same way.
 
 What a library offers for a user that was not in the fit is used for fold-in. Most models offer nothing: `folds_in` is
 then False, and such a model can be audited in the regimes `popular` and `popular-random` only.
@@ -11,7 +12,10 @@ then False, and such a model can be audited in the regimes `popular` and `popula
 
 from __future__ import annotations
 
+import sys
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from typing import Any, ClassVar, Self
 
@@ -23,6 +27,8 @@ from recmia.data.interactions import Float32, Int32, Int64, Interactions
 from recmia.engine.matrices import keep_columns
 from recmia.errors import DivergedError, NotFittedError, ProtocolError
 from recmia.recommenders.base import Recommender
+from recmia.recommenders.tensors import one_thread
+from recmia.seeding import seeded_globally
 
 
 class Adapter(Recommender):
@@ -46,6 +52,7 @@ class Adapter(Recommender):
     def __init__(self, model: Any) -> None:
         self.model = model
         self._fitted: Any = None
+        self._seed = 0
 
     @classmethod
     def takes(cls, model: object) -> bool:
@@ -59,10 +66,11 @@ class Adapter(Recommender):
     def fit(self, interactions: Interactions, *, rng: np.random.Generator) -> Self:
         """Train a copy of the model; see `Recommender.fit`."""
         trained_items = interactions.item_counts() > 0
-        model = deepcopy(self.model)
-        with threadpool_limits(1, user_api="blas"):
-            histories = keep_columns(interactions.csr(), trained_items)
-            self._fitted = self._train(model, interactions, histories, int(rng.integers(2**31)))
+        self._seed = int(rng.integers(2**31))
+        with self._steady("fit"):
+            events = interactions.sequences() if self.uses_order else interactions.csr()
+            histories = keep_columns(events, trained_items)
+            self._fitted = self._train(deepcopy(self.model), interactions, histories, self._seed)
         self.trained_items = trained_items
         return self
 
@@ -76,14 +84,16 @@ class Adapter(Recommender):
         ProtocolError
             If the library has none.
         """
-        if self._fitted is None:
-            raise NotFittedError(f"{type(self).__name__} was asked for scores before fit")
-        if not self.folds_in:
-            raise ProtocolError(
-                f"{type(self.model).__name__} offers nothing for a user that it was not trained on; ask for the lists "
-                "of members"
-            )
-        return self._all_items(histories, None)
+        self._check_strangers()
+        with self._steady("serve"):
+            return self._all_items(histories, None)
+
+    def recommend(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> Int32:
+        """Return lists by the library's scores for users that were not in the fit; see `Recommender.recommend`."""
+        self._check_strangers()
+        # Seeded once, and not for each block of users, who would otherwise share their random numbers.
+        with self._steady("serve"):
+            return self._rank(lambda rows: self._all_items(histories[rows], None), histories, k, exclude_seen)
 
     def recommend_members(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> Int32:
         """Return lists by the library's scores for users of the fit; see `Recommender.recommend_members`."""
@@ -91,20 +101,42 @@ class Adapter(Recommender):
         def score(rows: slice) -> Float32:
             return self._all_items(histories[rows], np.arange(rows.start, rows.stop))
 
-        return self._rank(score, histories, k, exclude_seen)
+        with self._steady("serve"):
+            return self._rank(score, histories, k, exclude_seen)
+
+    @contextmanager
+    def _steady(self, name: str) -> Iterator[None]:
+        """Call the library with seeded global states, and with one thread, which rounds always in the same way."""
+        with ExitStack() as stack:
+            stack.enter_context(seeded_globally(self._seed, name))
+            stack.enter_context(threadpool_limits(1, user_api="blas"))
+            if "torch" in sys.modules:
+                stack.enter_context(one_thread())
+            yield
+
+    def _check_strangers(self) -> None:
+        if self._fitted is None:
+            raise NotFittedError(f"{type(self).__name__} was asked for scores before fit")
+        if not self.folds_in:
+            raise ProtocolError(
+                f"{type(self.model).__name__} offers nothing for a user that it was not trained on; ask for the lists "
+                "of members"
+            )
 
     def _all_items(self, histories: sparse.csr_array, users: Int64 | None) -> Float32:
         trained_items = self.fitted_items()
         scores = np.zeros(histories.shape, np.float32)
-        with threadpool_limits(1, user_api="blas"):
-            scores[:, trained_items] = self._scores(self._fitted, keep_columns(histories, trained_items), users)
+        scores[:, trained_items] = self._scores(self._fitted, keep_columns(histories, trained_items), users)
         if np.isnan(scores).any():
             raise DivergedError(f"{type(self.model).__name__} gives scores that are NaN")
         return scores
 
     @abstractmethod
     def _train(self, model: Any, interactions: Interactions, histories: sparse.csr_matrix, seed: int) -> Any:
-        """Train the model and return what `_scores` needs; the columns of `histories` are the trained items."""
+        """Train the model and return what `_scores` needs; the columns of `histories` are the trained items.
+
+        The model is a copy. With `uses_order`, the histories are in the order of events.
+        """
 
     @abstractmethod
     def _scores(self, fitted: Any, histories: sparse.csr_matrix, users: Int64 | None) -> Any:

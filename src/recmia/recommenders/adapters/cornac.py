@@ -18,7 +18,8 @@ class FromCornac(Adapter):
     Parameters
     ----------
     model : cornac.models.Recommender
-        For example ``cornac.models.MF(k=32)``. Its `seed` is set; one that ignores it is not reproducible.
+        For example ``cornac.models.MF(k=32)``. Its `seed` is set. One that draws neither by it nor from the global
+        random states is not reproducible.
     """
 
     library = "cornac"

@@ -3,7 +3,7 @@
 What can be audited:
 
 - a `Recommender`;
-- a model of implicit, cornac, LensKit or Surprise, through the adapters of `recmia.recommenders.adapters`;
+- a model of implicit, cornac, LensKit, RecTools or Surprise, through the adapters of `recmia.recommenders.adapters`;
 - any object with ``fit(user_items)`` and ``recommend(userid, user_items, N, filter_already_liked_items)`` in the style
   of implicit, through `FromObject`;
 - a class, or a function without arguments, that returns one of these.
@@ -17,6 +17,7 @@ import inspect
 import os
 import pickle
 import sys
+import warnings
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -33,6 +34,7 @@ from recmia.errors import ConfigError, NotFittedError, ProtocolError, RecmiaErro
 from recmia.recommenders.adapters import ADAPTERS
 from recmia.recommenders.base import Recommender
 from recmia.recommenders.spec import RecommenderSpec
+from recmia.seeding import seeded_globally
 from recmia.settings.base import IN_MEMORY
 from recmia.settings.recommenders import RecommenderSettings
 
@@ -44,7 +46,8 @@ class FromObject(Recommender):
     numbered from 0; the values are the ratings, or 1. ``recommend(userids, user_items, N=k,
     filter_already_liked_items=...)`` is called for many users at once and returns their items, int, shape (n, N), or
     these and their scores. An entry that is negative, or whose score is not finite or the lowest float32, stands for no
-    item, which is how implicit pads lists. If the object has a ``random_state``, it is set from `rng`.
+    item, which is how implicit pads lists. If the object has a ``random_state``, it is set from `rng`. The global
+    random states are seeded from it, too, for the fit and anew for each call of ``recommend``.
 
     Users that were not in the fit are served if ``recommend`` takes ``recalculate_user``, which is then True, or if the
     object has ``folds_in = True``. Set that where ``recommend`` uses the history alone and not the user id.
@@ -80,17 +83,19 @@ class FromObject(Recommender):
         self.folds_in = bool(getattr(model, "folds_in", self._recalculates))
         self.uses_order = bool(getattr(model, "uses_order", False))
         self._fitted: Any = None
+        self._seed = 0
 
     def fit(self, interactions: Interactions, *, rng: np.random.Generator) -> Self:
         """Fit a copy of the object; see `Recommender.fit`."""
         trained_items = interactions.item_counts() > 0
         model = deepcopy(self.model)
-        seed = int(rng.integers(2**31))
+        self._seed = int(rng.integers(2**31))
         if hasattr(model, "random_state"):
-            model.random_state = seed
+            model.random_state = self._seed
         quiet = {"show_progress": False} if "show_progress" in inspect.signature(model.fit).parameters else {}
         histories = interactions.sequences() if self.uses_order else interactions.csr()
-        model.fit(keep_columns(histories, trained_items), **quiet)
+        with seeded_globally(self._seed, "fit"):
+            model.fit(keep_columns(histories, trained_items), **quiet)
         self._fitted, self.trained_items = model, trained_items
         return self
 
@@ -113,9 +118,10 @@ class FromObject(Recommender):
     def _ask(self, histories: sparse.csr_array, k: int, exclude_seen: bool, more: dict[str, bool]) -> Int32:
         trained_items = self.fitted_items(k)
         items, rows = np.flatnonzero(trained_items).astype(np.int32), keep_columns(histories, trained_items)
-        answer = self._fitted.recommend(
-            np.arange(rows.shape[0]), rows, N=k, filter_already_liked_items=exclude_seen, **more
-        )
+        with seeded_globally(self._seed, "serve"):
+            answer = self._fitted.recommend(
+                np.arange(rows.shape[0]), rows, N=k, filter_already_liked_items=exclude_seen, **more
+            )
         found, scores = answer if isinstance(answer, tuple) else (answer, 0)
         found = np.asarray(found)
         words = f"recommend must give whole numbers below {len(items)} with shape ({rows.shape[0]}, {k})"
@@ -153,8 +159,9 @@ def as_recommender(given: Any) -> Recommender:
     if all(callable(getattr(given, name, None)) for name in ("fit", "recommend")):
         return FromObject(given)
     raise ConfigError(
-        "a recommender must be a recmia.recommenders.Recommender, a model of implicit, cornac, LensKit or Surprise, or "
-        f"have fit(user_items) and recommend(userid, user_items, N, ...) like implicit; got a {type(given).__name__}"
+        "a recommender must be a recmia.recommenders.Recommender, a model of implicit, cornac, LensKit, RecTools or "
+        "Surprise, or have fit(user_items) and recommend(userid, user_items, N, ...) like implicit; got a "
+        f"{type(given).__name__}"
     )
 
 
@@ -227,13 +234,16 @@ class UserCode:
     @classmethod
     def _checked(cls, given: Any, name: str, path: str) -> Self:
         try:
-            packed = cloudpickle.dumps(given)
+            with warnings.catch_warnings():
+                # About the settings of RecTools' transformers.
+                warnings.filterwarnings("ignore", "Pydantic serializer warnings")
+                packed, digest = cloudpickle.dumps(given), code_digest(given)
         except Exception as error:
             raise ConfigError(
                 f"{name} cannot be pickled, which is needed to give each training its own copy: {_in_a_line(error)}; "
                 "give a function that makes it"
             ) from error
-        code = cls(name, packed, code_digest(given), path)
+        code = cls(name, packed, digest, path)
         made = code.make()
         return replace(code, folds_in=made.folds_in, uses_order=made.uses_order)
 
