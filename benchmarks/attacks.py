@@ -40,8 +40,9 @@ METRICS = ("auc", "tpr@fpr=0.01")
 COMMAND = "python benchmarks/attacks.py"
 # Those that learn the order, two that do not, and controls: nothing is learned at so small a rate.
 SEQUENTIAL: dict[str, dict[str, Any]] = {
-    "sasrec": {}, "gru4rec": {}, "itemknn": {}, "lfm": {}, "sasrec, not trained": {"sasrec": {"learning_rate": 1e-9}},
-    "gru4rec, not trained": {"gru4rec": {"learning_rate": 1e-9}}, "popularity": {}, "random": {},
+    "sasrec": {}, "gru4rec": {}, "itemknn": {}, "lfm": {},
+    "sasrec, not trained": {"sasrec": {"learning_rate": 1e-9, "epochs": 1}},
+    "gru4rec, not trained": {"gru4rec": {"learning_rate": 1e-9, "epochs": 1}}, "popularity": {}, "random": {},
 }  # fmt: skip
 # The rules without a model that come nearest to an attack.
 SHOWN_RULES = ("popular-overlap", "history-length", "history-popularity")

@@ -103,10 +103,18 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         (["audit", "--config", "table.toml", "--lfm-epochs", "3"], "lfm must be a table of settings"),
         (["audit", *QUICK, "-o", "taken"], "the output folder taken exists"),
         (["audit", "-d", "synthetic:20x60x500"], "20 eligible users are too few: 40 are needed"),
-        (["audit", "-d", "ratings.csv"], "ratings.csv has no column for the item; found 'user', 'movie'"),
+        (
+            ["audit", "-d", "ratings.csv"],
+            "ratings.csv has no column for the item; found 'user', 'movie'; name it: --columns-item NAME",
+        ),
         (["audit", "--nonsense"], "No such option"),
         (["data", "nonsense"], "unknown data set 'nonsense'"),
-        (["data", "ratings.csv", "--separator", "::"], "the separator must be one ASCII character, or tab"),
+        (["data", "ratings.csv", "--columns-separator", "§"], "columns.separator: the separator must be one ASCII"),
+        (
+            ["data", "ratings.csv", "--columns-item", "user", "--columns-user", "user"],
+            "the column 'user' is named for two, the user and the item",
+        ),
+        (["data", "ratings.csv", "--user", "user"], "No such option"),
         (["adit"], "No such command"),
     ],
     ids=lambda value: " ".join(value[:4]) if isinstance(value, list) else None,
@@ -272,3 +280,15 @@ def test_reproduce_prints_the_paper_beside_ours(tmp_path: Path) -> None:
         assert failed.returncode == 2
         assert words in failed.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"figures", "store"}
+
+
+def test_what_was_taken_is_told(here: Here, tmp_path: Path) -> None:
+    rows = [f"{user}\t{(7 * user + item) % 40}\t{item % 5}\t{item}" for user in range(40) for item in range(20)]
+    (tmp_path / "u.data").write_text("\n".join(rows) + "\n")
+    line = "  columns: user = 1, item = 2"
+    named = ["--no-header", "--columns-user", "1", "--columns-item", "2"]
+    for command in (["data", "u.data"], ["ask", "--interactions", "u.data", "--out", "q"]):
+        done = here(*command, *named)
+        assert done.returncode == 0, done.stderr
+        assert line in done.stdout.splitlines()
+    assert here("data", "u.data").returncode == 2

@@ -44,6 +44,8 @@ def shown(*arguments: str) -> str:
 
 
 def option(path: str) -> str:
+    if path == "columns.header":
+        return "--header"
     return f"--{path.replace('.', '-').replace('_', '-')}"
 
 
@@ -91,8 +93,8 @@ def test_every_setting_has_an_option(command: str) -> None:
         "matrix": {"target", "shadow"},
         "defend": {"defence"},
         # The files say how many questions there are.
-        "audit-files": {"queries", "query_share"},
-        "forget": {"queries", "query_share", *FORGETS},
+        "audit-files": {"queries", "query_share", "query_kind"},
+        "forget": {"queries", "query_share", "query_kind", *FORGETS},
     }.get(command, set())
     assert not [name for name in left_out if re.search(rf"{option(name)}\b", text)]
     for name in model.flat_fields().keys() - left_out:

@@ -167,7 +167,7 @@ def test_parquet_dates(tmp_path: Path) -> None:
         ("", "is empty"),
         ("user,item,rating\n", "holds no rows"),
         ("\n\n", "no column for the user"),
-        ("user;item;rating\n1;2;3\n", r"looks separated by ';'"),
+        ("user;item;rating\n1;2;3;4\n", r"looks separated by ';'; name it: --columns-separator ';' \(setting"),
         ("who,item\n1,2\n", r"no column for the user; found 'who', 'item'"),
         ("user,item,rating\n1,2,4.0\n1,3,good\n", r"data row 2 has a rating that is not a finite number: 'good'"),
         ("user,item,rating\n1,2,NaN\n", "data row 1 has a rating that is not a finite number: 'NaN'"),
@@ -175,10 +175,9 @@ def test_parquet_dates(tmp_path: Path) -> None:
         ("user,item,rating\n1,2,\n", "data row 1 has no rating"),
         ("user,item,rating\n,2,3\n", "data row 1 has no user id"),
         ("user,item,rating\n1,,3\n", "data row 1 has no item id"),
-        ("user,item,time\n1,2,\n", "data row 1 has no time"),
         ("user,item,time\n1,2,5\n1,3,yesterday\n", r"data row 2 has a time .*'yesterday'"),
         ("user,item,time\n1,2,yesterday\n", "neither seconds nor ISO dates"),
-        ("user,item,rating\n1,2,3,4,5\n", "cannot be read as separated text"),
+        ("user,item,rating\n1,2,3,4,5\n", "data row 1 has 5 fields, where the header has 3: '1', '2', '3', '4', '5'"),
     ],
     ids=lambda value: None if "\n" in value else value[:30],
 )
@@ -502,6 +501,13 @@ def test_the_order_of_events_is_kept_and_said() -> None:
     )
     assert f"  order: {report.order}" in str(report)
     assert report.dropped == {"an earlier row of the same user and item": 1}
+
+
+def test_events_without_a_time_come_first_and_are_counted() -> None:
+    frame = pl.DataFrame({"user": [1, 1, 1], "item": [7, 8, 9], "time": [30, 20, None]})
+    data, report = clean(frame, "memory", 1)
+    assert data.items.ids[data.sequences().indices].tolist() == [9, 8, 7]
+    assert report.order.startswith("by time; 1 events without a time come first; 2 rows that the file has later")
 
 
 def test_the_order_is_of_the_users_who_are_kept() -> None:

@@ -191,7 +191,7 @@ def test_answers_in_every_format(suffix: str, tmp_path: Path) -> None:
 
 ANSWERS: dict[str, tuple[str, str]] = {
     "not asked": ("query,item,rank\n99,i1,1\n", r"data row 1 answers a question that was not asked: none of the 44"),
-    "no header": ("0,i1,1\n", r"answers need a header and the columns query, item and rank"),
+    "no header": ("0,i1,1\n", r"answers have the columns query, item and rank; .* header=no"),
     "rank twice": ("query,item,rank\n43,i2,1\n43,i3,1\n", r"data row 2 gives a rank to a second item of the query"),
     "gap": ("query,item,rank\n43,i2,2\n", r"query 43 has rank 2, but not rank 1"),
     "item twice": ("query,item,rank\n43,i2,2\n43,i2,1\n", r"query 43 has the item 'i2' more than once, at the ranks 1"),

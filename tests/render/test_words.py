@@ -153,13 +153,19 @@ def test_what_was_asked_is_said(small: Interactions) -> None:
     assert "as if it were a stranger's" in said
     assert said.endswith("and see what it answers: 120 queries to each system, 2 a person.")
     asked = result.provenance["attacker"][0]["asked"]
-    assert asked == {"queries": 120, "share": 0.5, "users_asked_about_less_often": 0, "users_not_asked_about": 0}
+    assert asked == {
+        "queries": 120, "share": 0.5, "kind": "parts", "users_asked_about_less_often": 0, "users_not_asked_about": 0
+    }  # fmt: skip
     few = asked | {"queries": 90, "users_asked_about_less_often": 7, "users_not_asked_about": 3}
     told = words.queries(replace(result, provenance=result.provenance | {"attacker": [{"seed": 0, "asked": few}]}))
     assert told.endswith(
         "90 queries to each system, 2 a person. The histories of 7 people are too short for so many, and of 3 nothing "
         "can be asked."
     )
+    first = asked | {"kind": "prefixes"}
+    told = words.queries(replace(result, provenance=result.provenance | {"attacker": [{"seed": 0, "asked": first}]}))
+    assert "put the first events of what they know" in told
+    assert told.endswith("and see whether it answers with the next item: 120 queries to each system, up to 2 a person.")
     silent = replace(result, provenance=result.provenance | {"attacker": []})
     assert words.queries(silent) == "The attacker only looked at lists, and did not ask the system."
 

@@ -82,7 +82,7 @@ def test_the_default_attacks_come_back_with_what_can_be_asked() -> None:
         ({"n_shadows": 3}, "n_shadows: .*multiple of 2; got 3"),
         ({"references": ["ease", "ease"]}, "references: named more than once: ease"),
         ({"attacks": ["completion", "completion"]}, "attacks: named more than once: completion"),
-        ({"query": 4}, "unknown setting 'query'; did you mean 'queries'"),
+        ({"querys": 4}, "unknown setting 'querys'; did you mean 'queries'"),
     ],
     ids=str,
 )
@@ -169,10 +169,14 @@ def test_lists_or_answers_are_needed() -> None:
         (ASKED | {"answers_columns": "user=u"}, "answers_columns: a file of answers has no column 'user'"),
         (
             ASKED | {"members_columns": "user"},
-            "named as ROLE=NAME,..., with user, item, member, separator; found 'user'",
+            "named as ROLE=NAME,..., with user, item, member, separator, header; found 'user'",
         ),
         (ASKED | {"members_columns": "user=a,user=b"}, "the column user is named twice"),
-        (ASKED | {"items_columns": "separator=::"}, "the separator must be one ASCII character, or tab; found '::'"),
+        (
+            ASKED | {"items_columns": "separator=:::"},
+            "the separator must be one ASCII character, ::, or tab; found ':::'",
+        ),
+        (ASKED | {"items_columns": "header=maybe"}, "header is yes or no; found 'maybe'"),
     ],
 )
 def test_files_of_questions_that_do_not_go_together(given: dict[str, Any], words: str) -> None:

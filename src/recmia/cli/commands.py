@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 
 from recmia.cli import options
-from recmia.cli.console import WIDE, console, tell_damage, tell_data, tell_errors, tell_written
+from recmia.cli.console import WIDE, console, tell_columns, tell_damage, tell_data, tell_errors, tell_written
 from recmia.errors import ConfigError
 from recmia.settings import AuditSettings, FilesSettings, ForgetSettings
 
@@ -29,7 +29,7 @@ def add_to(app: typer.Typer) -> None:
     """Add all commands, in the order in which people need them."""
     give, own = options.give, options.extra
     app.command(name="audit")(give(_audit, options.RECOMMENDER, *options.GATE))
-    app.command(name="ask")(_ask)
+    app.command(name="ask")(options.with_columns(_ask))
     app.command(name="audit-files")(
         # The files say how many questions there are.
         give(_audit_files, *options.GATE, model=FilesSettings, without=_ASKED)
@@ -64,7 +64,7 @@ def add_to(app: typer.Typer) -> None:
         )
     )
     app.command(name="reproduce")(_reproduce)
-    app.command(name="data")(_data)
+    app.command(name="data")(options.with_columns(_data))
     app.command(name="export-files")(give(_export_files, options.RECOMMENDER))
     app.command(name="doctor")(_doctor)
 
@@ -103,12 +103,6 @@ def _ask(
     out: Annotated[Path, typer.Option("--out", "-o", help="New folder for the questions and their key.")],
     users: Annotated[str, typer.Option(help="File of the users to ask about (else all).")] = "",
     users_columns: Annotated[str, typer.Option(help="Its column, as user=NAME.")] = "",
-    columns_user: Annotated[str, typer.Option(help="Column of the user ids of the histories.")] = "",
-    columns_item: Annotated[str, typer.Option(help="Column of the item ids.")] = "",
-    columns_rating: Annotated[str, typer.Option(help="Column of the ratings.")] = "",
-    columns_time: Annotated[str, typer.Option(help="Column of the time stamps.")] = "",
-    columns_position: Annotated[str, typer.Option(help="Column of the places of events in a history.")] = "",
-    columns_separator: Annotated[str, typer.Option(help="Field separator.")] = "",
     queries: Annotated[int, typer.Option(help="Questions about each user, an even number.")] = 6,
     query_share: Annotated[float, typer.Option(help="Share of a history that a question asks with.")] = 0.5,
     query_kind: Annotated[str, typer.Option(help="parts, or prefixes: the first events, hiding the next.")] = "parts",
@@ -118,24 +112,18 @@ def _ask(
     member_share: Annotated[float | None, typer.Option(help="Probability of each coin [default: 0.5].")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn.")] = 0,
     debug: Annotated[bool, options.DEBUG] = False,
+    **columns: Any,
 ) -> None:
     """Write questions for your own system to answer, and the key that stays with you.
 
     With --draw-members, also who is to be left out of one training, so that there are non-members to compare with.
     """
     from recmia.results.ask import ask
-    from recmia.settings import Columns
 
-    columns = Columns.of(
-        {
-            "user": columns_user, "item": columns_item, "rating": columns_rating, "time": columns_time,
-            "position": columns_position, "separator": columns_separator,
-        }
-    )  # fmt: skip
     written = ask(
-        interactions, out, users=users, users_columns=users_columns, columns=columns, queries=queries,
-        query_share=query_share, query_kind=cast("QueryKind", query_kind), unit=cast("Unit", unit), blocks=blocks,
-        draw=draw_members, member_share=member_share, seed=seed,
+        interactions, out, users=users, users_columns=users_columns, columns=options.columns_of(columns),
+        queries=queries, query_share=query_share, query_kind=cast("QueryKind", query_kind), unit=cast("Unit", unit),
+        blocks=blocks, draw=draw_members, member_share=member_share, seed=seed,
     )  # fmt: skip
     console().print(escape(str(written)), soft_wrap=True)
 
@@ -174,8 +162,10 @@ def _export_files(**given: Any) -> None:
 
     run = _prepared(given, AuditSettings)
     with run.store as kept, run.workers as at_once, new_folder(run.out) as scratch:
-        export_files(run.setup, scratch, jobs=at_once, store=kept)
-    console().print(f"written to {escape(str(run.out))}", soft_wrap=True)
+        cleaning = export_files(run.setup, scratch, jobs=at_once, store=kept)
+    out = console()
+    tell_columns(out, cleaning.columns)
+    out.print(f"written to {escape(str(run.out))}", soft_wrap=True)
 
 
 def _sweep(**given: Any) -> None:
@@ -240,6 +230,7 @@ def _defend(**given: Any) -> None:
         )  # fmt: skip
         write_result(result, run.out, pictures(result))
     out = console(WIDE)
+    tell_columns(out, result.sweep.provenance["data"]["columns"])
     tell_damage(out, kept)
     for table in text.result_tables(result):
         out.print(table)
@@ -294,6 +285,7 @@ def _reproduce(
         )
         papers.write_reproduction(result, folder)
     told = console()
+    tell_columns(told, next(iter(result.sweeps.values())).provenance["data"]["columns"])
     tell_damage(told, lists)
     if not result.comparison.is_empty():
         told.print(text.comparison_table(result.comparison))
@@ -307,19 +299,13 @@ def _reproduce(
 def _data(
     dataset: Annotated[str, typer.Argument(help="Name, file, folder, or synthetic[:SHAPE].")] = "ml-latest-small",
     min_interactions: Annotated[int, typer.Option(min=1, help="Users with fewer interactions are dropped.")] = 20,
-    user: Annotated[str, typer.Option(help="Column of the user ids.")] = "",
-    item: Annotated[str, typer.Option(help="Column of the item ids.")] = "",
-    rating: Annotated[str, typer.Option(help="Column of the ratings.")] = "",
-    time: Annotated[str, typer.Option(help="Column of the time stamps.")] = "",
-    separator: Annotated[str, typer.Option(help="Field separator.")] = "",
     debug: Annotated[bool, options.DEBUG] = False,
+    **columns: Any,
 ) -> None:
     """Find, fetch and clean a data set, and say what was dropped and why."""
     from recmia.data.datasets import load
-    from recmia.settings import Columns
 
-    columns = Columns.of({"user": user, "item": item, "rating": rating, "time": time, "separator": separator})
-    loaded = load(dataset, columns=columns, min_interactions=min_interactions)
+    loaded = load(dataset, columns=options.columns_of(columns), min_interactions=min_interactions)
     interactions = loaded.interactions
     out = console()
     out.print(escape(str(loaded.report)), soft_wrap=True)
@@ -416,6 +402,7 @@ def _run_sweep(axes: dict[str, list[Any]], given: dict[str, Any]) -> None:
         result = run_sweep(run.data_settings, axes, jobs=at_once, store=kept, progress=progress)
         write_result(result, run.out, pictures(result))
     out = console()
+    tell_columns(out, result.provenance["data"]["columns"])
     tell_damage(out, kept)
     for table in text.result_tables(result):
         out.print(table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -31,12 +32,21 @@ def tell_data(out: Console, result: AuditResult) -> None:
     """Say what was audited, and what was dropped of it."""
     data = result.provenance["data"]
     out.print(f"data: {escape(data['source'])}: {data['rows_kept']:,} interactions of {data['users']:,} users")
+    tell_columns(out, data["columns"])
     for reason, count in data["dropped"].items():
         out.print(f"  dropped {count:,}: {escape(reason)}")
     if "order" in data:
         out.print(f"  order: {escape(data['order'])}", soft_wrap=True)
     for note in data["notes"]:
         out.print(f"  note: {escape(note)}", style="dim", soft_wrap=True)
+
+
+def tell_columns(out: Console, columns: Mapping[str, str]) -> None:
+    """Say which column of a file was taken for what."""
+    from recmia.data.datasets import what_was_taken
+
+    if columns:
+        out.print(f"  {escape(what_was_taken(columns))}", soft_wrap=True)
 
 
 def tell_damage(out: Console, lists: ArrayStore) -> None:

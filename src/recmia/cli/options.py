@@ -18,11 +18,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from recmia.errors import ConfigError, nearest
-from recmia.settings import AuditSettings, ComposedSettings, Settings
+from recmia.settings import AuditSettings, Columns, ComposedSettings, Settings
 from recmia.settings.base import is_table
 
 DEBUG = typer.Option("--debug", help="Show the traceback of an error.")
-_RUN, _GATE = "The run", "The gate"
+_RUN, _GATE, _COLUMNS = "The run", "The gate", "The columns of the histories"
 OUT = typer.Option("--out", "-o", help="New folder to write (else runs/NAME-TIME).", rich_help_panel=_RUN)
 JOBS = typer.Option("--jobs", "-j", min=1, help="Processes and threads (else one a core).", rich_help_panel=_RUN)
 CLUSTER = typer.Option(
@@ -54,6 +54,8 @@ _ALIASES = {
     "n_targets": ("--targets",),
     "n_shadows": ("--shadows",),
 }
+# Options that are not spelled as their setting.
+_SPELLED = {"columns.header": "--header/--no-header"}
 _PARAMETER = inspect.Parameter.KEYWORD_ONLY
 
 
@@ -130,6 +132,27 @@ def give(
     return command
 
 
+def with_columns(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that takes ``**columns`` an option for each column of histories, spelled as everywhere."""
+    own = [
+        parameter
+        for parameter in inspect.signature(command, eval_str=True).parameters.values()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+    further = [
+        _option(f"columns.{name}", field, field.default, {}, _COLUMNS) for name, field in Columns.model_fields.items()
+    ]
+    parameters = [*(parameter.replace(kind=_PARAMETER) for parameter in own), *further]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
+
+
+def columns_of(given: Mapping[str, Any]) -> Columns:
+    """Return the columns that the options of `with_columns` name."""
+    return Columns.of({key.removeprefix("columns__"): value for key, value in given.items() if value is not None})
+
+
 def overlay(settings: dict[str, Any], options: dict[str, Any], model: type[ComposedSettings]) -> dict[str, Any]:
     """Put options (``lfm__epochs``) over the settings of a file (``{"lfm": {"epochs": ...}}``)."""
     merged: dict[str, Any] = {key: dict(value) if isinstance(value, dict) else value for key, value in settings.items()}
@@ -180,6 +203,8 @@ def _option(
 
 
 def _spellings(path: str, kind: Any, renamed: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    if path in _SPELLED:
+        return (_SPELLED[path],)
     flag = f"--{path.replace('.', '-').replace('_', '-')}"
     if kind is bool:
         return (f"{flag}/--no-{flag[2:]}",)

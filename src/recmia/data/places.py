@@ -9,31 +9,22 @@ import tempfile
 import threading
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-import polars as pl
-
+from recmia.data.histories import Histories
 from recmia.errors import DataError
 
 CONNECT_SECONDS = 8.0
 ENVIRONMENT = "RECMIA_DATA"
 
 
-class Table(NamedTuple):
-    """Interactions as `recmia.data.histories.read_histories` returns them, and notes on how they were read."""
-
-    frame: pl.DataFrame
-    notes: tuple[str, ...] = ()
-
-
 class Found(NamedTuple):
-    """Interactions, where they were found, and notes."""
+    """Histories, and where they were found."""
 
-    frame: pl.DataFrame
+    histories: Histories
     source: str
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,7 +65,7 @@ def places() -> tuple[tuple[str, Path], ...]:
 
 
 def find(
-    name: str, local: Callable[[Path], Path | None], read: Callable[[Path], Table], archive: Archive | None
+    name: str, local: Callable[[Path], Path | None], read: Callable[[Path], Histories], archive: Archive | None
 ) -> tuple[Found | None, tuple[str, ...]]:
     """Return a data set from the first of the `places` that has it, or else from its publisher.
 
@@ -103,16 +94,15 @@ def find(
     for label, place in places():
         file = local(place)
         if file is not None:
-            table = read(file)
-            return Found(table.frame, f"{name} from {label}", table.notes), ()
+            return Found(read(file), f"{name} from {label}"), ()
         tried += (f"not in {label} ({place})",)
     if archive is None:
         return None, tried
     try:
-        table = _download(archive, read)
+        loaded = _download(archive, read)
     except DataError as error:
         return None, (*tried, str(error))
-    return Found(table.frame, f"{name} from {archive.publisher}", (*tried, *table.notes)), tried
+    return Found(replace(loaded, notes=(*tried, *loaded.notes)), f"{name} from {archive.publisher}"), tried
 
 
 def _cache() -> Path:
@@ -121,7 +111,7 @@ def _cache() -> Path:
     return Path(pooch.os_cache("recmia"))
 
 
-def _download(archive: Archive, read: Callable[[Path], Table]) -> Table:
+def _download(archive: Archive, read: Callable[[Path], Histories]) -> Histories:
     """Download, verify, unpack and read an archive; the cache gets all of it or nothing."""
     import pooch
     import requests
@@ -146,8 +136,8 @@ def _download(archive: Archive, read: Callable[[Path], Table]) -> Table:
         else:
             unpacked.mkdir()
             Path(download).rename(file)
-        table = read(file)
-        found = (table.frame.height, table.frame["user"].n_unique())
+        loaded = read(file)
+        found = (loaded.frame.height, loaded.frame["user"].n_unique())
         if published is None and archive.counts is not None and archive.counts != found:
             rows, users = archive.counts
             raise DataError(f"it should hold {rows} interactions by {users} users and holds {found}")
@@ -157,7 +147,7 @@ def _download(archive: Archive, read: Callable[[Path], Table]) -> Table:
         raise DataError(f"the download of {url} failed and nothing was cached ({_first_line(error)})") from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return table
+    return loaded
 
 
 def _published_md5(url: str) -> str | None:

@@ -19,8 +19,8 @@ from types import MappingProxyType
 
 import polars as pl
 
-from recmia.data.histories import read_histories, typed_histories
-from recmia.data.places import ENVIRONMENT, Archive, Found, Table, find
+from recmia.data.histories import Histories, read_histories, typed_histories
+from recmia.data.places import ENVIRONMENT, Archive, Found, find
 from recmia.data.tables import Layout, Rows, open_table
 from recmia.data.terms import csv_columns, lines, with_terms
 from recmia.errors import DataError, nearest
@@ -71,7 +71,7 @@ class _Published:
     name: str
     files: tuple[str, ...]
     first: str
-    read: Callable[[Path], Table]
+    read: Callable[[Path], Histories]
     get: str
     folder: str
     archive: Archive | None = None
@@ -121,7 +121,7 @@ def find_published(name: str, base_url: str = "") -> Found:
     return found
 
 
-def read_published_folder(folder: Path) -> Table | None:
+def read_published_folder(folder: Path) -> Histories | None:
     r"""Return the data set whose files a folder holds, with a note as what it was taken; None if it holds none.
 
     Raises
@@ -142,8 +142,9 @@ def read_published_folder(folder: Path) -> Table | None:
     if not found:
         return None
     published, file = _only(folder, found)
-    frame, notes = _read(published, file)
-    return Table(frame, (f"the folder was taken as {published.name}, for its file {file.name}", *notes))
+    read = _read(published, file)
+    taken = f"the folder was taken as {published.name}, for its file {file.name}"
+    return replace(read, notes=(taken, *read.notes))
 
 
 def _file(published: _Published, place: Path) -> Path | None:
@@ -156,7 +157,7 @@ def _file(published: _Published, place: Path) -> Path | None:
     return None
 
 
-def _read(published: _Published, file: Path) -> Table:
+def _read(published: _Published, file: Path) -> Histories:
     first = "".join(_head(file, 1))
     if not re.fullmatch(published.first, first):
         raise DataError(
@@ -197,14 +198,10 @@ def _head(file: Path, count: int) -> list[str]:
     return head
 
 
-def _from_milliseconds(frame: pl.DataFrame) -> pl.DataFrame:
-    return frame.with_columns(pl.col("time") // 1_000)
-
-
-def _read_lastfm(file: Path) -> Table:
-    frame, notes = read_histories(file, Columns(item="artistID"), separator="\t")
+def _read_lastfm(file: Path) -> Histories:
+    read = read_histories(file, Columns(item="artistID"), separator="\t")
     counts = "each artist that a user listened to is one interaction; how often is a count, no rating, and left out"
-    return Table(with_terms(frame, _lastfm_tags(file.parent)), (*notes, counts))
+    return replace(read, frame=with_terms(read.frame, _lastfm_tags(file.parent))).noting(counts)
 
 
 def _lastfm_tags(folder: Path) -> Iterator[tuple[str, str]]:
@@ -215,12 +212,12 @@ def _lastfm_tags(folder: Path) -> Iterator[tuple[str, str]]:
             yield artist, tags[tag]
 
 
-def _read_goodbooks(file: Path) -> Table:
-    frame, notes = read_histories(file, Columns(item="book_id"))
+def _read_goodbooks(file: Path) -> Histories:
+    read = read_histories(file, Columns(item="book_id"))
     if _head(file, 1)[0].startswith("user_id"):
         # Those of the first edition are sorted by book.
-        notes = (*notes, "the file holds no times; its publisher says that the rows are sorted by time")
-    return Table(with_terms(frame, _shelves(file.parent)), notes)
+        read = read.noting("the file holds no times; its publisher says that the rows are sorted by time")
+    return replace(read, frame=with_terms(read.frame, _shelves(file.parent)))
 
 
 def _shelves(folder: Path) -> Iterator[tuple[str, str]]:
@@ -235,35 +232,36 @@ def _shelves(folder: Path) -> Iterator[tuple[str, str]]:
             yield ids[book], shelves[shelf]
 
 
-def _read_steam(file: Path) -> Table:
-    frame, kinds, notes = _events(file, ("purchase", "play"), header=("user", "item", "kind", "hours", "zero"))
+def _read_steam(file: Path) -> Histories:
+    read, kinds = _events(file, ("purchase", "play"), header=("user", "item", "kind", "hours", "zero"))
     bought = kinds == "purchase"
     played = f"what a user bought is an interaction; {(~bought).sum():,} rows of hours played, no ratings, are left out"
-    return Table(frame.filter(bought), (*notes, played))
+    return replace(read, frame=read.frame.filter(bought)).noting(played)
 
 
-def _read_retailrocket(file: Path) -> Table:
+def _read_retailrocket(file: Path) -> Histories:
     named = {"user": "visitorid", "item": "itemid", "time": "timestamp", "kind": "event"}
-    frame, kinds, notes = _events(file, _SHOPPING, named=named)
+    read, kinds = _events(file, _SHOPPING, named=named)
     counts = ", ".join(f"{kind} {(kinds == kind).sum():,}" for kind in _SHOPPING)
     every = f"events of every kind are interactions, without ratings: {counts}"
-    return Table(_from_milliseconds(frame), (*notes, every))
+    return read.noting(every)
 
 
 def _events(
     file: Path, kinds: Sequence[str], *, named: Mapping[str, str] | None = None, header: Sequence[str] | None = None
-) -> tuple[pl.DataFrame, pl.Series, tuple[str, ...]]:
+) -> tuple[Histories, pl.Series]:
     """Return histories and the kind of each event, which must be one of some."""
     named = {"user": "user", "item": "item", "kind": "kind"} if named is None else named
     table = open_table(file, Layout("events", tuple(named), required=tuple(named)), named=named, header=header)
     rows = table.rows()
     kind = rows.frame["kind"]
     rows.refuse(~kind.is_in(kinds).fill_null(False), f"is of a kind other than {', '.join(kinds)}", "kind")
-    frame, notes = typed_histories(str(file), rows.frame)
-    return frame, kind, (*table.notes, *notes)
+    read = typed_histories(str(file), rows.frame)
+    columns = {role: table.found[role] for role in read.columns}
+    return replace(read, notes=(*table.notes, *read.notes), columns=columns), kind
 
 
-def _read_book_crossing(file: Path) -> Table:
+def _read_book_crossing(file: Path) -> Histories:
     """Read line by line: an ISBN may hold separators, and quotes that no reader of CSV takes."""
     first, *rest = lines(file)
     mark = ";" if ";" in first else ","
@@ -273,19 +271,18 @@ def _read_book_crossing(file: Path) -> Table:
     rated = frame["rated"].cast(pl.Int64, strict=False)
     bad = ~rated.is_between(0, 10).fill_null(False)
     Rows(file, line.to_frame()).refuse(bad, "is not a user, an ISBN and a rating from 0 to 10", "line")
-    frame, notes = typed_histories(str(file), frame)
+    read = replace(typed_histories(str(file), frame), columns={"user": "User-ID", "item": "ISBN"})
     zeros = (
         f"{(rated == 0).sum():,} of {len(rated):,} rows have the rating 0, which means that there is none; every row "
         "is an interaction, and ratings are left out"
     )
-    return Table(frame, (*notes, zeros))
+    return read.noting(zeros)
 
 
-def _read_amazon(file: Path) -> Table:
+def _read_amazon(file: Path) -> Histories:
     first, *_ = head = _head(file, _LINES)
     if first == _AMAZON_HEADER:
-        frame, notes = read_histories(file, Columns(item="parent_asin"))
-        return Table(_from_milliseconds(frame), (*notes, "laid out as in 2023: times are in milliseconds"))
+        return read_histories(file, Columns(item="parent_asin")).noting("laid out as in 2023")
     rows = [row for row in (line.split(",") for line in head) if len(row) > 1]
     left, right = (sum(len(row[place]) == _ASIN for row in rows) / len(rows) for place in (0, 1))
     if not min(left, right) < 0.5 < 0.9 < max(left, right):
@@ -295,10 +292,10 @@ def _read_amazon(file: Path) -> Table:
             "which is which; add a first line such as user,item,rating,timestamp and give the path of the file"
         )
     columns = ("user", "item") if right > left else ("item", "user")
-    frame, notes = read_histories(file, header=(*columns, "rating", "time"))
+    read = read_histories(file, header=(*columns, "rating", "time"))
     edition = "2014" if right > left else "2018"
     layout = f"laid out as in {edition}, told by the ids: {', '.join((*columns, 'rating', 'time'))}"
-    return Table(frame, (*notes, layout))
+    return read.noting(layout)
 
 
 def _amazon(category: str) -> _Published:

@@ -23,7 +23,7 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
-from recmia.data.interactions import Bool, IdMap, Int64, Interactions, places_in_groups
+from recmia.data.interactions import Bool, IdMap, Int64, Interactions, places_in_groups, with_unknown_times
 from recmia.data.lists import write_members, write_trained
 from recmia.data.tables import Layout, Rows, open_table
 from recmia.errors import DataError
@@ -62,7 +62,7 @@ def write_questions(folder: Path, about: Interactions, queries: Queries, member:
         columns["time"] = _times(about, query, place) if ordered else about.time[place]
     if ordered:
         columns["position"] = places_in_groups(query)
-    pl.DataFrame(columns).write_parquet(folder / QUESTIONS)
+    with_unknown_times(pl.DataFrame(columns)).write_parquet(folder / QUESTIONS)
     query, item = _entries(queries.hidden)
     user = about.users.ids[queries.user[query]]
     pl.DataFrame({"query": query, "user": user, "item": about.items.ids[item]}).write_parquet(folder / KEY)

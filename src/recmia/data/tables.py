@@ -1,33 +1,31 @@
-"""The one reader of tables: separated text and Parquet, columns by role, and one way to refuse a row.
+"""The one reader of tables: columns by role, whatever the format of the file, and one way to refuse a row.
 
 What a table must hold is a `Layout`. `open_table` finds the columns, and `Table` gives the rows, whole or in pieces.
-Every refusal is a `DataError` that names the file, the data row, the value and how many such rows there are.
-
-A file format is one function, from path, layout, separator and header to `_Raw`, and one entry in `_FORMATS`.
+Every refusal is a `DataError` that names the file, the data row, the value and how many such rows there are. Which
+formats there are is told by `recmia.data.formats`.
 """
 
 from __future__ import annotations
 
-import codecs
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Literal
 
 import numpy as np
 import polars as pl
 
+from recmia.data.formats import SEPARATORS, Raw, read_file, readable, shown_separator, usual_separator
 from recmia.data.interactions import Bool, IdMap, Int64
 from recmia.errors import DataError, nearest
 
 # Rows read at once: bounds the memory that is needed beside the result, whatever the length of the file.
 ROWS_AT_ONCE = 4_000_000
-_BYTES_AT_ONCE = 2**20
-_GZIP = b"\x1f\x8b"
 _NAMES_SHOWN, _CELL_SHOWN = 50, 80
-_SEPARATORS = ";\t|,"
+# What the place in a list is called, where a row holds lists.
+_PLACE = "position"
 
 USUAL: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -55,15 +53,17 @@ class Layout:
     what : str
         What the rows are, for messages, such as ``"lists"``.
     roles : tuple of str
-        Keys of `USUAL`, the names under which each column is looked for (in any case). In a file without a header the
-        columns have this order.
+        Keys of `USUAL`, the names under which each column is looked for (in any case).
     required : tuple of str
         The roles without which the table is refused.
     header_optional : bool
         Whether text may come without a header: it does if no cell of the first line is a usual name, and there are no
         more cells than roles.
-    nameable : bool
-        Whether the user can name columns and separator in the settings, which messages then advise.
+    headerless : tuple of str
+        The order of the columns of text that has no header; that of `roles`, unless it is given.
+    option : callable, optional
+        From a role (or ``"separator"`` or ``"header"``) and a name to the option that gives it, which messages then
+        advise.
     missing : str
         Message for a column that is not there, with the fields path, role and names.
 
@@ -77,8 +77,13 @@ class Layout:
     roles: tuple[str, ...]
     required: tuple[str, ...]
     header_optional: bool = False
-    nameable: bool = False
+    headerless: tuple[str, ...] = ()
+    option: Callable[[str, str], str] | None = None
     missing: str = "{path} has no column for the {role}; found {names}"
+
+    def advice(self, role: str, name: str, words: str = "; name it: {}") -> str:
+        """Return words with the option that mends a table, or nothing where there is none."""
+        return "" if self.option is None else words.format(self.option(role, name))
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,11 +150,11 @@ class Rows:
         column = self.frame[role]
         if column.null_count():
             self.refuse(column.is_null(), f"has no {role} id", role)
-        if column.dtype == pl.UInt64 and len(column) and column.max() > np.iinfo(np.int64).max:  # type: ignore[operator]
-            # Hashes: numbers that no signed integer holds are ids all the same.
-            return column.cast(pl.String)
-        if column.dtype.is_integer() or column.dtype == pl.String:
-            return column
+        if column.dtype == pl.String:
+            return _bare_numbers(column)
+        if column.dtype.is_integer():
+            # Hashes: numbers that no signed integer of 64 bits holds are ids all the same.
+            return column if column.cast(pl.Int64, strict=False).null_count() == 0 else column.cast(pl.String)
         if column.dtype in (pl.Categorical, pl.Enum):
             return column.cast(pl.String)
         first = f", the first is {_cell(column, 0)}" if len(column) else ""
@@ -157,6 +162,41 @@ class Rows:
         raise DataError(
             f"{self.path}: the {role} ids must be whole numbers or text; the column holds {column.dtype}{first}{nested}"
         )
+
+    def as_numbers(self, role: str, kind: type[pl.DataType], what: str) -> pl.Series:
+        """Return a column as numbers, null where there is none; spaces around a number do not matter.
+
+        Parameters
+        ----------
+        role : str
+        kind : type
+            `polars.Float32`, `polars.Float64` or `polars.Int64`.
+        what : str
+            What the column must hold, for an error.
+
+        Raises
+        ------
+        DataError
+            For a column of another type.
+        """
+        column = self.frame[role]
+        if column.dtype in (pl.Categorical, pl.Enum):
+            column = column.cast(pl.String)
+        if column.dtype == pl.String:
+            numbers = column.cast(kind, strict=False)
+            # Only where it is needed: stripped text is a copy.
+            spaced = numbers.null_count() > column.null_count()
+            return column.str.strip_chars().cast(kind, strict=False) if spaced else numbers
+        if column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null):
+            return column.cast(kind, strict=False)
+        first = f", the first is {_cell(column, 0)}" if len(column) else ""
+        raise DataError(f"{self.path}: {what}; the column {role!r} holds {column.dtype}{first}")
+
+    def only(self, kept: pl.Series | Bool) -> Rows:
+        """Return some of the rows, which keep their numbers."""
+        kept = pl.Series(kept)
+        numbers = kept.arg_true() + self.start + 1 if self.numbers is None else self.numbers.filter(kept)
+        return Rows(self.path, self.frame.filter(kept), self.start, numbers)
 
     def rows_of(self, role: str, known: IdMap, unknown: str, *roles: str) -> Int64:
         """Return the rows of a map that the ids of a column stand for, int64, shape (n,).
@@ -197,6 +237,8 @@ class Table:
         The names of all its columns.
     found : mapping from role to str
         The names of those that play a role.
+    _lists : tuple of str
+        The roles whose cells hold lists, one entry for each item.
     """
 
     path: Path
@@ -204,7 +246,9 @@ class Table:
     columns: tuple[str, ...]
     found: Mapping[str, str]
     _frame: pl.LazyFrame
-    _numbers: pl.Series | None
+    _format: str
+    _lists: tuple[str, ...] = ()
+    _numbers: pl.Series | None = None
 
     def rows(self) -> Rows:
         """All rows."""
@@ -213,15 +257,22 @@ class Table:
     def pieces(self, rows_at_once: int | None = None) -> Iterator[Rows]:
         """Consecutive pieces of at most so many rows (`ROWS_AT_ONCE`), never an empty one."""
         size = ROWS_AT_ONCE if rows_at_once is None else rows_at_once
-        with _readable(self.path):
+        with readable(self.path, self._format):
             total = int(self._frame.select(pl.len()).collect().item())
+            if self._lists:
+                # Of a row of the file for each item of its list.
+                longest = self._frame.select(pl.col(self._lists[0]).list.len().max()).collect().item()
+                size = max(1, size // max(1, longest or 0))
         for start in range(0, total, size):
             numbers = None if self._numbers is None else self._numbers.slice(start, size)
-            yield self._collect(self._frame.slice(start, size), start, numbers)
+            piece = self._collect(self._frame.slice(start, size), start, numbers)
+            if len(piece.frame):
+                yield piece
 
     def _collect(self, frame: pl.LazyFrame, start: int, numbers: pl.Series | None) -> Rows:
-        with _readable(self.path):
-            return Rows(self.path, frame.collect(), start, numbers)
+        with readable(self.path, self._format):
+            rows = Rows(self.path, frame.collect(), start, numbers)
+        return _a_row_for_each(rows, self._lists) if self._lists else rows
 
 
 def open_table(
@@ -230,21 +281,23 @@ def open_table(
     *,
     named: Mapping[str, str] | None = None,
     separator: str = "",
-    header: Sequence[str] | None = None,
+    header: Sequence[str] | Literal[False] | None = None,
 ) -> Table:
     r"""Return a table whose columns have been found.
 
     Parameters
     ----------
     path : Path
-        Separated text or, by the suffix ``.parquet``, a Parquet file or a folder of such files.
+        In a format of `recmia.data.formats`, or a folder of Parquet files. A row may hold a list of items, and lists of
+        what belongs to them, or of structs: it stands for a row for each item, in this order.
     layout : Layout
     named : mapping from role to str, optional
         Names of columns that the user chose; they go before the usual names, and must be there.
     separator : str
-        Of text; usually the tab in ``.tsv`` and else the comma.
-    header : sequence of str, optional
-        Names of the columns of text that has no header.
+        Of text; usually the tab in ``.tsv`` and else the comma, unless another one alone splits the lines.
+    header : sequence of str or False, optional
+        Names of the columns of text that has no header. False: their numbers, from 1; unless a column is named, they
+        are in the usual order.
 
     Returns
     -------
@@ -254,7 +307,8 @@ def open_table(
     Raises
     ------
     DataError
-        For a file that is missing, empty or cut short, or lacks a column; the message names the file.
+        For a file that is missing, empty, cut short or of another format, lacks a column, or has two for a role; the
+        message names the file.
 
     Examples
     --------
@@ -270,13 +324,26 @@ def open_table(
         raise DataError(f"{path}: there is no such file of {layout.what}")
     if path.is_file() and path.stat().st_size == 0:
         raise DataError(f"{path}: the file of {layout.what} is empty")
-    with _readable(path):
-        # Whoever names columns says that there is a header.
-        expected = replace(layout, header_optional=layout.header_optional and not any((named or {}).values()))
-        raw = _format(path).read(path, expected, separator, header)
-        names = raw.frame.collect_schema().names()
-    found = match_columns(path, names, layout, named, raw.separator)
+    named = {role: name for role, name in (named or {}).items() if name}
+    raw = read_file(path, separator, lambda cells: _without_header(path, cells, layout, named, header))
+    with readable(path, raw.format):
+        raw, lists = _spread(raw, layout, named)
+    if raw.guessed and not raw.headed and header is None:
+        first = raw.frame.head(1).collect().row(0)
+        line = raw.separator.join(str(cell or "") for cell in first)
+        raise DataError(
+            f"{path}: the first line {line!r} looks separated by {raw.separator!r}"
+            f"{layout.advice('separator', shown_separator(raw.separator))}"
+        )
+    found = match_columns(path, raw.names, layout, named, raw.separator, lists=lists)
+    if raw.headed and raw.separator:
+        _refuse_data_as_header(path, raw.names, found, layout)
     frame = raw.frame.select([pl.col(name).alias(role) for role, name in found.items()])
+    spread = tuple(role for role, name in found.items() if name in lists and role != "text")
+    if spread and "item" not in spread:
+        raise DataError(
+            f"{path}: the column {found[spread[0]]!r} holds lists, and the items in {found.get('item')!r} do not"
+        )
     numbers = None
     if raw.separator:
         # The reader makes a blank line between rows a row of nulls.
@@ -285,7 +352,7 @@ def open_table(
         if not full.all():
             numbers, rows = full.arg_true() + 1, rows.filter(full)
         frame = rows.lazy()
-    return Table(path, raw.notes, tuple(names), found, frame, numbers)
+    return Table(path, raw.notes, raw.names, found, frame, raw.format, spread, numbers)
 
 
 def match_columns(
@@ -294,6 +361,8 @@ def match_columns(
     layout: Layout,
     named: Mapping[str, str] | None = None,
     separator: str = "",
+    *,
+    lists: Collection[str] = (),
 ) -> dict[str, str]:
     """Return the column that plays each role, by role; roles that are not required may be left out.
 
@@ -308,11 +377,14 @@ def match_columns(
         See `open_table`.
     separator : str
         Of text, to tell whether the file has another one.
+    lists : collection of str
+        The columns whose cells hold lists; their usual names may be plurals.
 
     Raises
     ------
     DataError
-        If a required column is not there, or one that the user named.
+        If a required column is not there, or one that the user named; if two columns could play a role, or one plays
+        two.
 
     Examples
     --------
@@ -320,21 +392,30 @@ def match_columns(
     >>> match_columns(Path("log.csv"), ["when", "movieId", "User"], layout, {"time": "when"})
     {'user': 'User', 'item': 'movieId', 'time': 'when'}
     """
+    named = {role: name for role, name in (named or {}).items() if name and role in layout.roles}
+    for role, name in named.items():
+        if name not in names:
+            raise DataError(f"{path} has no column {name!r} for the {role}; {nearest(name, set(names))}")
     found: dict[str, str] = {}
     for role in layout.roles:
-        chosen = (named or {}).get(role, "")
-        if chosen:
-            if chosen not in names:
-                raise DataError(f"{path} has no column {chosen!r} for the {role}; {nearest(chosen, names)}")
-            found[role] = chosen
-        else:
-            match = [name for name in names if _plain(name) in USUAL[role]]
-            if match:
-                found[role] = match[0]
+        candidates = [name for name in names if name == named[role]] if role in named else [
+            name for name in names if _is_usual(role, name, name in lists) and name not in named.values()
+        ]  # fmt: skip
+        if len(candidates) > 1:
+            raise DataError(
+                f"{path} has {len(candidates)} columns for the {role}: {_listed(candidates)}"
+                f"{layout.advice(role, candidates[0], '; name the one that is meant, as {}') or '; keep one of them'}"
+            )
+        if candidates:
+            found[role] = candidates[0]
+    for role, name in found.items():
+        other = next((other for other in found if found[other] == name and other != role), "")
+        if other:
+            raise DataError(f"{path}: the column {name!r} is named for two, the {role} and the {other}")
     for role in layout.required:
         if role not in found:
-            message = layout.missing.format(path=path, role=role, names=", ".join(map(repr, names[:_NAMES_SHOWN])))
-            raise DataError(message + _other_separator(names, separator, layout.nameable))
+            message = layout.missing.format(path=path, role=role, names=_listed(names))
+            raise DataError(message + _mend(role, names, separator, layout))
     return found
 
 
@@ -343,7 +424,7 @@ def write_table(frame: pl.DataFrame, path: Path) -> None:
     if path.suffix == ".parquet":
         frame.write_parquet(path)
     else:
-        frame.write_csv(path, separator=_usual_separator(path))
+        frame.write_csv(path, separator=usual_separator(path.suffix))
 
 
 def _cell(column: pl.Series, row: int) -> str:
@@ -352,103 +433,116 @@ def _cell(column: pl.Series, row: int) -> str:
     return repr(value.to_list() if isinstance(value, pl.Series) else value)[:_CELL_SHOWN]
 
 
-class _Raw(NamedTuple):
-    """What a format makes of a file: all columns, and the separator if it is text."""
-
-    frame: pl.LazyFrame
-    notes: tuple[str, ...] = ()
-    separator: str = ""
-
-
-def _read_parquet(path: Path, layout: Layout, separator: str, header: Sequence[str] | None) -> _Raw:
-    return _Raw(pl.scan_parquet(path, glob=False))
+def _bare_numbers(column: pl.Series) -> pl.Series:
+    """Return text without the spaces around whole numbers; other text keeps its own."""
+    spaced = column.str.starts_with(" ") | column.str.ends_with(" ")
+    if not spaced.any():
+        return column
+    bare = column.str.strip_chars()
+    return bare.zip_with(spaced & bare.str.contains(r"^-?\d+$"), column)
 
 
-def _read_text(path: Path, layout: Layout, separator: str, header: Sequence[str] | None) -> _Raw:
-    """Read text as strings, so that a bad value can be shown as it stands in the file."""
-    separator = separator or _usual_separator(path)
-    source: Path | bytes = path
-    notes: tuple[str, ...] = ()
-    if not _is_utf8(path):
-        source = path.read_bytes().decode("latin-1").encode("utf-8")
-        notes = ("the file is not UTF-8 and was read as latin-1",)
-    if len(separator) > 1:
-        # polars takes one character only.
-        data = source if isinstance(source, bytes) else source.read_bytes()
-        source, separator = data.replace(separator.encode(), b"\t"), "\t"
-    options: dict[str, Any] = {"separator": separator, "infer_schema": False, "raise_if_empty": False, "glob": False}
-    if header is None and layout.header_optional:
-        first = pl.read_csv(source, n_rows=0, **options).columns
-        if not any(_plain(name) in USUAL[role] for name in first for role in layout.roles):
-            other = next((mark for mark in ";\t" if len(first) == 1 and mark in first[0]), "")
-            if other:
-                raise DataError(
-                    f"{path}: the first line {first[0]!r} looks separated by {other!r}; name it, as separator="
-                    f"{'tab' if other == chr(9) else other} in {layout.what}_columns"
-                )
-            # A file of blank lines has no column at all.
-            header = layout.roles[: max(len(first), 1)] if len(first) <= len(layout.roles) else None
+def _without_header(
+    path: Path,
+    cells: Sequence[str],
+    layout: Layout,
+    named: Mapping[str, str],
+    header: Sequence[str] | Literal[False] | None,
+) -> Sequence[str] | None:
+    """Return the names of the columns of text whose first line has these cells, None if the line is a header."""
+    usual = [cell for cell in cells if any(_is_usual(role, cell) for role in layout.roles)]
+    order = layout.headerless or layout.roles
     if header is None:
-        frame = pl.read_csv(source, **options)
-    else:
-        frame = pl.read_csv(source, has_header=False, new_columns=list(header), **options)
-    return _Raw(frame.lazy(), notes, separator)
-
-
-class _Format(NamedTuple):
-    """A file format: its name in messages, and how it is read."""
-
-    name: str
-    read: Callable[[Path, Layout, str, Sequence[str] | None], _Raw]
-
-
-_TEXT = _Format("separated text", _read_text)
-# By suffix; what is not here is read as text.
-_FORMATS: Mapping[str, _Format] = MappingProxyType({".parquet": _Format("Parquet", _read_parquet)})
-
-
-def _format(path: Path) -> _Format:
-    return _FORMATS.get(path.suffix, _TEXT)
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Tell an error of the reader in one line."""
-    try:
-        yield
-    except (pl.exceptions.PolarsError, OSError) as error:
-        words = " ".join(str(error).split())[:200]
+        # Whoever names columns says that there is a header.
+        optional = layout.header_optional and not named and not usual and len(cells) <= len(order)
+        # A file of blank lines has no column at all.
+        return order[: max(len(cells), 1)] if optional else None
+    if header is not False:
+        return header
+    if usual:
+        raise DataError(f"{path}: the first line is a header, since it holds {_listed(usual)}, and none was announced")
+    if named:
+        return [str(number) for number in range(1, len(cells) + 1)]
+    if len(cells) > len(order):
         raise DataError(
-            f"{path}: cannot be read as {_format(path).name}, so that it may be cut short: {words}"
-        ) from None
+            f"{path} has no header and {len(cells)} columns, the first row is {_listed(cells)}: number those of "
+            f"{', '.join(order)} from 1{layout.advice(order[0], '1', ', as {}')}"
+        )
+    return order[: len(cells)]
 
 
-def _is_utf8(path: Path) -> bool:
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    with path.open("rb") as file:
-        try:
-            while block := file.read(_BYTES_AT_ONCE):
-                decoder.decode(block)
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
-            file.seek(0)
-            # The reader unpacks what is compressed by itself.
-            return file.read(len(_GZIP)) == _GZIP
-    return True
+def _refuse_data_as_header(path: Path, names: Sequence[str], found: Mapping[str, str], layout: Layout) -> None:
+    """Refuse a header in which a number is the name of a column that is used, unless it numbers all of them."""
+    if list(names) != [str(number) for number in range(len(names))] and any(map(_is_number, found.values())):
+        raise DataError(
+            f"{path}: the first line looks like data, {_listed(names)}, and would be lost as a header"
+            f"{layout.advice('header', 'no', '; if there is none: {}, with columns by number from 1')}"
+        )
 
 
-def _usual_separator(path: Path) -> str:
-    return "\t" if path.suffix == ".tsv" else ","
+def _spread(raw: Raw, layout: Layout, named: Mapping[str, str]) -> tuple[Raw, frozenset[str]]:
+    """Give lists of structs a column for each field; return also the names of columns of lists.
+
+    Where the items are in lists, their places become a column, too.
+    """
+    schema = raw.frame.collect_schema()
+    columns: dict[str, pl.Expr] = {}
+    lists: list[str] = []
+    for name, kind in schema.items():
+        inner = kind.inner if isinstance(kind, pl.List | pl.Array) else None
+        column = pl.col(name).arr.to_list() if isinstance(kind, pl.Array) else pl.col(name)
+        fields = [field.name for field in inner.fields] if isinstance(inner, pl.Struct) else []
+        for field in fields:
+            label = f"{name}.{field}" if field in schema else field
+            columns[label] = column.list.eval(pl.element().struct.field(field))
+            lists.append(label)
+        if not fields:
+            columns[name] = column
+            lists += [name] if inner is not None else []
+    if not lists:
+        return raw, frozenset()
+    chosen = named.get("item", "")
+    items = [name for name in lists if (name == chosen if chosen else _is_usual("item", name, plural=True))]
+    orders = [role for role in ("rank", "position") if role in layout.roles]
+    if items and not any(_is_usual(role, name) for role in orders for name in columns):
+        columns[_PLACE] = pl.int_ranges(1, columns[items[0]].list.len() + 1)
+        lists.append(_PLACE)
+    frame = raw.frame.select([column.alias(name) for name, column in columns.items()])
+    return raw._replace(frame=frame, names=tuple(columns)), frozenset(lists)
 
 
-def _plain(name: str) -> str:
-    return name.strip().lower()
+def _a_row_for_each(rows: Rows, lists: Sequence[str]) -> Rows:
+    """Return a row for each item of the lists, with the number of the row in the file; an empty list has none."""
+    lengths = rows.frame.select(pl.col(role).list.len().fill_null(0) for role in lists)
+    for role in lists[1:]:
+        rows.refuse(lengths[role] != lengths[lists[0]], f"has lists of different lengths, {lists[0]} and {role}",
+                    lists[0], role)  # fmt: skip
+    full = lengths[lists[0]] > 0
+    numbered = rows.only(full)
+    assert numbered.numbers is not None
+    frame = numbered.frame.with_columns(numbered.numbers.alias("number")).explode(*lists)
+    return Rows(rows.path, frame.drop("number"), rows.start, frame["number"])
 
 
-def _other_separator(names: Sequence[str], separator: str, nameable: bool) -> str:
-    """Words for a header that looks as if it were separated otherwise."""
-    other = next((mark for mark in _SEPARATORS if mark != separator and mark in names[0]), "") if names else ""
-    if not separator or len(names) != 1 or not other:
-        return ""
-    advice = "set the separator to it" if nameable else f"it must be {separator!r}"
-    return f"; the header looks separated by {other!r}, {advice}"
+def _is_usual(role: str, name: str, plural: bool = False) -> bool:
+    plain = name.strip().lower()
+    usual = USUAL.get(role, ())
+    return plain in usual or (plural and plain.removesuffix("s") in usual)
+
+
+def _is_number(name: str) -> bool:
+    return re.fullmatch(r"\s*[-+]?\d+(\.\d+)?\s*", name) is not None
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:_NAMES_SHOWN]))
+
+
+def _mend(role: str, names: Sequence[str], separator: str, layout: Layout) -> str:
+    """Words on what helps where a column was not found: another separator, no header, or its name."""
+    other = next((mark for mark in reversed(SEPARATORS) if mark != separator and mark in names[0]), "") if names else ""
+    if separator and len(names) == 1 and other:
+        must = f", it must be {separator!r}" if layout.option is None else ""
+        return f"; the header looks separated by {other!r}{must}{layout.advice('separator', shown_separator(other))}"
+    without = layout.advice("header", "no", ", or if the first line is data, {}") if separator else ""
+    return layout.advice(role, "NAME") + without

@@ -139,6 +139,11 @@ class Setup:
         target = () if self.target is None else (self.target,)
         return (*target, *((self.shadow,) if self.learns else ()), *self.references)
 
+    @property
+    def need_order(self) -> list[str]:
+        """Names of the recommenders that are trained and can do nothing without the order of events."""
+        return list(dict.fromkeys(spec.name for spec in self._recommenders if spec.needs_order))
+
     def check_order(self, interactions: Interactions) -> None:
         """Check that data have the order of events, if that is needed.
 
@@ -147,11 +152,10 @@ class Setup:
         ConfigError
             Naming what needs it.
         """
-        needing = [spec.name for spec in self._recommenders if spec.needs_order]
-        needing += ["query_kind = prefixes"] if self.asks_prefixes else []
+        needing = [*self.need_order, *(["query_kind = prefixes"] if self.asks_prefixes else [])]
         if interactions.events is None and needing:
             raise ConfigError(
-                f"{', '.join(dict.fromkeys(needing))}: needs the order of events, and the data have neither times nor "
+                f"{', '.join(needing)}: needs the order of events, and the data have neither times nor "
                 "positions; name their column with columns.time or columns.position (in memory: time= or position= of "
                 "Interactions.from_arrays)"
             )

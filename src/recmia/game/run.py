@@ -299,6 +299,7 @@ def _about_queries(queries: Queries, n_users: int, attacker: AttackerSettings) -
     return {
         "queries": len(queries),
         "share": attacker.query_share,
+        "kind": attacker.query_kind,
         "users_asked_about_less_often": int(((each > 0) & (each < attacker.queries)).sum()),
         "users_not_asked_about": int((each == 0).sum()),
     }

@@ -14,7 +14,7 @@ from recmia.render import charts
 from recmia.render.layout import Entry, Legend, Static, picture
 from recmia.render.style import POPULAR, Style, defence_family, styles
 from recmia.results.audit import AuditResult
-from recmia.results.findings import REGIME_WORDS, section_name, share_words
+from recmia.results.findings import REGIME_WORDS, asked_words, section_name
 from recmia.results.folder import Result
 from recmia.results.forget import ForgetResult
 from recmia.results.sweep import SweepResult
@@ -87,9 +87,9 @@ def queries_of(result: AuditResult) -> Static | None:
     if not shown:
         return None
     panels = [(f"Asked about {one['users']}", charts.query_example(one)) for one in shown]
-    settings = result.settings
+    settings, attacker = result.settings, result.settings.attacker
     title = (
-        f"What a system answers to {share_words(settings.attacker.query_share)} of a history\n"
+        f"What a system answers to {asked_words(attacker.query_kind, attacker.query_share)} of a history\n"
         f"{settings.target}, {result.provenance['data']['source']}: ordinary queries, each with the recall nearest to "
         "the mean of its group; each square is an item"
     )

@@ -152,10 +152,14 @@ def queries(result: AuditResult) -> str:
                 "have a single item, of which nothing can be asked."
             )
         return words
+    if asked.get("kind") == "prefixes":
+        part, seen, most = "the first events", "whether it answers with the next item", "up to "
+    else:
+        part, seen, most = "parts", "what it answers", ""
     words = (
-        "Attacks that ask put parts of what they know of a person's history to the system, as if it were a stranger's, "
-        f"and see what it answers: {asked['queries']:,} queries to each system, {result.settings.attacker.queries} a "
-        "person."
+        f"Attacks that ask put {part} of what they know of a person's history to the system, as if it were a "
+        f"stranger's, and see {seen}: {asked['queries']:,} queries to each system, "
+        f"{most}{result.settings.attacker.queries} a person."
     )
     less, never = asked["users_asked_about_less_often"], asked["users_not_asked_about"]
     if less or never:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 
 from recmia.atomic import new_folder
-from recmia.data.datasets import load
+from recmia.data.datasets import load, what_was_taken
 from recmia.data.lists import read_users
 from recmia.data.questions import write_questions
 from recmia.errors import ConfigError, DataError, nearest
@@ -36,6 +37,8 @@ class Asked:
     coins : int
         How many coins there are.
     unit : {"users", "interactions"}
+    columns : mapping from role to str
+        What was taken for what in the histories.
     """
 
     folder: Path
@@ -45,9 +48,11 @@ class Asked:
     members: int | None
     coins: int = 0
     unit: Unit = "users"
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         lines = [f"written to {self.folder}: {self.questions:,} questions about {self.users:,} users"]
+        lines += [f"  {what_was_taken(self.columns)}"] if self.columns else []
         if self.not_asked:
             lines.append(f"  users with a single item, of whom nothing can be asked: {self.not_asked:,}")
         if self.members is not None:
@@ -139,7 +144,8 @@ def ask(
         named = named_columns(users_columns, "users")
     except ValueError as error:
         raise ConfigError(f"users_columns: {error}") from None
-    histories = load(interactions, columns=columns, min_interactions=1, seed=seed).interactions
+    loaded = load(interactions, columns=columns, min_interactions=1, seed=seed)
+    histories = loaded.interactions
     about = histories
     if users:
         about = histories.restrict(np.sort(read_users(Path(users), histories.users, named=named)))
@@ -161,5 +167,5 @@ def ask(
     asked = each > 0
     return Asked(
         folder, int(asked.sum()), len(drawn), int((~asked).sum()), None if member is None else int(member.sum()),
-        n_coins, unit,
+        n_coins, unit, loaded.report.columns,
     )  # fmt: skip

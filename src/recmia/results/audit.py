@@ -537,6 +537,7 @@ def join_plays(
                 "dropped": cleaning.dropped,
                 "notes": list(cleaning.notes),
                 **({"order": cleaning.order} if cleaning.order else {}),
+                "columns": dict(cleaning.columns),
                 "users": interactions.n_users,
                 "items": interactions.n_items,
                 "fingerprint": interactions.fingerprint(),

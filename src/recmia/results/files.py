@@ -208,6 +208,11 @@ def read_files(setup: Setup, report: Reporter) -> Files:
     if files.questions:
         report("reading questions and answers", 0)
         about, asked = _read_answers(settings, histories, found, notes)
+        if setup.need_order and asked.queries.sequences is None:
+            raise ConfigError(
+                f"{', '.join(setup.need_order)}: needs the order of events, and {files.questions} has no column position; write "
+                "the questions anew with recmia ask, from a log with times or positions, or take other references"
+            )
         rest = np.flatnonzero(~np.isin(np.arange(histories.n_users), _rows_in(histories, about)))
         if len(rest):
             others = histories.restrict(rest)
@@ -286,7 +291,7 @@ def read_files(setup: Setup, report: Reporter) -> Files:
     return Files(plan, audited, cleaning, {"load": time.perf_counter() - started}, unanswered)
 
 
-def export_files(setup: Setup, folder: Path, *, jobs: int = 1, store: Store | None = None) -> None:
+def export_files(setup: Setup, folder: Path, *, jobs: int = 1, store: Store | None = None) -> CleaningReport:
     """Write the files of one grey-box audit of ours, for an audit of files: of its first seed, regime and target.
 
     Parameters
@@ -299,12 +304,17 @@ def export_files(setup: Setup, folder: Path, *, jobs: int = 1, store: Store | No
         attacks with many shadows ``pool/NUMBER.parquet`` and ``pool/NUMBER.csv``.
     jobs : int
     store : mutable mapping, optional
+
+    Returns
+    -------
+    CleaningReport
+        Of the data that the audit loads.
     """
     settings = setup.settings
     assert isinstance(settings, AuditSettings), "of data"
     first = settings.changed(knowledge=("grey-box",), regimes=settings.regimes[:1], n_targets=1)
     setup = replace(setup, settings=first)
-    interactions, _ = load_candidates(first, order=True)
+    interactions, cleaning = load_candidates(first, order=True)
     plan, kept = plan_from_data(setup, interactions, first.run.seed), {} if store is None else store
     for error in run_tasks(plan.tasks, store=kept, jobs=jobs).values():
         raise error
@@ -326,6 +336,7 @@ def export_files(setup: Setup, folder: Path, *, jobs: int = 1, store: Store | No
         (folder / "pool").mkdir(exist_ok=True)
         stem = folder / "pool" / f"{number:04}"
         _write_system(served(system, kept), stem.with_suffix(".parquet"), stem.with_suffix(".csv"))
+    return cleaning
 
 
 @dataclass(frozen=True, eq=False)
@@ -365,6 +376,8 @@ def _read_answers(
     each = np.bincount(queries.user)
     sizes = [len(part.data) for part in (queries.asked, queries.hidden)]
     found["queries"] = 2 * math.ceil(int(each.max()) / 2)
+    one_item = bool((np.diff(queries.hidden.indptr) == 1).all())
+    found["query_kind"] = "prefixes" if one_item and queries.sequences is not None else "parts"
     found["query_share"] = round(min(max(sizes[0] / sum(sizes), 0.01), 0.99), 2)
     # Where there are lists, too, k is their length.
     given = {files.answers: 0 if files.lists else settings.k, files.reference_answers: 0}

@@ -536,24 +536,29 @@ def noted(about: Mapping[str, Any], what: str) -> Any:
     return next((one[what] for one in about.get("attacker", ()) if what in one), None)
 
 
-def share_words(share: float) -> str:
-    """Return the share of a history that a query asks with, in words.
+def asked_words(kind: str, share: float) -> str:
+    """Return what a query asks with, in words.
 
-    >>> share_words(0.5), share_words(0.3)
-    ('half', '30%')
+    >>> asked_words("parts", 0.5), asked_words("parts", 0.3), asked_words("prefixes", 0.5)
+    ('half', '30%', 'the first events')
     """
+    if kind == "prefixes":
+        return "the first events"
     return "half" if share == 0.5 else f"{share:.0%}"
 
 
 def _disclosed(disclosures: pl.DataFrame, about: Mapping[str, Any]) -> str:
     """A sentence or two on what answers give away."""
-    share = (noted(about, "asked") or {}).get("share", 0.5)
-    part, rest = share_words(share), "the other half" if share == 0.5 else "the rest"
+    asked = noted(about, "asked") or {}
+    kind, share = asked.get("kind", "parts"), asked.get("share", 0.5)
+    part, rest = asked_words(kind, share), "the other half" if share == 0.5 else "the rest"
     known = " what the attacker knows of" if "unknown" in disclosures["part"] else ""
+    named = f"{{}} of {rest} for a member, and {{}} for a non-member"
+    if kind == "prefixes":
+        named = "the next item in {} of the queries about a member, and in {} about a non-member"
     sentences = []
     for which, said in (
-        ("hidden", f"Asked with {part} of{known} a history, the system names {{}} of {rest} for a member, and {{}} "
-         "for a non-member, in answers of {} items."),
+        ("hidden", f"Asked with {part} of{known} a history, the system names {named}, in answers of {{}} items."),
         ("unknown", "Of what the attacker did not know, it names {} for a member, and {} for a non-member."),
     ):  # fmt: skip
         rows = disclosures.filter(pl.col("metric").str.starts_with("recall@"), part=which)

@@ -210,6 +210,7 @@ def run_forget(
         Path(chosen.deleted),
         audited.users,
         named=chosen.named,
+        kind="deleted",
         unknown="names a user about whom nothing was asked, or no question was answered",
         never=(
             member,

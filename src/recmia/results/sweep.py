@@ -219,7 +219,12 @@ def run_sweep(
         errors=errors,
         provenance={
             "versions": versions(),
-            "data": {"source": data[1].source, "users": data[0].n_users, "fingerprint": data[0].fingerprint()},
+            "data": {
+                "source": data[1].source,
+                "users": data[0].n_users,
+                "fingerprint": data[0].fingerprint(),
+                "columns": dict(data[1].columns),
+            },
             # What qualifies the findings of each cell: who was left out, and what the attacker could not know.
             "cells": about,
             "jobs": jobs,

@@ -49,10 +49,8 @@ class AttackerSettings(Settings):
         multiple_of=2,
         description="Queries about each user; 0: the attacker only looks at lists.",
     )
-    query_share: float = Field(0.5, gt=0, lt=1, description="Share of history asked with, where that is a part.")
-    query_kind: QueryKind = Field(
-        "parts", description="What is asked with: random parts, or prefixes of the events, which hide the next item."
-    )
+    query_share: float = Field(0.5, gt=0, lt=1, description="Share of history asked with.")
+    query_kind: QueryKind = Field("parts", description="parts, or prefixes.")
     blocks: int = Field(10, ge=2, description="Parts of a history that are hidden in turn, with unit = interactions.")
     references: tuple[str, ...] = Field(
         ("itemknn", "ease", "lfm"), description="For completion-reference: models trained on others' data."

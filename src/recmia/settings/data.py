@@ -13,7 +13,7 @@ from recmia.settings.base import Settings
 
 
 def separator_of(text: str) -> str:
-    r"""Return the separator that a text means: one ASCII character, or ``tab``.
+    r"""Return the separator that a text means: one ASCII character, ``::``, or ``tab`` (also written ``\\t``).
 
     Raises
     ------
@@ -26,13 +26,16 @@ def separator_of(text: str) -> str:
     ('\t', ';')
     """
     meant = "\t" if text in ("tab", "\\t") else text
-    if len(meant) > 1 or not meant.isascii():
-        raise ValueError(f"the separator must be one ASCII character, or tab; found {text!r}")
+    if (len(meant) > 1 and meant != "::") or not meant.isascii():
+        raise ValueError(f"the separator must be one ASCII character, ::, or tab; found {text!r}")
     return meant
 
 
 class Columns(Settings):
-    """Where a table keeps what; an empty name means: look for the usual names."""
+    """Where a table keeps what; an empty name means: look for the usual names.
+
+    Where there is no header, names are numbers of columns, from 1.
+    """
 
     user: str = Field("", description="Column of the user ids (usual: user, user_id, userId, ...).")
     item: str = Field("", description="Column of the item ids (usual: item, item_id, movieId, ...).")
@@ -40,7 +43,10 @@ class Columns(Settings):
     time: str = Field("", description="Column of the time stamps, if any (usual: timestamp, time, ...).")
     position: str = Field("", description="Column of the places of events in the histories (usual: position).")
     text: str = Field("", description="Column of the items' terms, separated by '|', if any (usual: genres, ...).")
-    separator: str = Field("", description="Field separator (usual: tab in .tsv, else comma).")
+    separator: str = Field("", description="Field separator, as ; or tab or :: (usual: told by the lines).")
+    header: bool = Field(
+        True, description="Whether text has a header; without one, columns are named by number, from 1."
+    )
 
     @field_validator("separator")
     @classmethod
@@ -58,13 +64,13 @@ class Columns(Settings):
         """
         unknown = [name for name in names if name not in cls.model_fields]
         if unknown:
-            raise ConfigError(f"unknown column {unknown[0]!r}; {nearest(unknown[0], cls.model_fields)}")
+            raise ConfigError(f"unknown setting {f'columns.{unknown[0]}'!r}; {nearest(unknown[0], cls.model_fields)}")
         try:
             return cls.model_validate(dict(names))
         except ValidationError as error:
             first = error.errors()[0]
             words = str(first["msg"]).removeprefix("Value error, ")
-            raise ConfigError(f"columns: {'.'.join(map(str, first['loc']))}: {words}; got {first['input']!r}") from None
+            raise ConfigError(f"columns.{'.'.join(map(str, first['loc']))}: {words}; got {first['input']!r}") from None
 
 
 class DataSettings(Settings):

@@ -30,7 +30,8 @@ def named_columns(text: str, kind: str) -> dict[str, str]:
     Parameters
     ----------
     text : str
-        With ``separator=;`` or ``separator=tab`` among the columns, also the separator.
+        With ``separator=;`` or ``separator=tab`` among the columns, also the separator; with ``header=no``, there is no
+        header, and names are numbers of columns, from 1.
     kind : str
         Of `FILE_COLUMNS`.
 
@@ -44,7 +45,7 @@ def named_columns(text: str, kind: str) -> dict[str, str]:
     >>> named_columns("user=uid, rank=pos", "lists")
     {'user': 'uid', 'rank': 'pos'}
     """
-    allowed = (*FILE_COLUMNS[kind], "separator")
+    allowed = (*FILE_COLUMNS[kind], "separator", "header")
     found: dict[str, str] = {}
     for part in text.split(",") if text.strip() else ():
         role, equals, name = part.partition("=")
@@ -56,6 +57,8 @@ def named_columns(text: str, kind: str) -> dict[str, str]:
             raise ValueError(f"a file of {kind} has no column {role!r}; {nearest(role, allowed)}")
         if role in found:
             raise ValueError(f"the column {role} is named twice")
+        if role == "header" and name not in ("yes", "no"):
+            raise ValueError(f"header is yes or no; found {name!r}")
         found[role] = separator_of(name) if role == "separator" else name
     return found
 

@@ -25,7 +25,7 @@ Unit = Literal["users", "interactions"]
 class GameSettings(Settings):
     """How members are drawn, and how often."""
 
-    unit: Unit = Field("users", description="Whose membership is inferred: of users, or of single interactions.")
+    unit: Unit = Field("users", description="Members are users, or interactions.")
 
     split: SplitUnit = Field("users", description="What the shadow and the target side do not share.")
     regimes: tuple[Regime, ...] = Field(
@@ -54,7 +54,7 @@ class GameSettings(Settings):
 class FilesGameSettings(Settings):
     """What shadow systems that are trained here serve, in an audit of files, and whose membership it is about."""
 
-    unit: Unit = Field("users", description="Whose membership is inferred: of users, or of single interactions.")
+    unit: Unit = Field("users", description="Members are users, or interactions.")
     regime: Regime = Field(
         "fold-in", description="What non-members are served by shadow systems that are trained here."
     )
