@@ -40,8 +40,8 @@ def rectools_sasrec(train: Sequences, queries: Sequences, settings: dict[str, An
     model = SASRecModel(
         n_blocks=settings["layers"], n_heads=settings["heads"], n_factors=settings["factors"],
         dropout_rate=settings["dropout"], session_max_len=window, lr=settings["learning_rate"],
-        batch_size=settings["batch_size"] // window, epochs=settings["epochs"], loss=settings["loss"],
-        n_negatives=settings["n_negatives"], recommend_torch_device="cpu",
+        batch_size=settings["batch_size"] // window, epochs=settings["epochs"], loss="softmax",
+        recommend_torch_device="cpu",
     )  # fmt: skip
     data = dataset(cut)
     started = time.process_time()
