@@ -299,7 +299,8 @@ def _unfair(runs: Runs) -> str:
                 what = "interactions were trained on" if seed.clustered else "users are members"
                 return (
                     f"not resolvable: {found:,} of {n:,} {what}, and coins that make it so with probability "
-                    f"{runs.member_share:g} give about {runs.member_share * n:,.0f}; if it was another, set member_share"
+                    f"{runs.member_share:g} give about {runs.member_share * n:,.0f}; if it was another, set "
+                    "member_share"
                 )
     return ""
 
