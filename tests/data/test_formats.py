@@ -276,7 +276,7 @@ def test_without_a_header_columns_have_numbers(tmp_path: Path) -> None:
             "userId,uid,item\n1,1,2\n",
             "has 2 columns for the user: 'userId', 'uid'; name the one .* --columns-user userId",
         ),
-        ("user,item,item\n1,2,3\n", "has 2 columns for the item: 'item', 'item'"),
+        ("user,item,item\n1,2,3\n", "the column 'item' stands twice in the header; rename one"),
         ("user,item,rating,score\n1,2,3,4\n", "has 2 columns for the rating: 'rating', 'score'"),
         ("user,item,timestamp,date\n1,2,3,4\n", "has 2 columns for the time: 'timestamp', 'date'"),
     ],
@@ -487,7 +487,7 @@ def test_nested_lists_are_histories_in_their_order(column: Any, tmp_path: Path) 
 def test_empty_lists_hold_nothing_and_uneven_ones_are_named(tmp_path: Path) -> None:
     frame = pl.DataFrame({"user": [1, 2, 3, 4], "items": [[5], [], None, [6, 7]], "ratings": [[1.0], [], None, [2.0]]})
     words = refused(tmp_path, parquet(frame), "a.parquet")
-    assert "data row 4 has lists of different lengths, item and rating: item [6, 7], rating [2.0] (1 such" in words
+    assert "data row 4 has lists of different lengths, 2 in the item, 1 in the rating; give each item its rati" in words
     assert len(read(tmp_path, parquet(frame.drop("ratings")), "a.parquet").frame) == 3
     frame = frame.with_columns(items=pl.Series([[5], [], None, [6, None]]), ratings=pl.col("ratings"))
     assert "data row 4 has no item id" in refused(tmp_path, parquet(frame.drop("ratings")), "a.parquet")
@@ -688,3 +688,25 @@ def test_what_was_taken_is_told_in_a_line(tmp_path: Path) -> None:
     line = "  columns: user = userId, item = movieId, rating = rating, time = timestamp"
     assert str(report).splitlines()[1] == line
     assert "columns:" not in str(load("synthetic:40x60x1000", min_interactions=1).report)
+
+
+def test_lists_of_one_user_in_several_rows_come_one_after_the_other(tmp_path: Path) -> None:
+    """A row for each session: the places in the lists alone would mix the sessions."""
+    path = tmp_path / "sessions.parquet"
+    pl.DataFrame({"user": [0, 1, 0], "item": [[1, 2, 3], [9], [4, 5, 6]]}).write_parquet(path)
+    data = load(path, min_interactions=1).interactions
+    assert data.items.ids[data.sequences().indices].tolist() == [1, 2, 3, 4, 5, 6, 9]
+
+
+def test_positions_may_be_whole_floats_and_a_bad_one_says_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("user,item,position\n1,5,3.0\n1,6,1.0\n")
+    data = load(path, min_interactions=1).interactions
+    assert data.items.ids[data.sequences().indices].tolist() == [6, 5]
+    for cell, words in (("", "has no position"), ("1.5", "has a position that is no whole number")):
+        path.write_text(f"user,item,position\n1,5,3\n1,6,{cell}\n")
+        with pytest.raises(DataError, match=f"data row 2 {words}; give every event one, or leave the column out"):
+            load(path, min_interactions=1)
+    pl.DataFrame({"user": [1, 1], "item": [5, 6], "position": [2.0, 1.0]}).write_parquet(tmp_path / "log.parquet")
+    data = load(tmp_path / "log.parquet", min_interactions=1).interactions
+    assert data.items.ids[data.sequences().indices].tolist() == [6, 5]

@@ -308,3 +308,39 @@ def test_without_an_order_there_are_no_sequences() -> None:
 def test_bad_events_are_refused(events: Any, words: str) -> None:
     with pytest.raises(DataError, match=words):
         Interactions(**columns(events=events))
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        [0.9, 0.5, 0.3, 0.1],
+        [1.5e9 + 3, 1.5e9 + 2, 1.5e9 + 1, np.nan],
+        np.array(["2021-01-01T00:00:00.9", "2021-01-01T00:00:00.5", "2021-01-01", "NaT"], "datetime64[ns]"),
+    ],
+)
+def test_times_in_memory_are_as_fine_as_in_files(time: Any) -> None:
+    data = Interactions.from_arrays([0] * 4, [0, 1, 2, 3], time=time)
+    assert data.sequences().indices.tolist() == [3, 2, 1, 0]
+    assert data.time is not None
+    expected = {0.9: [0] * 4}.get(time[0] if isinstance(time, list) else 0)
+    if expected is not None:
+        assert data.time.tolist() == expected
+    latest = data.last_time()
+    assert latest is not None
+    assert np.isfinite(latest).all()
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"position": [0.9, 0.5]}, r"positions must be whole numbers; got float64, the first is \[0\.9\]"),
+        ({"position": [np.nan, 1]}, "positions must be whole numbers"),
+        ({"position": ["a", "b"]}, "positions must be whole numbers; got <U1"),
+        ({"position": [None, None]}, "positions must be whole numbers; got object"),
+        ({"time": ["2021", "2022"]}, "times must be whole numbers, floats or datetime64; got <U4"),
+        ({"time": [1.6e18, 1.7e18]}, "times must be seconds since the epoch; give finer ones as datetime64"),
+    ],
+)
+def test_bad_times_and_positions_in_memory_are_refused(columns: dict[str, Any], words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        Interactions.from_arrays([1, 1], [1, 2], **columns)

@@ -130,6 +130,8 @@ FAULTS: dict[str, tuple[str, Change, str]] = {
     "twice": (QUESTIONS, lambda rows: pl.concat([rows, rows.head(1)]).drop("position"),
               r"data row \d+ has an item a second time"),
     "one position twice": (QUESTIONS, at(4, position=1), r"data row 4 has a position of its question a second time"),
+    "backwards": (QUESTIONS, lambda rows: rows.with_columns(position=-pl.col("position")),
+                  r"data row \d+ comes, by its position, after what happened later in the history"),
     "no position": (QUESTIONS, at(2, position=None), r"data row 2 has a position that is no whole number"),
     "no question": (QUESTIONS, lambda rows: rows.head(0), r"questions\.parquet holds no questions"),
     "no column": (KEY, lambda rows: rows.drop("user"), r"key\.parquet: there is no column for the user among"),

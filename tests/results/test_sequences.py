@@ -167,3 +167,24 @@ def test_files_keep_the_order_from_the_questions_to_the_references(walks: Intera
             answers=str(tmp_path / "answers.parquet"), reference_interactions=str(tmp_path / "rest.parquet"),
             attacks=["completion-reference"], references=["gru4rec"],
         )  # fmt: skip
+
+
+def test_words_on_prefixes_are_of_the_next_item(found: recmia.AuditResult) -> None:
+    assert set(found.disclosures["part"]) == {"next"}
+    assert set(found.disclosures["metric"]) == {"recall@10"}
+    assert "share" not in found.provenance["attacker"][0]["asked"]
+    shown = str(found)
+    assert "the next item" in shown
+    assert "not asked with" not in shown
+
+
+def test_a_share_makes_no_sense_of_prefixes(walks: Interactions, tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"query_share = 0\.9 is the share of a random part, and gru4rec is asked with"
+    ):
+        recmia.audit(walks, recommender="gru4rec", query_share=0.9)
+    walks.frame().write_parquet(tmp_path / "log.parquet")
+    with pytest.raises(ConfigError, match=r"query_share = 0\.9 is the share of a random part"):
+        recmia.ask(tmp_path / "log.parquet", tmp_path / "q", query_kind="prefixes", query_share=0.9)
+    asked = recmia.ask(tmp_path / "log.parquet", tmp_path / "q", query_kind="prefixes")
+    assert "  order: by time and position" in str(asked)

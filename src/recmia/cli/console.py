@@ -22,7 +22,7 @@ _FILE_WIDTH, WIDE = 100, 130
 
 def console(width: int = _FILE_WIDTH) -> Console:
     """Return the console of a command: as wide as the terminal, or `width` where there is none."""
-    out = Console(highlight=False)
+    out = Console(emoji=False, highlight=False)
     if not out.is_terminal and "COLUMNS" not in os.environ:
         out.width = width
     return out

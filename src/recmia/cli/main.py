@@ -34,14 +34,14 @@ def _version(
     if version:
         from importlib.metadata import version as installed
 
-        Console(highlight=False).print(f"recmia {installed('recmia')}")
+        Console(emoji=False, highlight=False).print(f"recmia {installed('recmia')}")
         raise typer.Exit
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit; known errors are told in a line, without a traceback."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    errors = Console(emoji=False, stderr=True, soft_wrap=True, highlight=False)
     try:
         app(args=arguments)
     except SystemExit as stop:

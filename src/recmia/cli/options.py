@@ -237,7 +237,7 @@ def _help_settings(model: type[ComposedSettings], without: Collection[str]) -> A
         for inner, field in _table_fields(tables[name]).items():
             spellings = _spellings(f"{name}.{inner}", field.annotation, {})
             out.add_row(escape(spellings[0]), escape(_words(field, field.default)))
-        console = Console(highlight=False)
+        console = Console(emoji=False, highlight=False)
         console.print(f"Settings of {name}, as options and (in a file) in the table {escape(f'[{name}]')}:\n")
         console.print(out)
         raise typer.Exit

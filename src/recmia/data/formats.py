@@ -230,6 +230,11 @@ def _read_text(file: _File, separator: str, namer: Namer) -> Raw:
     cells = _cells(_first_lines(file.head), mark, quote)
     names = cells if len(cells) == len(columns) else columns
     header = namer(names)
+    if header is not None and columns and len(header) != len(columns):
+        raise DataError(
+            f"{file.path}: the first line has {len(columns)} fields, where {len(header)} are expected, "
+            f"{', '.join(header)}; it is {', '.join(map(repr, names))[:_CELL_SHOWN]}"
+        )
     if header is not None:
         # With a header, the reader skips blank lines before it by itself.
         options |= {

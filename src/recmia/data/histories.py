@@ -204,10 +204,16 @@ def _odd_ratings(ratings: pl.Series) -> tuple[str, ...]:
 
 def _typed_positions(rows: Rows) -> pl.Series:
     column = rows.frame["position"]
-    rows.refuse(column.is_null(), "has no position", "position")
-    whole = column.dtype.is_integer() or column.dtype == pl.String
-    numbers = rows.as_numbers("position", pl.Int64, "positions are whole numbers")
-    rows.refuse(numbers.is_null() if whole else ~column.is_null(), "has a position that is no whole number", "position")
+    mend = "; give every event one, or leave the column out"
+    rows.refuse(column.is_null(), f"has no position{mend}", "position")
+    what = "positions are whole numbers"
+    # pandas writes whole numbers as floats once one was missing.
+    floats = rows.as_numbers("position", pl.Float64, what)
+    whole = (floats == floats.floor()) & (floats.abs() < 2.0**53)
+    numbers = floats.set(~whole.fill_null(False), None).cast(pl.Int64)
+    if not column.dtype.is_float():
+        numbers = rows.as_numbers("position", pl.Int64, what).fill_null(numbers)
+    rows.refuse(numbers.is_null(), f"has a position that is no whole number{mend}", "position")
     return numbers
 
 

@@ -175,8 +175,9 @@ class Interactions:
         user, item : array of int or str, shape (n,)
         value : array of float, shape (n,), optional
             Without it the data are implicit: every value is 1.
-        time : array of int, shape (n,), optional
-            Seconds since the epoch. The order of events is that of their times, and among equal times that of the rows.
+        time : array of int, float or datetime64, shape (n,), optional
+            Seconds since the epoch; NaN or NaT where it is not known. The order of events is that of their times, and
+            among equal times that of the rows.
         position : array of int, shape (n,), optional
             Order of the events of a user: where there are no times, or among equal times.
         texts : mapping from item id to str, optional
@@ -204,8 +205,8 @@ class Interactions:
         for name, column in (("item", item_rows), ("value", value), ("time", time), ("position", position)):
             if column is not None and np.shape(column) != (n,):
                 raise DataError(f"{name} must have one entry for each of the {n} users; got shape {np.shape(column)}")
-        times = None if time is None else np.asarray(time, np.int64)
-        places = None if position is None else np.asarray(position, np.int64)
+        times, finer = (None, None) if time is None else _seconds(np.asarray(time))
+        places = finer if position is None else _positions(np.asarray(position))
         happened = None if time is None and position is None else order_of_events(user_rows, times, places)
         if happened is None:
             kept = np.lexsort((item_rows, user_rows))
@@ -590,6 +591,31 @@ def join_users(one: Interactions, other: Interactions) -> Interactions:
 
 def _joined(one: npt.NDArray[Any] | None, other: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:
     return None if one is None or other is None else np.concatenate([one, other])
+
+
+def _seconds(time: npt.NDArray[Any]) -> tuple[Int64, Int64 | None]:
+    """Return times in whole seconds and, if there are finer ones, microseconds, which order events within a second."""
+    if time.dtype.kind in "iu":
+        return time.astype(np.int64), None
+    if time.dtype.kind == "M":
+        unknown, micro = np.isnat(time), time.astype("datetime64[us]").astype(np.int64)
+    elif time.dtype.kind == "f":
+        unknown = np.isnan(time)
+        if (np.abs(time[~unknown]) >= 2.0**43).any():
+            raise DataError("times must be seconds since the epoch; give finer ones as datetime64")
+        micro = np.floor(np.where(unknown, 0, time) * 10**6).astype(np.int64)
+    else:
+        raise DataError(f"times must be whole numbers, floats or datetime64; got {time.dtype}")
+    micro = np.where(unknown, 0, micro)
+    seconds = np.where(unknown, UNKNOWN_TIME, micro // 10**6)
+    return seconds, micro if (micro % 10**6).any() else None
+
+
+def _positions(position: npt.NDArray[Any]) -> Int64:
+    whole = position.dtype.kind in "iu" or (position.dtype.kind == "f" and bool((position == np.floor(position)).all()))
+    if not whole:
+        raise DataError(f"positions must be whole numbers; got {position.dtype}, the first is {position[:1].tolist()}")
+    return position.astype(np.int64)
 
 
 def _checked_ids(name: str, ids: npt.ArrayLike) -> npt.NDArray[np.generic]:

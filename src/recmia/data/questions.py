@@ -23,7 +23,7 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
-from recmia.data.interactions import Bool, IdMap, Int64, Interactions, places_in_groups, with_unknown_times
+from recmia.data.interactions import Bool, IdMap, Int32, Int64, Interactions, places_in_groups, with_unknown_times
 from recmia.data.lists import write_members, write_trained
 from recmia.data.tables import Layout, Rows, open_table
 from recmia.errors import DataError
@@ -147,13 +147,20 @@ def _times(about: Interactions, query: Int64, place: Int64) -> Int64:
     """Return the time of each event of questions, which are given by the interactions' places, in order."""
     events, times = about.known_events(), about.event_times()
     assert times is not None, "with times"
+    found: Int64 = times[_events_of(events, len(about), query, place)]
+    return found
+
+
+def _events_of(events: Int32, n: int, query: Int64, place: Int64) -> Int64:
+    """Return which of all events each one of the questions is; `place` has its interaction, of n."""
     # The n-th occurrence of an item in a question is the n-th event of the interaction.
     together = np.lexsort((place, query))
     occurrence = np.empty(len(place), np.int64)
-    occurrence[together] = places_in_groups(query[together] * len(about) + place[together])
+    occurrence[together] = places_in_groups(query[together] * n + place[together])
     by_interaction = np.argsort(events, kind="stable")
-    first = np.searchsorted(events[by_interaction], place)
-    found: Int64 = times[by_interaction[first + occurrence - 1]]
+    first, last = (np.searchsorted(events[by_interaction], place, side=side) for side in ("left", "right"))
+    # A question that repeats an item more often than the history is refused elsewhere, by its order.
+    found: Int64 = by_interaction[np.minimum(first + occurrence, last) - 1]
     return found
 
 
@@ -173,7 +180,17 @@ def _in_order(asked: Rows, query: Int64, positions: Int64, about: Interactions, 
     """Return what is asked with as sequences; each row is known to be in a history."""
     item = asked.rows_of("item", about.items, "")
     order = np.lexsort((positions, query))
-    value = about.value[np.searchsorted(about.keys(), user[query] * about.n_items + item)]
+    place = np.searchsorted(about.keys(), user[query] * about.n_items + item)
+    value = about.value[place]
+    if about.events is not None:
+        happened, times = _events_of(about.events, len(about), query[order], place[order]), about.event_times()
+        # Among equal times, another file may have another order.
+        when = happened if times is None else times[happened]
+        back = np.append(False, (np.diff(when) < 0) & (np.diff(query[order]) == 0))
+        wrong = np.zeros(len(order), np.bool_)
+        wrong[order] = back
+        asked.refuse(wrong, "comes, by its position, after what happened later in the history, so that the positions "
+                     "are not those that recmia ask wrote", "query", "item", "position")  # fmt: skip
     ends = np.append(0, np.cumsum(np.bincount(query, minlength=len(user))))
     return sparse.csr_array((value[order], item[order].astype(np.int32), ends), (len(user), about.n_items))
 

@@ -401,6 +401,8 @@ def match_columns(
         candidates = [name for name in names if name == named[role]] if role in named else [
             name for name in names if _is_usual(role, name, name in lists) and name not in named.values()
         ]  # fmt: skip
+        if len(set(candidates)) < len(candidates):
+            raise DataError(f"{path}: the column {candidates[0]!r} stands twice in the header; rename one of the two")
         if len(candidates) > 1:
             raise DataError(
                 f"{path} has {len(candidates)} columns for the {role}: {_listed(candidates)}"
@@ -505,7 +507,10 @@ def _spread(raw: Raw, layout: Layout, named: Mapping[str, str]) -> tuple[Raw, fr
     items = [name for name in lists if (name == chosen if chosen else _is_usual("item", name, plural=True))]
     orders = [role for role in ("rank", "position") if role in layout.roles]
     if items and not any(_is_usual(role, name) for role in orders for name in columns):
-        columns[_PLACE] = pl.int_ranges(1, columns[items[0]].list.len() + 1)
+        lengths = columns[items[0]].list.len().fill_null(0).cast(pl.Int64)
+        # A rank is that in the list. Events of a user can lie in several lists, and those of a later row come later.
+        before = pl.lit(0) if "rank" in layout.roles else lengths.cum_sum() - lengths
+        columns[_PLACE] = pl.int_ranges(before + 1, before + lengths + 1)
         lists.append(_PLACE)
     frame = raw.frame.select([column.alias(name) for name, column in columns.items()])
     return raw._replace(frame=frame, names=tuple(columns)), frozenset(lists)
@@ -515,8 +520,11 @@ def _a_row_for_each(rows: Rows, lists: Sequence[str]) -> Rows:
     """Return a row for each item of the lists, with the number of the row in the file; an empty list has none."""
     lengths = rows.frame.select(pl.col(role).list.len().fill_null(0) for role in lists)
     for role in lists[1:]:
-        rows.refuse(lengths[role] != lengths[lists[0]], f"has lists of different lengths, {lists[0]} and {role}",
-                    lists[0], role)  # fmt: skip
+        unequal = lengths[role] != lengths[lists[0]]
+        if unequal.any():
+            row = int(unequal.arg_true()[0])
+            found = f"{lengths[lists[0]][row]} in the {lists[0]}, {lengths[role][row]} in the {role}"
+            rows.refuse(unequal, f"has lists of different lengths, {found}; give each item its {role}")
     full = lengths[lists[0]] > 0
     numbered = rows.only(full)
     assert numbered.numbers is not None

@@ -17,10 +17,18 @@ from recmia.observation import Queries, in_history
 FIRST = 10
 # The parts of a history that a query does not ask with.
 HIDDEN, UNKNOWN = "hidden", "unknown"
+# In place of what is hidden, where that is the next item of a prefix.
+NEXT = "next"
 
 
 def disclosed(
-    audited: Interactions, known: Interactions, member: Bool, queries: Queries, answers: Int32
+    audited: Interactions,
+    known: Interactions,
+    member: Bool,
+    queries: Queries,
+    answers: Int32,
+    *,
+    prefixes: bool = False,
 ) -> list[dict[str, Any]]:
     """Return how much of the rest of a history the answers name, for members and for others.
 
@@ -36,12 +44,14 @@ def disclosed(
     queries : Queries
         About these users.
     answers : int32, shape (q, k)
+    prefixes : bool
+        Whether a query hides the next item only. The precision for a single item says nothing more, and is left out.
 
     Returns
     -------
     list of dict
-        With users ("members" or "non-members"), part ("hidden", what the attacker knows and did not ask with; or
-        "unknown", what it does not know), metric, value, low, high (95%).
+        With users ("members" or "non-members"), part ("hidden", what the attacker knows and did not ask with; "next",
+        the next item; or "unknown", what the attacker does not know), metric, value, low, high (95%).
 
     Examples
     --------
@@ -53,7 +63,7 @@ def disclosed(
     >>> [(row["users"], row["metric"], row["value"]) for row in rows[::2]]
     [('members', 'recall@1', 1.0), ('non-members', 'recall@1', 0.5)]
     """
-    parts = {HIDDEN: queries.hidden}
+    parts = {NEXT if prefixes else HIDDEN: queries.hidden}
     if len(known) < len(audited):
         missing = audited.take(np.flatnonzero(~np.isin(audited.keys(), known.keys(), assume_unique=True)))
         parts[UNKNOWN] = missing.csr()[queries.user]
@@ -64,10 +74,9 @@ def disclosed(
         counts = np.diff(items.indptr)
         there = counts > 0
         hits = in_history(answers, items)[there]
-        of_query = {
-            f"recall@{k}": recall(hits, counts[there]),
-            f"precision@{first}": hits[:, :first].mean(axis=1),
-        }
+        of_query = {f"recall@{k}": recall(hits, counts[there])}
+        if part != NEXT:
+            of_query[f"precision@{first}"] = hits[:, :first].mean(axis=1)
         of_user = {name: mean_by_user(one, queries.user[there], len(member)) for name, one in of_query.items()}
         for users, group in (("members", member), ("non-members", ~member)):
             for metric, values in of_user.items():

@@ -159,8 +159,8 @@ class Setup:
         if interactions.events is None and needing:
             raise ConfigError(
                 f"{', '.join(needing)}: needs the order of events, and the data have neither times nor "
-                "positions; name their column with columns.time or columns.position (in memory: time= or position= of "
-                "Interactions.from_arrays)"
+                "positions that are known; name their column, --columns-time NAME or --columns-position NAME (settings "
+                "columns.time, columns.position; in memory, time= or position= of Interactions.from_arrays)"
             )
 
     def cut_histories(self, interactions: Interactions) -> list[str]:
@@ -171,8 +171,9 @@ class Setup:
         for spec in {spec.name: spec for spec in self._recommenders}.values():
             window = None if spec.window is None else spec.window(self.settings.recommenders)
             if window is not None and (lengths > window).any():
+                end = f"{window} events" if window > 1 else "event"
                 found.append(
-                    f"{spec.name} uses the last {window} events of a history, and {int((lengths > window).sum()):,} of "
+                    f"{spec.name} uses the last {end} of a history, and {int((lengths > window).sum()):,} of "
                     f"{interactions.n_users:,} users have more"
                 )
         return found

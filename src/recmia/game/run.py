@@ -297,8 +297,7 @@ def _about_queries(queries: Queries, n_users: int, setup: Setup) -> dict[str, An
     each, attacker = np.bincount(queries.user, minlength=n_users), setup.settings.attacker
     return {
         "queries": len(queries),
-        "share": attacker.query_share,
-        "kind": "prefixes" if setup.asks_prefixes else "parts",
+        **({"kind": "prefixes"} if setup.asks_prefixes else {"kind": "parts", "share": attacker.query_share}),
         "users_asked_about_less_often": int(((each > 0) & (each < attacker.queries)).sum()),
         "users_not_asked_about": int((each == 0).sum()),
     }
@@ -446,7 +445,9 @@ def _disclosure(plan: Plan, store: Lists, notes: dict[str, Any]) -> list[pl.Data
     for _, number, system in servings(plan):
         one = served(system, store)
         if one.queries is not None and one.answers is not None and len(one.queries) and number not in found:
-            rows = disclosed(plan.audited, plan.known, one.side.member, one.queries, one.answers)
+            rows = disclosed(
+                plan.audited, plan.known, one.side.member, one.queries, one.answers, prefixes=plan.setup.asks_prefixes
+            )
             found[number] = disclosure_table(rows, plan.seed, number)
             if number == 0:
                 notes["examples"] = examples(one.side.member, one.queries, one.answers)

@@ -268,7 +268,7 @@ def _given_away(disclosures: pl.DataFrame) -> list[Table]:
         return []
     groups, parts = by_users(disclosures, "part")
     rows = _grouped({PARTS[str(part)]: found for part, found in parts.items()})
-    return [Table("What answers to queries give away of the rest of a history", ["Measure", *groups], rows, open=True)]
+    return [Table("What answers to queries give away of a history", ["Measure", *groups], rows, open=True)]
 
 
 def _groups(result: AuditResult) -> Part:

@@ -89,7 +89,7 @@ def queries_of(result: AuditResult) -> Static | None:
     panels = [(f"Asked about {one['users']}", charts.query_example(one)) for one in shown]
     settings, asked = result.settings, noted(result.provenance, "asked")
     title = (
-        f"What a system answers to {asked_words(asked.get('kind', 'parts'), asked['share'])} of a history\n"
+        f"What a system answers to {asked_words(asked.get('kind', 'parts'), asked.get('share', 0.5))} of a history\n"
         f"{settings.target}, {result.provenance['data']['source']}: ordinary queries, each with the recall nearest to "
         "the mean of its group; each square is an item"
     )

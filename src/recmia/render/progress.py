@@ -40,7 +40,7 @@ def _on_terminal(visible: bool) -> Iterator[Update]:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    console = Console(stderr=True, force_jupyter=False)
+    console = Console(emoji=False, stderr=True, force_jupyter=False)
     with Progress(*columns, console=console, transient=True, disable=not visible) as bar:
         task = bar.add_task("starting", total=None)
 

@@ -126,7 +126,7 @@ def means(attack: str) -> str:
 
 def as_text(*tables: FigureTable, width: int = 100) -> str:
     """Return tables as plain text."""
-    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console = Console(emoji=False, file=io.StringIO(), width=width, color_system=None)
     for table in tables:
         console.print(table)
     assert isinstance(console.file, io.StringIO)
@@ -135,7 +135,7 @@ def as_text(*tables: FigureTable, width: int = 100) -> str:
 
 def as_html(*tables: FigureTable, width: int = 110) -> str:
     """Return tables as HTML, for a notebook."""
-    console = Console(file=io.StringIO(), width=width, record=True, force_jupyter=False)
+    console = Console(emoji=False, file=io.StringIO(), width=width, record=True, force_jupyter=False)
     for table in tables:
         console.print(table)
     return console.export_html(inline_styles=True, code_format=_HTML)
@@ -260,7 +260,11 @@ def _sections(parts: Mapping[str, list[list[str]]]) -> list[Row]:
 
 
 # The parts of a history that a query does not ask with.
-PARTS = {"hidden": "the part that was not asked with", "unknown": "the part that the attacker does not know"}
+PARTS = {
+    "hidden": "the part that was not asked with",
+    "next": "the next item",
+    "unknown": "the part that the attacker does not know",
+}
 
 
 def defences_table(rows: pl.DataFrame) -> list[FigureTable]:

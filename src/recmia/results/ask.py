@@ -39,6 +39,8 @@ class Asked:
     unit : {"users", "interactions"}
     columns : mapping from role to str
         What was taken for what in the histories.
+    order : str
+        How their events were ordered; empty where the order is not known.
     """
 
     folder: Path
@@ -49,10 +51,12 @@ class Asked:
     coins: int = 0
     unit: Unit = "users"
     columns: Mapping[str, str] = field(default_factory=dict)
+    order: str = ""
 
     def __str__(self) -> str:
         lines = [f"written to {self.folder}: {self.questions:,} questions about {self.users:,} users"]
         lines += [f"  {what_was_taken(self.columns)}"] if self.columns else []
+        lines += [f"  order: {self.order}"] if self.order else []
         if self.not_asked:
             lines.append(f"  users with a single item, of whom nothing can be asked: {self.not_asked:,}")
         if self.members is not None:
@@ -134,6 +138,11 @@ def ask(
         raise ConfigError(f"seed must be a whole number, 0 or more; got {seed!r}")
     if member_share is not None and not draw:
         raise ConfigError("member_share is the probability of the coins that draw_members tosses, which is not set")
+    if query_kind == "prefixes" and query_share != 0.5:
+        raise ConfigError(
+            f"query_share = {query_share!r} is the share of a random part, and prefixes are of any length; take "
+            "query_kind = 'parts', or leave query_share out"
+        )
     if users_columns and not users:
         raise ConfigError("users_columns names the column of a file of users, and users is not given")
     share = 0.5 if member_share is None else member_share
@@ -167,5 +176,5 @@ def ask(
     asked = each > 0
     return Asked(
         folder, int(asked.sum()), len(drawn), int((~asked).sum()), None if member is None else int(member.sum()),
-        n_coins, unit, loaded.report.columns,
+        n_coins, unit, loaded.report.columns, loaded.report.order,
     )  # fmt: skip

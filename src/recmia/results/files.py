@@ -379,7 +379,8 @@ def _read_answers(
     found["queries"] = 2 * math.ceil(int(each.max()) / 2)
     one_item = bool((np.diff(queries.hidden.indptr) == 1).all())
     found["query_kind"] = "prefixes" if one_item and queries.sequences is not None else "parts"
-    found["query_share"] = round(min(max(sizes[0] / sum(sizes), 0.01), 0.99), 2)
+    if found["query_kind"] == "parts":
+        found["query_share"] = round(min(max(sizes[0] / sum(sizes), 0.01), 0.99), 2)
     # Where there are lists, too, k is their length.
     given = {files.answers: 0 if files.lists else settings.k, files.reference_answers: 0}
     answers, missing = [], np.zeros(len(queries), np.bool_)

@@ -556,9 +556,9 @@ def _disclosed(disclosures: pl.DataFrame, about: Mapping[str, Any]) -> str:
     named = f"{{}} of {rest} for a member, and {{}} for a non-member"
     if kind == "prefixes":
         named = "the next item in {} of the queries about a member, and in {} about a non-member"
-    sentences = []
+    sentences, hidden = [], "next" if kind == "prefixes" else "hidden"
     for which, said in (
-        ("hidden", f"Asked with {part} of{known} a history, the system names {named}, in answers of {{}} items."),
+        (hidden, f"Asked with {part} of{known} a history, the system names {named}, in answers of {{}} items."),
         ("unknown", "Of what the attacker did not know, it names {} for a member, and {} for a non-member."),
     ):  # fmt: skip
         rows = disclosures.filter(pl.col("metric").str.starts_with("recall@"), part=which)

@@ -68,7 +68,13 @@ def resolve(
             check_servable(spec.name, spec.folds_in, settings.regimes)
             used = spec.used(settings.recommenders)
             check_defences(acting, System(spec, used, settings.regimes, settings.k))
-        return Setup(settings, target, shadow, (*chosen, *rules), acting, references)
+        setup = Setup(settings, target, shadow, (*chosen, *rules), acting, references)
+        if setup.asks_prefixes and settings.attacker.query_share != AttackerSettings().query_share:
+            raise ConfigError(
+                f"query_share = {settings.attacker.query_share:g} is the share of a random part, and {target.name} is "
+                "asked with prefixes of any length; take query_kind = parts, or leave query_share out"
+            )
+        return setup
     assert isinstance(settings, FilesSettings), "of files"
     check_servable(shadow.name, shadow.folds_in, [settings.game.regime])
     return Setup(settings, None, shadow, (*chosen, *rules), references=references)
