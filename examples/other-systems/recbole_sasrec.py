@@ -24,7 +24,8 @@ SETTINGS = {
     "MAX_ITEM_LIST_LENGTH": LENGTH,
     "n_layers": 1,
     "train_neg_sample_args": None,
-    "epochs": 5,
+    # Enough to show the way, and too few for a good model.
+    "epochs": 2,
     # Everything is for training.
     "eval_args": {"split": {"RS": [1, 0, 0]}, "order": "TO", "group_by": "none", "mode": "full"},
     "seed": 0,

@@ -35,6 +35,9 @@ pytestmark = [
     pytest.mark.end_to_end,
     # RecTools pickles a transformer by its settings, of which it keeps some in two forms.
     pytest.mark.filterwarnings("ignore:Pydantic serializer warnings"),
+    # And tells of default parts that it leaves out, when a fitted one is unpickled.
+    pytest.mark.filterwarnings("ignore:Ignoring `CatFeaturesItemNet` block"),
+    pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec:FutureWarning"),
     # Lightning, of the machine: accelerators, loggers, the number of workers.
     pytest.mark.filterwarnings("ignore::UserWarning:pytorch_lightning"),
 ]

@@ -296,10 +296,11 @@ def _unfair(runs: Runs) -> str:
         for member, _ in seed.targets:
             n, found = len(member), int(member.sum())
             if stats.binomtest(found, n, runs.member_share).pvalue < _NO_COINS:
+                what = "interactions were trained on" if seed.clustered else "users are members"
                 return (
-                    f"not resolvable: {found:,} of {n:,} users are members, and coins that make each a member with "
-                    f"probability {runs.member_share:g} give about {runs.member_share * n:,.0f}; if it was another, "
-                    "set member_share"
+                    f"not resolvable: {found:,} of {n:,} {what}, and coins that make it so with probability "
+                    f"{runs.member_share:g} give about {runs.member_share * n:,.0f}; if it was another, set "
+                    "member_share"
                 )
     return ""
 
