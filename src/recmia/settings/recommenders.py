@@ -98,7 +98,7 @@ class SASRecSettings(Settings):
     dropout: float = Field(0.2, ge=0, lt=1, description="Share of the units that are left out, at random.")
     learning_rate: float = Field(0.002, gt=0, description="Step size of Adam.")
     epochs: int = Field(8, ge=1, description="Passes over the events.")
-    batch_size: int = Field(512, ge=1, description="Events a step.")
+    batch_size: int = Field(256, ge=1, description="Events a step.")
     n_negatives: int = Field(512, ge=1, description="Sampled items that the next one is compared with.")
 
 
