@@ -77,7 +77,7 @@ def test_answers_and_what_they_give_away(quick: AuditResult) -> None:
         assert all(1 <= rank <= 10 for rank in one["hits"])
     assert [one["users"] for one in quick.query_examples] == ["a member", "a non-member"]
     assert quick.provenance["attacker"][0]["asked"] == {
-        "queries": 60 * 6, "share": 0.5, "users_asked_about_less_often": 0, "users_not_asked_about": 0,
+        "queries": 60 * 6, "kind": "parts", "share": 0.5, "users_asked_about_less_often": 0, "users_not_asked_about": 0,
     }  # fmt: skip
     assert quick.findings.disclosure.startswith("Asked with half of a history, the system names ")
     assert quick.findings.disclosure in quick.verdict

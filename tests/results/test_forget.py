@@ -229,7 +229,7 @@ def test_faults(made: Callable[..., Path], tmp_path: Path) -> None:
         assert "\n" not in str(told.value)
     with pytest.raises(ConfigError, match="members and deleted are the same file"):
         recmia.forget(settings=settings(folder, deleted=str(folder / "members.csv")))
-    with pytest.raises(DataError, match="there is no such file of users"):
+    with pytest.raises(DataError, match="there is no such file of deleted users"):
         recmia.forget(settings=settings(folder, deleted=str(folder / "none.csv")))
     with pytest.raises(TooFewUsersError):
         recmia.forget(settings=settings(folder, **change(folder, tmp_path, "deleted", deleted.head(9))))

@@ -48,7 +48,8 @@ def _option(kind: str) -> Callable[[str, str], str]:
 
 def _ids_of(kind: str, role: str) -> Layout:
     """Return the layout of a file of ids alone."""
-    return Layout(kind, (role,), required=(role,), header_optional=True, option=_option(kind))
+    what = "deleted users" if kind == "deleted" else kind
+    return Layout(what, (role,), required=(role,), header_optional=True, option=_option(kind))
 
 
 _MEMBERS = Layout("members", ("user", "member"), required=("user",), header_optional=True, option=_option("members"))
