@@ -65,7 +65,7 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NO_PROXY", "127.0.0.1")
         members = folder / "questions" / "members.csv"
-        options = ("--members", members, "--port", 0, "--rate", 200)
+        options = ("--members", members, "--port", 0, "--rate", 100)
         with program("server.py", folder / "log.csv", *options, stdout=subprocess.PIPE) as server:
             assert server.stdout is not None
             printed = [server.stdout.readline(), server.stdout.readline()]

@@ -169,7 +169,7 @@ FAULTS = {
     "exit": "ended with exit status 3; its last lines: training run 1 | loading | no memory left",
     "crash": "was killed by SIGSEGV; its last lines: training run 1",
     "nothing": "wrote what cannot be used: lists.csv: there is no such file of lists",
-    "garbage": "wrote what cannot be used: lists.csv: ",
+    "garbage": "wrote what cannot be used: lists.csv is no text",
     "half": "wrote what cannot be used: lists.csv: ",
     "unknown item": "lists.csv: data row 5 has an unknown item, .* item 'nonsense'",
     "float item": "lists.csv: data row 5 has an unknown item",
