@@ -420,13 +420,13 @@ def query_example(example: Mapping[str, Any]) -> Chart:
     """
     hits, hidden, k = example["hits"], example["hidden"], example["k"]
     states = QUERY_STATES
+    back = f"the hidden part of the history: {len(hits)} of its {hidden} items came back"
+    if hidden == 1:
+        back = f"the hidden item: it {'came back' if hits else 'did not come back'}"
     blocks = [
         (f"asked with {example['asked']} items of the history", [states[0]] * example["asked"]),
         (f"the answer, best first: {k} items", [states[2 if rank in set(hits) else 1] for rank in range(1, k + 1)]),
-        (
-            f"the hidden part of the history: {len(hits)} of its {hidden} items came back",
-            [states[2]] * len(hits) + [states[3]] * (hidden - len(hits)),
-        ),
+        (back, [states[2]] * len(hits) + [states[3]] * (hidden - len(hits))),
     ]
     squares, labels, line = [], [], 0
     for words, items in blocks:
