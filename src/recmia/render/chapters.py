@@ -240,7 +240,7 @@ def _asking(result: AuditResult) -> list[Part]:
         Figure.of(
             f"Asked about {one['users']}",
             f"One query about {one['users']}: asked with {one['asked']} items of a history, the system names "
-            f"{len(one['hits'])} of {one['hidden']} hidden in an answer of {one['k']} items. The table below "
+            f"{len(one['hits'])} of the {one['hidden']} hidden ones in an answer of {one['k']} items. The table below "
             "holds the means over all people.",
             views={"": charts.query_example(one)},
         )
