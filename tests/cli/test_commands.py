@@ -292,3 +292,12 @@ def test_what_was_taken_is_told(here: Here, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert line in done.stdout.splitlines()
     assert here("data", "u.data").returncode == 2
+
+
+def test_codes_of_emoji_are_letters_of_a_name(here: Here, tmp_path: Path) -> None:
+    """Names of files and factories come before a colon, as emoji codes do."""
+    (tmp_path / "b:fire:.csv").write_text("user,item\n" + "".join(f"1,{item}\n" for item in range(20)))
+    assert "b:fire:.csv" in here("data", str(tmp_path / "b:fire:.csv")).stdout
+    missing = here("data", str(tmp_path / "x:smile:y.csv"))
+    assert missing.returncode == 2
+    assert "x:smile:y.csv" in missing.stderr
