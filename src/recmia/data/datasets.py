@@ -220,7 +220,7 @@ def clean(
     last = np.append(np.diff(pair[kept]) > 0, True)
     if not last.all() and (time is not None or position is not None):
         # Among equal times the later row comes last, and wins.
-        kept = np.lexsort([column for column in (position, time) if column is not None] + [pair])
+        kept = order_of_events(pair, time, position)
     kept = kept[last]
     del pair
     repeats = rows_read - len(kept)

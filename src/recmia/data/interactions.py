@@ -416,15 +416,15 @@ def number_ids(column: pl.Series) -> tuple[Int32, npt.NDArray[np.generic]]:
     return rows, ids.to_numpy()
 
 
-def order_of_events(user: Int32, time: npt.NDArray[Any] | None, position: Int64 | None) -> Int64:
-    """Return the rows of a table by user, then time, then position, then as they come: int64, shape (n,).
+def order_of_events(group: npt.NDArray[np.integer], time: npt.NDArray[Any] | None, position: Int64 | None) -> Int64:
+    """Return the rows of a table by group (user), then time, then position, then as they come: int64, shape (n,).
 
     Examples
     --------
     >>> order_of_events(np.array([1, 0, 1], np.int32), np.array([9, 5, 8]), None)
     array([1, 2, 0])
     """
-    return np.lexsort([column for column in (position, time) if column is not None] + [user])
+    return np.lexsort([column for column in (position, time) if column is not None] + [group])
 
 
 def last_of_each(user: Int32, item: Int32, happened: Int64, time: Int64 | None) -> tuple[Int64, Int32, Int64 | None]:
