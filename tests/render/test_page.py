@@ -215,7 +215,7 @@ def test_a_table_marks_who_asks(text: str) -> None:
 
 
 def test_what_comes_back_is_drawn_and_told(text: str, result: AuditResult) -> None:
-    head, *rows = rows_of(text, "What answers to queries give away of the rest of a history")
+    head, *rows = rows_of(text, "What answers to queries give away of a history")
     assert head == ["Measure", "members", "non-members"]
     assert rows[0][0] == "the part that was not asked with"
     assert [row[0] for row in rows[1:]] == ["recall@5", "precision@5"]
