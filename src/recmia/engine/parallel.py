@@ -1,9 +1,9 @@
 """Run many calls at once: in threads or processes of this machine, or on the workers of a Dask cluster.
 
-Threads need not start anything and share all data; they are for calls that spend their time in compiled code which
-gives Python's lock away. Most of the bytes that a call needs are interactions, which many calls share. They are sent apart from the rest of a
-call. Every worker of a cluster gets each of them once: if a worker dies, no data are lost, and Dask runs its calls on
-another.
+Threads start at once and share all data; they are for calls that spend their time in compiled code, without Python's
+lock. For the others, most of the bytes that a call needs are interactions, which many calls share. They are sent apart
+from the rest of a call. Every worker of a cluster gets each of them once: if a worker dies, no data are lost, and Dask
+runs its calls on another.
 """
 
 from __future__ import annotations
