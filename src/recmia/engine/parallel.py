@@ -29,8 +29,8 @@ from typing import Any, TypeVar
 
 import joblib
 from joblib.parallel import get_active_backend
-from threadpoolctl import threadpool_limits
 
+from recmia.blas import one_blas_thread
 from recmia.data.interactions import Interactions
 from recmia.errors import ConfigError, import_extra
 from recmia.observation import Queries
@@ -157,7 +157,7 @@ def _in_threads(
     function: Callable[[Payload, int], Result], payloads: Iterable[Payload], at_once: int, threads: int
 ) -> Iterator[Result]:
     waiting: set[Future[Result]] = set()
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(at_once) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(at_once) as pool:
         try:
             for payload in payloads:
                 waiting.add(pool.submit(function, payload, threads))

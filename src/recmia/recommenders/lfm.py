@@ -30,8 +30,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
-from threadpoolctl import threadpool_limits
 
+from recmia.blas import one_blas_thread
 from recmia.data.interactions import Bool, Float32, Int32, Int64, Interactions
 from recmia.engine.matrices import padded
 from recmia.engine.sgd import FASTMATH, Factorization, factorize
@@ -78,7 +78,7 @@ class _Frozen:
         if implicit:
             _add_outer_products(gram, Q, len(Q), width)
         # What BLAS splits among threads has other last bits.
-        with threadpool_limits(1, user_api="blas"):
+        with one_blas_thread():
             spectrum, U = np.linalg.eigh(gram[:width, :width])
             return cls(trained, Q, gram, np.maximum(spectrum, 0), U, Q[:, :width] @ U)
 
