@@ -72,8 +72,9 @@ def at_most(count: npt.ArrayLike, trials: int, rate: float) -> Float64:
     array([0.25, 0.75, 1.  ])
     """
     found = np.asarray(count, np.float64)
-    tail: Float64 = special.betaincc(found + 1, np.maximum(trials - found, 1), rate)
-    return np.where(found < trials, tail, 1.0)
+    return np.asarray(
+        np.where(found < trials, special.betaincc(found + 1, np.maximum(trials - found, 1), rate), 1.0), np.float64
+    )
 
 
 def at_least(count: npt.ArrayLike, trials: int, rate: float) -> Float64:
@@ -83,8 +84,9 @@ def at_least(count: npt.ArrayLike, trials: int, rate: float) -> Float64:
     array([1.  , 0.75, 0.25])
     """
     found = np.asarray(count, np.float64)
-    tail: Float64 = special.betainc(np.maximum(found, 1), trials - found + 1, rate)
-    return np.where(found > 0, tail, 1.0)
+    return np.asarray(
+        np.where(found > 0, special.betainc(np.maximum(found, 1), trials - found + 1, rate), 1.0), np.float64
+    )
 
 
 def binomial_p_value(successes: int, trials: int, rate: float) -> float:
