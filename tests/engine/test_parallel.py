@@ -23,6 +23,6 @@ def negative(number: int, threads: int) -> int:
 @pytest.mark.end_to_end
 def test_a_killed_worker_is_told() -> None:
     with pytest.raises(ConfigError, match=r"one of 2 worker processes was killed, .* run again with fewer jobs"):
-        list(run_calls(die, range(4), jobs=2, processes=2, shared=()))
-    found = sorted(run_calls(negative, range(4), jobs=2, processes=2, shared=()))
+        list(run_calls(die, range(4), jobs=2, at_once=2, shared=()))
+    found = sorted(run_calls(negative, range(4), jobs=2, at_once=2, shared=()))
     assert found == [-3, -2, -1, 0], "and the next run works"

@@ -83,7 +83,7 @@ def run_plans(
     store : mutable mapping
         Results that were computed before, scores included, are taken from it; new ones are written to it.
     jobs : int
-        Processes, or threads where fewer models or seeds can run at once. Results do not depend on it. In a block of
+        How much is done at once, see `run_tasks`. Results do not depend on it. In a block of
         `recmia.engine.parallel.cluster`, the cluster decides.
     report : callable
         Called with a text and the units of work done since the last call, `work_units` in total.
@@ -113,8 +113,10 @@ def run_plans(
         _play,
         ((number, plans[number], needed(plans[number], store)) for number in ready),
         jobs=jobs,
-        processes=max(1, min(jobs, len(ready))),
+        at_once=max(1, min(jobs, len(ready))),
         shared=(interactions for number in ready for interactions in plans[number].data),
+        # Code of the user's may change what all threads share.
+        threaded=not any(spec.user_code for number in ready for spec in plans[number].setup.attacks),
     )
     for number, play in results:
         plays[number] = play
