@@ -128,7 +128,8 @@ def run_calls(
         yield from _on_cluster(client, function, payloads, shared)
         return
     if at_once == 1:
-        yield from (function(payload, jobs) for payload in payloads)
+        with one_blas_thread():
+            yield from (function(payload, jobs) for payload in payloads)
         return
     threads = max(1, jobs // at_once)
     if threaded:
