@@ -576,18 +576,14 @@ class ListLR(PoolAttack):
 
     def fit(self, pool: ShadowPool, *, rng: np.random.Generator) -> Self:
         """Fit the parts, and their weights on held-out shadow models."""
-        from sklearn.linear_model import LogisticRegression
-
         self.check_pool(pool)
         own = ~self.offline
         parts: tuple[type[PoolAttack], ...] = self.parts if pool.deep is None else (*self.parts, SurpriseBoth)
         held_out = np.stack([cross_scores(part, pool, rng=rng)[:, own] for part in parts])
         scale = np.maximum(held_out.std(axis=(1, 2)), 1e-12)
         features = held_out.reshape(len(held_out), -1).T / scale
-        # What BLAS splits among threads has other last bits.
-        with one_blas_thread():
-            model = LogisticRegression().fit(features, pool.member[:, own].ravel())
-        self._slope, self._intercept = model.coef_[0] / scale, float(model.intercept_[0])
+        slope, self._intercept = _logistic_regression(features, pool.member[:, own].ravel())
+        self._slope = slope / scale
         self._fitted = [part().fit(pool, rng=rng) for part in parts]
         return self
 
@@ -660,6 +656,30 @@ def _fitted(linear: _Linear | None, name: str) -> _Linear:
     if linear is None:
         raise NotFittedError(f"the attack {name} was asked for scores before fit")
     return linear
+
+
+def _logistic_regression(X: Float64, y: Bool) -> tuple[Float64, float]:
+    """Return the slopes, float64, shape (width,), and the intercept of a logistic regression on the rows of X.
+
+    It minimises the mean loss plus |w|^2 / (2 n), as scikit-learn's `LogisticRegression` does, by the same solver.
+    """
+    # Here, because the imports are slow.
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
+    n = len(X)
+
+    def loss(w: Float64) -> tuple[float, Float64]:
+        z = X @ w[:-1] + w[-1]
+        error = (expit(z) - y) / n
+        value = (np.logaddexp(0, z) - y * z).mean() + w[:-1] @ w[:-1] / (2 * n)
+        return float(value), np.append(X.T @ error + w[:-1] / n, error.sum())
+
+    options = {"maxiter": 100, "maxls": 50, "gtol": 1e-4, "ftol": 64 * np.finfo(np.float64).eps}
+    # What BLAS splits among threads has other last bits.
+    with one_blas_thread():
+        w = minimize(loss, np.zeros(X.shape[1] + 1), method="L-BFGS-B", jac=True, options=options).x
+    return w[:-1], float(w[-1])
 
 
 def _score(linear: _Linear, observation: Observation) -> Float64:
