@@ -15,20 +15,21 @@ normalisation, which would hide popularity) or a user's history (`UserKNN`). Wit
 
 from __future__ import annotations
 
-from itertools import pairwise
+from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
+import numba
 import numpy as np
-import numpy.typing as npt
 from scipy import sparse
 
-from recmia.data.interactions import Float32, Int32, Interactions
+from recmia.data.interactions import Float32, Int32, Int64, Interactions
 from recmia.engine.matrices import binary
+from recmia.engine.ranking import keep_best
 from recmia.recommenders.base import Recommender
 from recmia.settings.recommenders import NeighbourSettings
 
-# Similarities held at once, at most.
-_PAIRS_AT_ONCE = 2**24
+# Rows whose neighbours are found in one call, so that threads share the work.
+_ROWS_AT_ONCE = 256
 
 
 class ItemKNN(Recommender):
@@ -37,6 +38,8 @@ class ItemKNN(Recommender):
     Parameters
     ----------
     settings : NeighbourSettings, optional
+    threads : int
+        How many threads search for neighbours and rank; no result depends on it.
 
     Examples
     --------
@@ -47,13 +50,13 @@ class ItemKNN(Recommender):
     [[2], [2], [0]]
     """
 
-    def __init__(self, settings: NeighbourSettings | None = None) -> None:
-        self.settings = NeighbourSettings() if settings is None else settings
+    def __init__(self, settings: NeighbourSettings | None = None, *, threads: int = 1) -> None:
+        self.settings, self.threads = NeighbourSettings() if settings is None else settings, threads
 
     def fit(self, interactions: Interactions, *, rng: np.random.Generator) -> Self:
         """Find the neighbours of each item; see `Recommender.fit`."""
         items = _values(interactions.csr(), self.settings).T.tocsr()
-        self._votes = _nearest(items, items, self.settings, skip_self=True).T.tocsr()
+        self._votes = _nearest(items, items, self.settings, skip_self=True, threads=self.threads).T.tocsr()
         self.trained_items = interactions.item_counts() > 0
         return self
 
@@ -69,6 +72,8 @@ class UserKNN(Recommender):
     Parameters
     ----------
     settings : NeighbourSettings, optional
+    threads : int
+        How many threads search for neighbours and rank; no result depends on it.
 
     Examples
     --------
@@ -79,8 +84,8 @@ class UserKNN(Recommender):
     [[2], [2], [0]]
     """
 
-    def __init__(self, settings: NeighbourSettings | None = None) -> None:
-        self.settings = NeighbourSettings() if settings is None else settings
+    def __init__(self, settings: NeighbourSettings | None = None, *, threads: int = 1) -> None:
+        self.settings, self.threads = NeighbourSettings() if settings is None else settings, threads
 
     def fit(self, interactions: Interactions, *, rng: np.random.Generator) -> Self:
         """Keep the histories of the users; see `Recommender.fit`."""
@@ -106,7 +111,7 @@ class UserKNN(Recommender):
         # An item that no user of the fit has seen says nothing about similarity, and must not lengthen the vector.
         values = sparse.csr_array((values.data * self.fitted_items()[values.indices], values.indices, values.indptr),
                                   shape=values.shape)  # fmt: skip
-        return _nearest(values, self._users, self.settings, skip_self=skip_self)
+        return _nearest(values, self._users, self.settings, skip_self=skip_self, threads=self.threads)
 
 
 def _values(histories: sparse.csr_array, settings: NeighbourSettings) -> sparse.csr_array:
@@ -114,9 +119,11 @@ def _values(histories: sparse.csr_array, settings: NeighbourSettings) -> sparse.
 
 
 def _nearest(
-    rows: sparse.csr_array, others: sparse.csr_array, settings: NeighbourSettings, *, skip_self: bool
+    rows: sparse.csr_array, others: sparse.csr_array, settings: NeighbourSettings, *, skip_self: bool, threads: int
 ) -> sparse.csr_array:
     """Find the most similar of the others for each row, ties by lower row.
+
+    Beside the result, each thread holds a few numbers for each of the others.
 
     Parameters
     ----------
@@ -125,6 +132,8 @@ def _nearest(
     settings : NeighbourSettings
     skip_self : bool
         Row r and other r are the same user or item, which is not its own neighbour.
+    threads : int
+        How many threads search; the result does not depend on it.
 
     Returns
     -------
@@ -132,30 +141,88 @@ def _nearest(
         The similarities that are above 0, of the neighbours only.
     """
     length, other_length = (np.sqrt(part.power(2).sum(axis=1)) for part in (rows, others))
-    transposed = others.T.tocsr()
-    values, columns, counts = [], [], []
-    step = max(1, _PAIRS_AT_ONCE // others.shape[0])
-    for start in range(0, rows.shape[0], step):
-        dots = rows[start : start + step] @ transposed
-        for row, (first, last) in enumerate(pairwise(dots.indptr), start):
-            column = dots.indices[first:last]
-            scale = length[row] * other_length[column] + np.float32(settings.shrinkage)
-            value = dots.data[first:last] / np.maximum(scale, np.finfo(np.float32).tiny)
-            if skip_self:
-                value[column == row] = 0
-            best = _largest(value, column, settings.neighbours)
-            values.append(value[best])
-            columns.append(column[best])
-            counts.append(len(best))
-    ends = np.concatenate([[0], np.cumsum(counts)])
-    return sparse.csr_array((np.concatenate(values), np.concatenate(columns), ends), (len(counts), others.shape[0]))
+    indptr, columns = rows.indptr.astype(np.int64), others.T.tocsr()
+    ends, n = columns.indptr.astype(np.int64), min(settings.neighbours, others.shape[0])
+
+    def find(start: int) -> tuple[Float32, Int32, Int64]:
+        return _nearest_rows(
+            start, min(start + _ROWS_AT_ONCE, rows.shape[0]), indptr, rows.indices, rows.data, length,
+            ends, columns.indices, columns.data, other_length, np.float32(settings.shrinkage), n, skip_self,
+        )  # fmt: skip
+
+    with ThreadPoolExecutor(threads) as pool:
+        values, neighbours, counts = map(
+            np.concatenate, zip(*pool.map(find, range(0, rows.shape[0], _ROWS_AT_ONCE)), strict=True)
+        )
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    return sparse.csr_array((values, neighbours, starts), (rows.shape[0], others.shape[0]))
 
 
-def _largest(value: Float32, column: Int32, n: int) -> npt.NDArray[np.int64]:
-    """Positions of the n largest values, or of as many as are above 0, ties by lower column."""
-    least = np.partition(value, -n)[-n] if len(value) > n else 0
-    above = np.flatnonzero(value > max(least, 0))
-    if least <= 0:
-        return above
-    level = np.flatnonzero(value == least)
-    return np.concatenate([above, level[np.argsort(column[level])][: n - len(above)]])
+@numba.njit(cache=True, nogil=True)
+def _nearest_rows(
+    first: int, last: int, indptr: Int64, indices: Int32, data: Float32, length: Float32,
+    ends: Int64, columns: Int32, column_data: Float32, other_length: Float32, shrinkage: np.float32, n: int,
+    skip_self: bool,
+) -> tuple[Float32, Int32, Int64]:  # fmt: skip
+    """Find the n most similar of the others for the rows from first to last; see `_nearest`.
+
+    Row by row, the products are summed in a dense vector (Gustavson 1978), where `met` holds the others that have one.
+
+    Parameters
+    ----------
+    first, last : int
+    indptr, indices, data
+        The rows, by row.
+    length : float32, shape (n_rows,)
+    ends, columns, column_data
+        The others, by column.
+    other_length : float32, shape (n_others,)
+    shrinkage : float32
+    n : int
+    skip_self : bool
+
+    Returns
+    -------
+    values : float32
+        The similarities, row after row. The order within a row is that in which users' votes are summed: the last met
+        first, then those that tie with the least, of which some may be left out, by column.
+    neighbours : int32
+    counts : int64, shape (last - first,)
+    """
+    n_others, tiny = len(other_length), np.finfo(np.float32).tiny
+    # Only what is written takes memory.
+    values, neighbours = np.empty((last - first) * n, np.float32), np.empty((last - first) * n, np.int32)
+    counts, written = np.zeros(last - first, np.int64), 0
+    dots, met_by, met = np.zeros(n_others, np.float32), np.full(n_others, -1, np.int64), np.empty(n_others + 1, np.int32)
+    similar, best, best_rows = np.empty(n_others, np.float32), np.empty(n, np.float32), np.empty(n, np.int32)
+    for row in range(first, last):
+        n_met = 0
+        for a in range(indptr[row], indptr[row + 1]):
+            value = data[a]
+            for b in range(ends[indices[a]], ends[indices[a] + 1]):
+                other = columns[b]
+                met[n_met] = other
+                n_met += met_by[other] != row
+                met_by[other] = row
+                dots[other] += value * column_data[b]
+        kept = 0
+        for m in range(n_met):
+            other = met[m]
+            similar[m] = dots[other] / max(length[row] * other_length[other] + shrinkage, tiny)
+            dots[other] = 0
+            if skip_self and other == row:
+                similar[m] = 0
+            kept = keep_best(best, best_rows, kept, similar[m], other) if similar[m] > 0 else kept
+        least = best[0] if kept == n and n_met > n else np.float32(0)
+        start = written
+        for m in range(n_met - 1, -1, -1):
+            if similar[m] > least:
+                values[written], neighbours[written] = similar[m], met[m]
+                written += 1
+        counts[row - first] = written - start
+        if least > 0:
+            level = np.sort(best_rows[best == least])
+            values[written : written + len(level)], neighbours[written : written + len(level)] = least, level
+            written += len(level)
+            counts[row - first] += len(level)
+    return values[:written].copy(), neighbours[:written].copy(), counts

@@ -171,7 +171,7 @@ def _make_random(settings: RecommenderSettings, threads: int) -> Recommender:
 def _make_itemknn(settings: RecommenderSettings, threads: int) -> Recommender:
     from recmia.recommenders.neighbours import ItemKNN
 
-    return ItemKNN(settings.itemknn)
+    return ItemKNN(settings.itemknn, threads=threads)
 
 
 def _itemknn_uses_ratings(settings: RecommenderSettings) -> bool:
@@ -181,7 +181,7 @@ def _itemknn_uses_ratings(settings: RecommenderSettings) -> bool:
 def _make_userknn(settings: RecommenderSettings, threads: int) -> Recommender:
     from recmia.recommenders.neighbours import UserKNN
 
-    return UserKNN(settings.userknn)
+    return UserKNN(settings.userknn, threads=threads)
 
 
 def _userknn_uses_ratings(settings: RecommenderSettings) -> bool:
