@@ -217,39 +217,6 @@ def _rise(scores: Float32, items: Int32, n: int, score: np.float32, item: np.int
 
 
 @numba.njit(cache=True, nogil=True)
-def keep_best(scores: Float32, items: Int32, n: int, score: np.float32, item: np.int32) -> int:
-    """Offer an entry to a heap of at most ``len(scores)`` entries, the worst at the root.
-
-    Parameters
-    ----------
-    scores : float32, shape (k,)
-    items : int32, shape (k,)
-    n : int
-        How many entries it holds.
-    score : float32
-    item : int32
-
-    Returns
-    -------
-    int
-        How many it holds now.
-
-    Examples
-    --------
-    >>> scores, items = np.empty(1, np.float32), np.empty(1, np.int32)
-    >>> n = keep_best(scores, items, 0, np.float32(0.5), np.int32(7))
-    >>> keep_best(scores, items, n, np.float32(0.5), np.int32(3)), items.tolist()
-    (1, [3])
-    """
-    if n < len(scores):
-        _rise(scores, items, n, score, item)
-        return n + 1
-    if score > scores[0] or (score == scores[0] and item < items[0]):
-        _sink(scores, items, n, score, item)
-    return n
-
-
-@numba.njit(cache=True, nogil=True)
 def _offer(
     scores: Float32, items: Int32, seen: Int32, ends: Int64, best: Float32, best_items: Int32, kept: Int64
 ) -> int:  # fmt: skip

@@ -24,12 +24,14 @@ from scipy import sparse
 
 from recmia.data.interactions import Float32, Int32, Int64, Interactions
 from recmia.engine.matrices import binary
-from recmia.engine.ranking import keep_best
 from recmia.recommenders.base import Recommender
 from recmia.settings.recommenders import NeighbourSettings
 
 # Rows whose neighbours are found in one call, so that threads share the work.
 _ROWS_AT_ONCE = 256
+# Similarities compared at once, and groups of them for each neighbour that is wanted.
+_LANES = 64
+_GROUPS = 4
 
 
 class ItemKNN(Recommender):
@@ -166,7 +168,8 @@ def _nearest_rows(
 ) -> tuple[Float32, Int32, Int64]:  # fmt: skip
     """Find the n most similar of the others for the rows from first to last; see `_nearest`.
 
-    Row by row, the products are summed in a dense vector (Gustavson 1978), where `met` holds the others that have one.
+    Row by row, the products are summed in a dense vector (Gustavson 1978), which costs less than a list of the others
+    that have a product: one pass over it compares many at once.
 
     Parameters
     ----------
@@ -184,8 +187,9 @@ def _nearest_rows(
     Returns
     -------
     values : float32
-        The similarities, row after row. The order within a row is that in which users' votes are summed: the last met
-        first, then those that tie with the least, of which some may be left out, by column.
+        The similarities, row after row. Votes are summed in the order within a row: the others in the reverse of the
+        order in which the columns of the row lead to them; but those that tie with the least, of which some may have
+        been left out, come last, by their row.
     neighbours : int32
     counts : int64, shape (last - first,)
     """
@@ -193,36 +197,70 @@ def _nearest_rows(
     # Only what is written takes memory.
     values, neighbours = np.empty((last - first) * n, np.float32), np.empty((last - first) * n, np.int32)
     counts, written = np.zeros(last - first, np.int64), 0
-    dots, met_by, met = np.zeros(n_others, np.float32), np.full(n_others, -1, np.int64), np.empty(n_others + 1, np.int32)
-    similar, best, best_rows = np.empty(n_others, np.float32), np.empty(n, np.float32), np.empty(n, np.int32)
+    dots, similar, wanted = np.zeros(n_others, np.float32), np.empty(n_others, np.float32), np.zeros(n_others, np.bool_)
+    found, largest = np.empty(n_others + 1, np.int32), np.empty(_GROUPS * n, np.float32)
     for row in range(first, last):
-        n_met = 0
         for a in range(indptr[row], indptr[row + 1]):
             value = data[a]
             for b in range(ends[indices[a]], ends[indices[a] + 1]):
-                other = columns[b]
-                met[n_met] = other
-                n_met += met_by[other] != row
-                met_by[other] = row
-                dots[other] += value * column_data[b]
-        kept = 0
-        for m in range(n_met):
-            other = met[m]
-            similar[m] = dots[other] / max(length[row] * other_length[other] + shrinkage, tiny)
+                dots[columns[b]] += value * column_data[b]
+        met = 0
+        for other in range(n_others):
+            met += dots[other] != 0
+            similar[other] = dots[other] / max(length[row] * other_length[other] + shrinkage, tiny)
             dots[other] = 0
-            if skip_self and other == row:
-                similar[m] = 0
-            kept = keep_best(best, best_rows, kept, similar[m], other) if similar[m] > 0 else kept
-        least = best[0] if kept == n and n_met > n else np.float32(0)
-        start = written
-        for m in range(n_met - 1, -1, -1):
-            if similar[m] > least:
-                values[written], neighbours[written] = similar[m], met[m]
-                written += 1
-        counts[row - first] = written - start
-        if least > 0:
-            level = np.sort(best_rows[best == least])
-            values[written : written + len(level)], neighbours[written : written + len(level)] = least, level
-            written += len(level)
-            counts[row - first] += len(level)
+        if skip_self:
+            similar[row] = 0
+        floor, n_found = _floor(similar, largest), 0
+        for start in range(0, n_others, _LANES):
+            part, worth = similar[start : start + _LANES], np.int32(0)
+            for c in range(len(part)):
+                worth += np.int32((part[c] >= floor) & (part[c] > 0))
+            for other in range(start, start + len(part) * (worth > 0)):
+                found[n_found] = other
+                n_found += (similar[other] >= floor) & (similar[other] > 0)
+        least, n_above, n_kept = np.float32(0), n_found, min(n_found, n)
+        if n_found >= n and met > n:
+            least, n_above = np.partition(similar[found[:n_found]], n_found - n)[n_found - n], 0
+            for other in found[:n_found]:
+                n_above += similar[other] > least
+        counts[row - first], place = n_kept, written + n_above
+        for other in found[:n_found]:
+            wanted[other] = similar[other] > least
+            if similar[other] == least and place < written + n_kept:
+                values[place], neighbours[place] = least, other
+                place += 1
+        a, place = indptr[row], written + n_above
+        while place > written:
+            for b in range(ends[indices[a]], ends[indices[a] + 1]):
+                other = columns[b]
+                if wanted[other]:
+                    place -= 1
+                    values[place], neighbours[place] = similar[other], other
+                    wanted[other] = False
+            a += 1
+        written += n_kept
     return values[:written].copy(), neighbours[:written].copy(), counts
+
+
+@numba.njit(cache=True, nogil=True)
+def _floor(values: Float32, largest: Float32) -> np.float32:
+    """Return a number, 0 or more, that no less than n values reach: the n-th largest of the maxima of some groups.
+
+    Few other values reach it, so that no more than they need to be looked at singly.
+
+    Parameters
+    ----------
+    values : float32, shape (m,)
+    largest : float32, shape (n * _GROUPS,)
+        Work space, one group each.
+    """
+    width, n = len(largest), len(largest) // _GROUPS
+    if len(values) < width:
+        return np.float32(0)
+    largest[:] = 0
+    for start in range(0, len(values) - width + 1, width):
+        part = values[start : start + width]
+        for g in range(width):
+            largest[g] = max(largest[g], part[g])
+    return np.partition(largest, width - n)[width - n]
