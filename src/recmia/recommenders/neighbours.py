@@ -24,14 +24,12 @@ from scipy import sparse
 
 from recmia.data.interactions import Float32, Int32, Int64, Interactions
 from recmia.engine.matrices import binary
+from recmia.engine.ranking import GROUPS, largest
 from recmia.recommenders.base import Recommender
 from recmia.settings.recommenders import NeighbourSettings
 
 # Rows whose neighbours are found in one call, so that threads share the work.
 _ROWS_AT_ONCE = 256
-# Similarities compared at once, and groups of them for each neighbour that is wanted.
-_LANES = 64
-_GROUPS = 4
 
 
 class ItemKNN(Recommender):
@@ -198,7 +196,7 @@ def _nearest_rows(
     values, neighbours = np.empty((last - first) * n, np.float32), np.empty((last - first) * n, np.int32)
     counts, written = np.zeros(last - first, np.int64), 0
     dots, similar, wanted = np.zeros(n_others, np.float32), np.empty(n_others, np.float32), np.zeros(n_others, np.bool_)
-    found, largest = np.empty(n_others + 1, np.int32), np.empty(_GROUPS * n, np.float32)
+    found, maxima = np.empty(n_others + 1, np.int32), np.empty(n * GROUPS, np.float32)
     for row in range(first, last):
         for a in range(indptr[row], indptr[row + 1]):
             value = data[a]
@@ -211,26 +209,16 @@ def _nearest_rows(
             dots[other] = 0
         if skip_self:
             similar[row] = 0
-        floor, n_found = _floor(similar, largest), 0
-        for start in range(0, n_others, _LANES):
-            part, worth = similar[start : start + _LANES], np.int32(0)
-            for c in range(len(part)):
-                worth += np.int32((part[c] >= floor) & (part[c] > 0))
-            for other in range(start, start + len(part) * (worth > 0)):
-                found[n_found] = other
-                n_found += (similar[other] >= floor) & (similar[other] > 0)
-        least, n_above, n_kept = np.float32(0), n_found, min(n_found, n)
-        if n_found >= n and met > n:
-            least, n_above = np.partition(similar[found[:n_found]], n_found - n)[n_found - n], 0
-            for other in found[:n_found]:
-                n_above += similar[other] > least
-        counts[row - first], place = n_kept, written + n_above
-        for other in found[:n_found]:
+        kept = found[: largest(similar, n, np.float32(0), maxima, found)]
+        # What ties with the least is known to be so only if something was left out.
+        least = similar[kept].min() if len(kept) == n and met > n else np.float32(0)
+        place = written + (similar[kept] > least).sum()
+        counts[row - first], level, a = len(kept), place, indptr[row]
+        for other in kept:
             wanted[other] = similar[other] > least
-            if similar[other] == least and place < written + n_kept:
-                values[place], neighbours[place] = least, other
-                place += 1
-        a, place = indptr[row], written + n_above
+            if not wanted[other]:
+                values[level], neighbours[level] = least, other
+                level += 1
         while place > written:
             for b in range(ends[indices[a]], ends[indices[a] + 1]):
                 other = columns[b]
@@ -239,28 +227,6 @@ def _nearest_rows(
                     values[place], neighbours[place] = similar[other], other
                     wanted[other] = False
             a += 1
-        written += n_kept
+        written += len(kept)
     return values[:written].copy(), neighbours[:written].copy(), counts
 
-
-@numba.njit(cache=True, nogil=True)
-def _floor(values: Float32, largest: Float32) -> np.float32:
-    """Return a number, 0 or more, that no less than n values reach: the n-th largest of the maxima of some groups.
-
-    Few other values reach it, so that no more than they need to be looked at singly.
-
-    Parameters
-    ----------
-    values : float32, shape (m,)
-    largest : float32, shape (n * _GROUPS,)
-        Work space, one group each.
-    """
-    width, n = len(largest), len(largest) // _GROUPS
-    if len(values) < width:
-        return np.float32(0)
-    largest[:] = 0
-    for start in range(0, len(values) - width + 1, width):
-        part = values[start : start + width]
-        for g in range(width):
-            largest[g] = max(largest[g], part[g])
-    return np.partition(largest, width - n)[width - n]
