@@ -23,9 +23,9 @@ import numpy as np
 from scipy import sparse
 
 from recmia.data.interactions import Float32, Int32, Int64, Interactions
-from recmia.engine.matrices import binary
+from recmia.engine.matrices import binary, dense_product
 from recmia.engine.ranking import GROUPS, largest
-from recmia.recommenders.base import Recommender
+from recmia.recommenders.base import SCORES_IN_CACHE, Recommender
 from recmia.settings.recommenders import NeighbourSettings
 
 # Rows whose neighbours are found in one call, so that threads share the work.
@@ -63,7 +63,14 @@ class ItemKNN(Recommender):
     def scores(self, histories: sparse.csr_array) -> Float32:
         """Return the sum of the similarities to the items of the history; see `Recommender.scores`."""
         self.fitted_items()
-        return (_values(histories, self.settings) @ self._votes).toarray()
+        return dense_product(_values(histories, self.settings), self._votes)
+
+    def recommend(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> Int32:
+        """Return the lists; see `Recommender.recommend`. Each thread holds the scores of a few users: about a MiB."""
+        return self._rank(
+            lambda rows: self.scores(histories[rows]), histories, k, exclude_seen,
+            entries=SCORES_IN_CACHE, threads=self.threads,
+        )  # fmt: skip
 
 
 class UserKNN(Recommender):
@@ -98,15 +105,28 @@ class UserKNN(Recommender):
 
         A history does not say whose it is, so a user of the fit is one of its own neighbours here.
         """
-        return (self._neighbours(histories) @ self._users).toarray()
+        return dense_product(self._neighbours(histories, skip_self=False), self._users)
+
+    def recommend(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> Int32:
+        """Return the lists; see `Recommender.recommend`.
+
+        In memory are the neighbours of all users and, for each thread, the scores of a few users: about a MiB.
+        """
+        return self._by_votes(histories, k, exclude_seen, skip_self=False)
 
     def recommend_members(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> Int32:
         """Return lists by the votes of the other users of the fit; see `Recommender.recommend_members`."""
-        self.fitted_items(k)
-        weights = self._neighbours(histories, skip_self=True)
-        return self._rank(lambda rows: (weights[rows] @ self._users).toarray(), histories, k, exclude_seen)
+        return self._by_votes(histories, k, exclude_seen, skip_self=True)
 
-    def _neighbours(self, histories: sparse.csr_array, *, skip_self: bool = False) -> sparse.csr_array:
+    def _by_votes(self, histories: sparse.csr_array, k: int, exclude_seen: bool, *, skip_self: bool) -> Int32:
+        self.fitted_items(k)
+        weights = self._neighbours(histories, skip_self=skip_self)
+        return self._rank(
+            lambda rows: dense_product(weights[rows], self._users), histories, k, exclude_seen,
+            entries=SCORES_IN_CACHE, threads=self.threads,
+        )  # fmt: skip
+
+    def _neighbours(self, histories: sparse.csr_array, *, skip_self: bool) -> sparse.csr_array:
         values = _values(histories, self.settings)
         # An item that no user of the fit has seen says nothing about similarity, and must not lengthen the vector.
         values = sparse.csr_array((values.data * self.fitted_items()[values.indices], values.indices, values.indptr),
