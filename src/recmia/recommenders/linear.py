@@ -22,13 +22,14 @@ from __future__ import annotations
 
 from typing import Self
 
+import numba
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg, sparse
 from threadpoolctl import threadpool_limits
 
-from recmia.data.interactions import Float32, Interactions
-from recmia.engine.matrices import binary
+from recmia.data.interactions import Float32, Int32, Int64, Interactions
+from recmia.engine.matrices import binary, keep_columns, whole_lanes
 from recmia.recommenders.base import Recommender
 from recmia.settings.recommenders import EASESettings
 
@@ -36,6 +37,9 @@ Float64 = npt.NDArray[np.float64]
 
 # Items of the users by items product that are in memory at once.
 _ITEMS_AT_ONCE = 4096
+# Scores of a block of users, and how many sums run side by side.
+_SCORES_AT_ONCE = 2**20
+_LANES = 32
 
 
 class EASE(Recommender):
@@ -44,6 +48,8 @@ class EASE(Recommender):
     Parameters
     ----------
     settings : EASESettings, optional
+    threads : int
+        How many threads rank; no result depends on it.
 
     Examples
     --------
@@ -53,8 +59,8 @@ class EASE(Recommender):
     [[2], [2], [0]]
     """
 
-    def __init__(self, settings: EASESettings | None = None) -> None:
-        self.settings = EASESettings() if settings is None else settings
+    def __init__(self, settings: EASESettings | None = None, *, threads: int = 1) -> None:
+        self.settings, self.threads = EASESettings() if settings is None else settings, threads
 
     def fit(self, interactions: Interactions, *, rng: np.random.Generator) -> Self:
         """Solve for the weights, in the form that needs the smaller matrix; see `Recommender.fit`."""
@@ -63,7 +69,7 @@ class EASE(Recommender):
         self._weights: Float64 | None = None
         if users.shape[0] < trained_items.sum():
             self._inverse = self._inverted(users @ users.T)
-            items = users.T.tocsr()
+            self._items = items = users.T.tocsr()
             d = [
                 items[first : first + _ITEMS_AT_ONCE].multiply(items[first : first + _ITEMS_AT_ONCE] @ self._inverse)
                 for first in range(0, len(trained_items), _ITEMS_AT_ONCE)
@@ -78,14 +84,29 @@ class EASE(Recommender):
 
     def scores(self, histories: sparse.csr_array) -> Float32:
         """Return the product of the history and the weights; see `Recommender.scores`."""
-        trained_items, seen = self.fitted_items(), binary(histories)
+        seen, scores = binary(histories), np.zeros(histories.shape, np.float32)
+        columns = np.flatnonzero(self.fitted_items())
         if self._weights is not None:
-            scores = np.zeros(histories.shape, np.float32)
-            scores[:, trained_items] = seen[:, trained_items] @ self._weights
+            own = keep_columns(seen, self.fitted_items())
+            _sum_weights(own.indptr, own.indices, self._weights, columns, scores)
             return scores
-        z = (self._users.T @ ((seen @ self._users.T) @ self._inverse).T).T
-        x = seen.toarray()
-        return (x - (x - z) / self._rest).astype(np.float32)
+        shares = ((seen @ self._users.T) @ self._inverse).T
+        lanes = np.zeros((self._users.shape[0], whole_lanes(len(scores), _LANES)))
+        lanes[:, : len(scores)] = shares
+        scores = seen.toarray()
+        _subtract_shares(self._items.indptr, self._items.indices, lanes, self._rest, scores)
+        return scores
+
+    def recommend(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> Int32:
+        """Return the lists; see `Recommender.recommend`.
+
+        Beside the weights, or the matrix of users by users (float64), each thread holds the scores of some users: a few
+        MiB.
+        """
+        return self._rank(
+            lambda rows: self.scores(histories[rows]), histories, k, exclude_seen,
+            entries=_SCORES_AT_ONCE, threads=self.threads,
+        )  # fmt: skip
 
     def _inverted(self, gram: sparse.csr_array) -> Float64:
         system = gram.toarray().astype(np.float64)
@@ -93,3 +114,58 @@ class EASE(Recommender):
         # A product that BLAS splits among its own threads differs in its last bits from an unsplit one.
         with threadpool_limits(1, user_api="blas"):
             return linalg.cho_solve(linalg.cho_factor(system), np.eye(len(system)))
+
+
+@numba.njit(cache=True, nogil=True)
+def _sum_weights(indptr: Int32, indices: Int32, weights: Float64, columns: Int64, scores: Float32) -> None:
+    """Write the sum of the weights of each history to the columns of `scores`.
+
+    A few columns at a time, so that the weights of all users' items stay in the cache.
+
+    Parameters
+    ----------
+    indptr, indices
+        The histories, trained items only.
+    weights : float64, shape (n_trained, n_trained)
+    columns : int64, shape (n_trained,)
+    scores : float32, shape (n, n_items)
+    """
+    total = np.empty(_LANES)
+    for first in range(0, len(columns), _LANES):
+        width = min(_LANES, len(columns) - first)
+        for u in range(len(scores)):
+            total[:] = 0
+            for a in range(indptr[u], indptr[u + 1]):
+                part = weights[indices[a], first : first + width]
+                for lane in range(width):
+                    total[lane] += part[lane]
+            for lane in range(width):
+                scores[u, columns[first + lane]] = total[lane]
+
+
+@numba.njit(cache=True, nogil=True)
+def _subtract_shares(indptr: Int32, indices: Int32, shares: Float64, rest: Float64, scores: Float32) -> None:
+    r"""Replace x by the module's s, where z is the sum of the shares of an item's users.
+
+    Parameters
+    ----------
+    indptr, indices
+        The users of each item.
+    shares : float64, shape (n_users, n)
+        :math:`A^{-1} X x_u^\top` of user u in column u; n is padded.
+    rest : float64, shape (n_items,)
+        :math:`1 - d`.
+    scores : float32, shape (n, n_items)
+        x on entry, s on return.
+    """
+    z = np.empty(_LANES)
+    for first in range(0, len(scores), _LANES):
+        for item in range(len(rest)):
+            z[:] = 0
+            for a in range(indptr[item], indptr[item + 1]):
+                part = shares[indices[a], first : first + _LANES]
+                for lane in range(_LANES):
+                    z[lane] += part[lane]
+            for lane in range(min(_LANES, len(scores) - first)):
+                x = np.float64(scores[first + lane, item])
+                scores[first + lane, item] = x - (x - z[lane]) / rest[item]

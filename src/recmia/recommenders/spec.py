@@ -191,7 +191,7 @@ def _userknn_uses_ratings(settings: RecommenderSettings) -> bool:
 def _make_ease(settings: RecommenderSettings, threads: int) -> Recommender:
     from recmia.recommenders.linear import EASE
 
-    return EASE(settings.ease)
+    return EASE(settings.ease, threads=threads)
 
 
 def _make_content(settings: RecommenderSettings, threads: int) -> Recommender:
