@@ -29,7 +29,7 @@ from scipy import linalg, sparse
 from threadpoolctl import threadpool_limits
 
 from recmia.data.interactions import Float32, Int32, Int64, Interactions
-from recmia.engine.matrices import binary, keep_columns, whole_lanes
+from recmia.engine.matrices import binary, keep_columns
 from recmia.recommenders.base import Recommender
 from recmia.settings.recommenders import EASESettings
 
@@ -77,24 +77,22 @@ class EASE(Recommender):
             self._rest = 1 - np.concatenate([part.sum(axis=1) for part in d])
         else:
             P = self._inverted(users[:, trained_items].T @ users[:, trained_items])
-            self._weights = -P / np.diag(P)
-            np.fill_diagonal(self._weights, 0)
+            P /= -np.diag(P)
+            np.fill_diagonal(P, 0)
+            self._weights = _in_tiles(P)
         self.trained_items = trained_items
         return self
 
     def scores(self, histories: sparse.csr_array) -> Float32:
         """Return the product of the history and the weights; see `Recommender.scores`."""
-        seen, scores = binary(histories), np.zeros(histories.shape, np.float32)
-        columns = np.flatnonzero(self.fitted_items())
+        trained_items, seen = self.fitted_items(), binary(histories)
         if self._weights is not None:
-            own = keep_columns(seen, self.fitted_items())
-            _sum_weights(own.indptr, own.indices, self._weights, columns, scores)
+            own, scores = keep_columns(seen, trained_items), np.zeros(histories.shape, np.float32)
+            _sum_weights(own.indptr, own.indices, self._weights, np.flatnonzero(trained_items), scores)
             return scores
         shares = ((seen @ self._users.T) @ self._inverse).T
-        lanes = np.zeros((self._users.shape[0], whole_lanes(len(scores), _LANES)))
-        lanes[:, : len(scores)] = shares
         scores = seen.toarray()
-        _subtract_shares(self._items.indptr, self._items.indices, lanes, self._rest, scores)
+        _subtract_shares(self._items.indptr, self._items.indices, _in_tiles(shares), self._rest, scores)
         return scores
 
     def recommend(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> Int32:
@@ -116,30 +114,40 @@ class EASE(Recommender):
             return linalg.cho_solve(linalg.cho_factor(system), np.eye(len(system)))
 
 
+def _in_tiles(matrix: Float64) -> Float64:
+    """Copy a matrix, (n, m), so that some columns at a time lie together: (n_tiles, n, _LANES), padded with zeros."""
+    tiles = np.zeros((-(-matrix.shape[1] // _LANES), len(matrix), _LANES))
+    for tile, first in enumerate(range(0, matrix.shape[1], _LANES)):
+        part = matrix[:, first : first + _LANES]
+        tiles[tile, :, : part.shape[1]] = part
+    return tiles
+
+
 @numba.njit(cache=True, nogil=True)
 def _sum_weights(indptr: Int32, indices: Int32, weights: Float64, columns: Int64, scores: Float32) -> None:
     """Write the sum of the weights of each history to the columns of `scores`.
 
-    A few columns at a time, so that the weights of all users' items stay in the cache.
+    A few columns at a time, so that their weights stay in the cache for all users.
 
     Parameters
     ----------
     indptr, indices
         The histories, trained items only.
-    weights : float64, shape (n_trained, n_trained)
+    weights : float64, shape (n_tiles, n_trained, _LANES)
+        As `_in_tiles` makes them.
     columns : int64, shape (n_trained,)
     scores : float32, shape (n, n_items)
     """
     total = np.empty(_LANES)
-    for first in range(0, len(columns), _LANES):
-        width = min(_LANES, len(columns) - first)
+    for tile in range(len(weights)):
+        first = tile * _LANES
         for u in range(len(scores)):
             total[:] = 0
             for a in range(indptr[u], indptr[u + 1]):
-                part = weights[indices[a], first : first + width]
-                for lane in range(width):
+                part = weights[tile, indices[a]]
+                for lane in range(len(part)):
                     total[lane] += part[lane]
-            for lane in range(width):
+            for lane in range(min(_LANES, len(columns) - first)):
                 scores[u, columns[first + lane]] = total[lane]
 
 
@@ -151,20 +159,21 @@ def _subtract_shares(indptr: Int32, indices: Int32, shares: Float64, rest: Float
     ----------
     indptr, indices
         The users of each item.
-    shares : float64, shape (n_users, n)
-        :math:`A^{-1} X x_u^\top` of user u in column u; n is padded.
+    shares : float64, shape (n_tiles, n_users, _LANES)
+        :math:`A^{-1} X x_u^\top` of each user u whose scores they are, as `_in_tiles` makes them.
     rest : float64, shape (n_items,)
         :math:`1 - d`.
     scores : float32, shape (n, n_items)
         x on entry, s on return.
     """
     z = np.empty(_LANES)
-    for first in range(0, len(scores), _LANES):
+    for tile in range(len(shares)):
+        first = tile * _LANES
         for item in range(len(rest)):
             z[:] = 0
             for a in range(indptr[item], indptr[item + 1]):
-                part = shares[indices[a], first : first + _LANES]
-                for lane in range(_LANES):
+                part = shares[tile, indices[a]]
+                for lane in range(len(part)):
                     z[lane] += part[lane]
             for lane in range(min(_LANES, len(scores) - first)):
                 x = np.float64(scores[first + lane, item])
