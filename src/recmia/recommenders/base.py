@@ -16,8 +16,8 @@ from recmia.engine.ranking import top_k, top_k_by_vectors
 from recmia.errors import ConfigError, NotFittedError, ProtocolError
 from recmia.observation import check_lists, describe, in_history, list_of_user
 
-# Entries of a dense block of scores: bounds the memory whatever the number of users. Compiled code, which is as fast for
-# few users as for many, makes blocks that stay in a core's second-level cache.
+# Entries of a dense block of scores: bounds the memory whatever the number of users. Compiled code is as fast for few
+# users as for many: its blocks stay in a core's second-level cache.
 _SCORES_AT_ONCE = 2**24
 SCORES_IN_CACHE = 2**18
 
@@ -168,7 +168,7 @@ class Recommender(ABC):
         k: int,
         exclude_seen: bool,
         *,
-        entries: int = _SCORES_AT_ONCE,
+        entries: int | None = None,
         threads: int = 1,
     ) -> Int32:
         """Rank by ``score(rows)``, a few users at a time, so that dense scores stay small.
@@ -180,13 +180,13 @@ class Recommender(ABC):
         histories : csr_array of float32, shape (n, n_items)
         k : int
         exclude_seen : bool
-        entries : int
+        entries : int, optional
             How many scores each thread has in memory, or those of one user if these are more.
         threads : int
         """
         trained = self.fitted_items(k)
         lists = np.empty((histories.shape[0], k), np.int32)
-        step = max(1, entries // len(trained))
+        step = max(1, (entries or _SCORES_AT_ONCE) // len(trained))
 
         def rank(start: int) -> None:
             rows = slice(start, min(start + step, len(lists)))

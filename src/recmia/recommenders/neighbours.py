@@ -249,4 +249,3 @@ def _nearest_rows(
             a += 1
         written += len(kept)
     return values[:written].copy(), neighbours[:written].copy(), counts
-
