@@ -105,7 +105,7 @@ def nearest(rows: Any, others: Any, n: int, shrinkage: float, skip_self: bool) -
         best = sorted((v for v in met if value[v] > 0), key=lambda v: (-value[v], v))[:n]
         least = value[best[-1]] if len(best) == n and len(met) > n else 0
         above = [v for v in met[::-1] if v in best and value[v] > least]
-        found.append([(v, float(value[v])) for v in [*above, *(v for v in best if value[v] == least)]])
+        found.append([(int(v), float(value[v])) for v in [*above, *(v for v in best if value[v] == least)]])
     return found
 
 

@@ -45,6 +45,9 @@ _LANES = 32
 class EASE(Recommender):
     """Item weights in closed form; ratings are ignored.
 
+    It keeps 8 bytes for each pair of trained items, or of users if these are fewer: 0.8 GB for 10,000. `fit` holds four
+    times as much.
+
     Parameters
     ----------
     settings : EASESettings, optional
