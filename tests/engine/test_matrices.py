@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from recmia.engine.matrices import aligned_zeros, binary, count_in_rows, keep_columns, padded, row_items, whole_lanes
+from recmia.engine.matrices import (
+    aligned_zeros,
+    binary,
+    count_in_rows,
+    dense_product,
+    keep_columns,
+    padded,
+    row_items,
+    whole_lanes,
+)
 
 
 @pytest.fixture
@@ -28,6 +37,13 @@ def test_binary(histories: sparse.csr_array) -> None:
     np.testing.assert_array_equal(found.toarray(), before > 0)
     assert found.dtype == np.float32
     np.testing.assert_array_equal(histories.toarray(), before)
+
+
+def test_dense_product_is_scipy_s_to_the_bit(histories: sparse.csr_array, rng: np.random.Generator) -> None:
+    right = sparse.csr_array((rng.random((20, 70)) * (rng.random((20, 70)) < 0.4)).astype(np.float32))
+    found = dense_product(histories, right)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, (histories @ right).toarray())
 
 
 def test_row_items(histories: sparse.csr_array) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
 import numpy as np
@@ -14,8 +15,10 @@ from recmia.engine.matrices import count_in_rows
 from recmia.errors import ConfigError, NotFittedError, ProtocolError
 from recmia.observation import check_lists, describe, in_history, list_of_user
 
-# Entries of a dense block of scores: bounds the memory whatever the number of users.
+# Entries of a dense block of scores: bounds the memory whatever the number of users. Compiled code is as fast for few
+# users as for many: its blocks stay in a core's second-level cache.
 _SCORES_AT_ONCE = 2**24
+SCORES_IN_CACHE = 2**18
 
 
 class Recommender(ABC):
@@ -158,21 +161,51 @@ class Recommender(ABC):
         return self.trained_items
 
     def _rank(
-        self, score: Callable[[slice], Float32], histories: sparse.csr_array, k: int, exclude_seen: bool
+        self,
+        score: Callable[[slice], Float32],
+        histories: sparse.csr_array,
+        k: int,
+        exclude_seen: bool,
+        *,
+        entries: int | None = None,
+        threads: int = 1,
     ) -> Int32:
-        """Rank by ``score(rows)``, a few users at a time, so that dense scores stay small."""
+        """Rank by ``score(rows)``, a few users at a time, so that dense scores stay small.
+
+        Parameters
+        ----------
+        score : callable
+            With several threads, it is called from all of them.
+        histories : csr_array of float32, shape (n, n_items)
+        k : int
+        exclude_seen : bool
+        entries : int, optional
+            How many scores each thread has in memory, or those of one user if these are more.
+        threads : int
+        """
         # Compiled code is loaded by what calls it.
         from recmia.engine.ranking import top_k
 
         trained = self.fitted_items(k)
         lists = np.empty((histories.shape[0], k), np.int32)
-        step = max(1, _SCORES_AT_ONCE // len(trained))
-        for start in range(0, len(lists), step):
+        step = max(1, (entries or _SCORES_AT_ONCE) // len(trained))
+
+        def rank(start: int) -> None:
             rows = slice(start, min(start + step, len(lists)))
             scores, shape = score(rows), (rows.stop - rows.start, len(trained))
             if not isinstance(scores, np.ndarray) or scores.shape != shape or scores.dtype.kind not in "fiu":
                 raise ProtocolError(f"scores must be float32 with shape {shape}; got {describe(scores)}")
             lists[rows] = top_k(scores, histories[rows] if exclude_seen else None, trained, k, start)
+
+        starts = range(0, len(lists), step)
+        if threads == 1:
+            # Not in a thread of its own, where user code may fail that needs the main thread.
+            for start in starts:
+                rank(start)
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                for _ in pool.map(rank, starts):
+                    pass
         return lists
 
 

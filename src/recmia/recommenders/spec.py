@@ -176,7 +176,7 @@ def _make_random(settings: RecommenderSettings, threads: int) -> Recommender:
 def _make_itemknn(settings: RecommenderSettings, threads: int) -> Recommender:
     from recmia.recommenders.neighbours import ItemKNN
 
-    return ItemKNN(settings.itemknn)
+    return ItemKNN(settings.itemknn, threads=threads)
 
 
 def _itemknn_uses_ratings(settings: RecommenderSettings) -> bool:
@@ -186,7 +186,7 @@ def _itemknn_uses_ratings(settings: RecommenderSettings) -> bool:
 def _make_userknn(settings: RecommenderSettings, threads: int) -> Recommender:
     from recmia.recommenders.neighbours import UserKNN
 
-    return UserKNN(settings.userknn)
+    return UserKNN(settings.userknn, threads=threads)
 
 
 def _userknn_uses_ratings(settings: RecommenderSettings) -> bool:
@@ -196,7 +196,7 @@ def _userknn_uses_ratings(settings: RecommenderSettings) -> bool:
 def _make_ease(settings: RecommenderSettings, threads: int) -> Recommender:
     from recmia.recommenders.linear import EASE
 
-    return EASE(settings.ease)
+    return EASE(settings.ease, threads=threads)
 
 
 def _make_content(settings: RecommenderSettings, threads: int) -> Recommender:
@@ -262,8 +262,10 @@ RECOMMENDERS: Mapping[str, RecommenderSpec] = MappingProxyType(
             _lfm_variant("lfm-implicit", feedback="implicit", bias=False),
             RecommenderSpec("popularity", _make_popularity, threaded=True),
             RecommenderSpec("random", _make_random, threaded=True),
-            RecommenderSpec("itemknn", _make_itemknn, ("itemknn",), uses_ratings=_itemknn_uses_ratings),
-            RecommenderSpec("userknn", _make_userknn, ("userknn",), personal=True, uses_ratings=_userknn_uses_ratings),
+            RecommenderSpec("itemknn", _make_itemknn, ("itemknn",), uses_ratings=_itemknn_uses_ratings, threaded=True),
+            RecommenderSpec(
+                "userknn", _make_userknn, ("userknn",), personal=True, uses_ratings=_userknn_uses_ratings, threaded=True
+            ),
             RecommenderSpec("ease", _make_ease, ("ease",), threaded=True),
             RecommenderSpec("content", _make_content, threaded=True),
             RecommenderSpec("hybrid", _make_hybrid, ("hybrid", "lfm"), personal=True, uses_ratings=_lfm_uses_ratings),
