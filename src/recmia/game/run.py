@@ -518,4 +518,5 @@ def _from_store(plan: Plan, store: Store) -> Play | None:
     except KeyError:
         return None
     tables: dict[str, Any] = {name: pl.read_parquet(io.BytesIO(arrays[name].tobytes())) for name in _TABLES}
-    return Play(plan.seed, **tables, **json.loads(str(arrays["about"])))
+    # The memory is that of the run that made it.
+    return Play(plan.seed, **tables, **(json.loads(str(arrays["about"])) | {"peak_memory": 0}))
