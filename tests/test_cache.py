@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from polars.testing import assert_frame_equal
 from recmia import Interactions, cache
 from recmia.cache import ArrayStore, default_store, parse_size, remove
 from recmia.errors import ConfigError
+from recmia.game import run
+from recmia.game.tasks import Task
 from recmia.results.audit import run_audit
 from recmia.results.setup import resolve
 from recmia.settings import AuditSettings
@@ -340,3 +343,24 @@ def test_an_audit_from_a_store_is_the_same(small: Interactions, kept: ArrayStore
         whole = ArrayStore(kept.folder)
         assert all(whole[key] for key in lost)
         assert not whole.damaged
+
+
+@pytest.mark.end_to_end
+def test_what_another_process_removed_during_a_run_is_made_again(
+    small: Interactions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup = resolve(AuditSettings.parse({"factors": 8, "k": 10, "seeds": 1, "lfm": {"epochs": 2}}))
+    expected = run_audit(setup, small)
+    store, train, trained = ArrayStore(tmp_path), run.run_tasks, []
+
+    def train_and_lose(tasks: Sequence[Task], **named: Any) -> Any:
+        failed = train(tasks, **named)
+        if not trained:
+            for entry in store.entries()[::2]:
+                entry.path.unlink()
+        trained.append(len(tasks))
+        return failed
+
+    monkeypatch.setattr(run, "run_tasks", train_and_lose)
+    assert_frame_equal(run_audit(setup, small, store=store).scores, expected.scores, check_exact=True)
+    assert len(trained) == 2

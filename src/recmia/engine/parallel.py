@@ -143,7 +143,7 @@ def _on_cluster(
     """As `run_calls`, through Dask itself, which repeats the calls of a worker that dies; joblib's backend does not."""
     distributed = import_extra("distributed", "cluster")
     apart = {id(one): one for one in shared}
-    waiting = [_pack(payload, by_file=False) for payload in payloads]
+    waiting = [_pack(payload) for payload in payloads]
     for _ in range(_TURNS):
         lost = []
         try:
@@ -200,8 +200,9 @@ class _Packer(pickle.Pickler):
         return self._places[id(value)]
 
     def reducer_override(self, value: Any) -> Any:
-        # Of a part of a map, numpy does not say where in the file it starts.
-        if self._by_file and isinstance(value, np.memmap) and isinstance(value.base, mmap) and value.mode == "r":
+        # Of a part of a map, whose base is another array, numpy does not say where in the file it starts.
+        base: Any = value.base if isinstance(value, np.memmap) else None
+        if self._by_file and isinstance(base, mmap) and value.mode == "r":
             order = "C" if value.flags.c_contiguous else "F"
             return _map_again, (value.filename, value.dtype, value.offset, value.shape, order)
         return NotImplemented
@@ -226,7 +227,7 @@ class _Unpacker(pickle.Unpickler):
         return self._apart[place]
 
 
-def _pack(payload: Any, *, by_file: bool) -> tuple[bytes, list[Shared]]:
+def _pack(payload: Any, *, by_file: bool = False) -> tuple[bytes, list[Shared]]:
     """Pickle a payload without its interactions and queries, and list those; of maps, where they are `by_file`."""
     file = io.BytesIO()
     packer = _Packer(file, by_file=by_file)
