@@ -16,7 +16,7 @@ from recmia import Interactions, cache
 from recmia.cache import ArrayStore, default_store, parse_size, remove
 from recmia.errors import ConfigError
 from recmia.game import run
-from recmia.game.tasks import Task
+from recmia.game.tasks import Task, run_tasks
 from recmia.results.audit import run_audit
 from recmia.results.setup import resolve
 from recmia.settings import AuditSettings
@@ -351,10 +351,11 @@ def test_what_another_process_removed_during_a_run_is_made_again(
 ) -> None:
     setup = resolve(AuditSettings.parse({"factors": 8, "k": 10, "seeds": 1, "lfm": {"epochs": 2}}))
     expected = run_audit(setup, small)
-    store, train, trained = ArrayStore(tmp_path), run.run_tasks, []
+    store = ArrayStore(tmp_path)
+    trained: list[int] = []
 
     def train_and_lose(tasks: Sequence[Task], **named: Any) -> Any:
-        failed = train(tasks, **named)
+        failed = run_tasks(tasks, **named)
         if not trained:
             for entry in store.entries()[::2]:
                 entry.path.unlink()
