@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +14,8 @@ import numpy.typing as npt
 from scipy import sparse
 
 from recmia.errors import ConfigError, DataError, ProtocolError
+
+_Value = TypeVar("_Value")
 
 # Users that are processed together where each takes much memory.
 _BLOCK = 2**15
@@ -211,7 +213,7 @@ class Observation:
     as_stranger: npt.NDArray[np.int32] | None = None
     # Features that were computed before, by name: arrays with one row per user. Not an argument, so that
     # `dataclasses.replace` with other lists or histories starts without them.
-    _features: dict[str, npt.NDArray[Any]] = field(default_factory=dict, init=False, repr=False)
+    _features: dict[Hashable, npt.NDArray[Any]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         n, n_items = self.histories.shape
@@ -234,7 +236,7 @@ class Observation:
         # Features may have been computed from answers.
         return _part(self, queries=None, answers=None, references=None, as_stranger=None, _features={})
 
-    def feature(self, name: str, compute: Callable[[Observation], npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    def feature(self, name: Hashable, compute: Callable[[Observation], npt.NDArray[Any]]) -> npt.NDArray[Any]:
         """Return ``compute(self)``, an array with one row per user, which is computed once for each name."""
         if name not in self._features:
             self._features[name] = compute(self)
@@ -278,12 +280,13 @@ class ShadowPool:
         Whether user u is in the training data of model s.
     items : Items
         What the attacker knows of the items.
-    deep : int32, shape (S, n, depth), optional
-        Longer lists, of which `lists` are the starts: the attacker's own models serve as many items as it likes.
+    deep : sequence of S arrays int32, shape (n, depth), optional
+        Longer lists, of which `lists` are the starts: the attacker's own models serve as many items as it likes. They
+        are not copied.
     queries : Queries, optional
         What the attacker asked about the users, the same of every system.
-    answers : int32, shape (S, q, k), optional
-        What the shadow models answer.
+    answers : sequence of S arrays int32, shape (q, k), optional
+        What the shadow models answer; not copied.
 
     Raises
     ------
@@ -305,9 +308,13 @@ class ShadowPool:
     lists: npt.NDArray[np.int32]
     member: Bool
     items: Items
-    deep: npt.NDArray[np.int32] | None = None
+    deep: Sequence[npt.NDArray[np.int32]] | npt.NDArray[np.int32] | None = None
     queries: Queries | None = None
-    answers: npt.NDArray[np.int32] | None = None
+    answers: Sequence[npt.NDArray[np.int32]] | npt.NDArray[np.int32] | None = None
+    # The pool that this one was taken from, if it was, and which of its shadow models these are.
+    _taken_from: ShadowPool | None = field(default=None, init=False, repr=False)
+    _numbers: npt.NDArray[np.int64] | None = field(default=None, init=False, repr=False)
+    _features: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.lists.ndim != 3 or self.member.dtype != np.bool_ or self.member.shape != self.lists.shape[:2]:
@@ -318,9 +325,12 @@ class ShadowPool:
         if self.histories.shape[0] != self.n_users:
             raise ProtocolError(f"the pool has lists of {self.n_users} users and {self.histories.shape[0]} histories")
         k = self.lists.shape[2]
-        if self.deep is not None and not np.array_equal(self.deep[:, :, :k], self.lists):
-            raise ProtocolError("the lists of a pool must be the starts of its deep lists")
+        for name, given in (("deep", self.deep), ("answers", self.answers)):
+            if given is not None and len(given) != len(self.lists):
+                raise ProtocolError(f"a pool of {len(self.lists)} shadow models needs as many {name}; got {len(given)}")
         for s, lists in enumerate(self.lists if self.deep is None else self.deep):
+            if not np.array_equal(lists[:, :k], self.lists[s]):
+                raise ProtocolError("the lists of a pool must be the starts of its deep lists")
             try:
                 check_lists(lists, lists.shape[0], self.n_items)
                 if self.answers is not None:
@@ -341,32 +351,55 @@ class ShadowPool:
         """The number of items."""
         return int(self.histories.shape[1])
 
+    @property
+    def numbers(self) -> npt.NDArray[np.int64]:
+        """Which shadow models these are of the pool that this one was taken from: int64, shape (S,)."""
+        return np.arange(len(self)) if self._numbers is None else self._numbers
+
+    def feature(self, name: str, compute: Callable[[ShadowPool], _Value]) -> _Value:
+        """Return ``compute(whole)``, which is computed once for each name and all pools that are taken from the whole.
+
+        Attacks are fitted on many parts of a pool, and what these have in common need not be found anew for each.
+        `compute` is given the whole pool without its labels: `member` is false everywhere.
+        """
+        whole = self._taken_from or self
+        if name not in whole._features:
+            whole._features[name] = compute(_part(whole, member=np.zeros_like(whole.member), _features={}))
+        found: _Value = whole._features[name]
+        return found
+
     def take(self, shadows: npt.NDArray[np.integer]) -> ShadowPool:
         """Return the pool of these shadow models, with all users."""
         return _part(
             self,
             lists=self.lists[shadows],
             member=self.member[shadows],
-            deep=None if self.deep is None else self.deep[shadows],
-            answers=None if self.answers is None else self.answers[shadows],
+            deep=None if self.deep is None else [self.deep[s] for s in shadows],
+            answers=None if self.answers is None else [self.answers[s] for s in shadows],
+            _taken_from=self._taken_from or self,
+            _numbers=self.numbers[shadows],
         )
 
     def looking_only(self) -> ShadowPool:
         """Return the pool of an attacker who does not ask: no queries, and no answers."""
-        return _part(self, queries=None, answers=None)
+        # Features may have been computed from answers.
+        return _part(self, queries=None, answers=None, _taken_from=None, _numbers=None, _features={})
 
     def take_users(self, users: Bool) -> ShadowPool:
         """Return the pool of these users, given as a mask bool[n], with all shadow models."""
         asked: dict[str, Any] = {}
         if self.queries is not None:
             queries, places = self.queries.take_users(np.flatnonzero(users))
-            asked = {"queries": queries, "answers": None if self.answers is None else self.answers[:, places]}
+            asked = {"queries": queries, "answers": None if self.answers is None else [a[places] for a in self.answers]}
         return _part(
             self,
             histories=self.histories[users],
             lists=self.lists[:, users],
             member=self.member[:, users],
-            deep=None if self.deep is None else self.deep[:, users],
+            deep=None if self.deep is None else [lists[users] for lists in self.deep],
+            _taken_from=None,
+            _numbers=None,
+            _features={},
             **asked,
         )
 
@@ -383,16 +416,28 @@ class ShadowPool:
         return Observation(self.histories, lists, self.items, queries=queries, answers=answers)
 
     def observe_shadow(self, number: int) -> Observation:
-        """Return the observation of one of the shadow models."""
+        """Return the observation of one of the shadow models, which keeps its features from call to call."""
+        return self.feature("observations of the shadow models", ShadowPool._observations)[self.numbers[number]]
+
+    def shadow_number(self, observation: Observation) -> int | None:
+        """Return which shadow model of the whole pool an observation of `observe_shadow` is of; None for any other."""
+        seen = self.feature("observations of the shadow models", ShadowPool._observations)
+        return next((number for number, one in enumerate(seen) if one is observation), None)
+
+    def _observations(self) -> list[Observation]:
         empty: npt.NDArray[np.int32] = np.full((self.n_users, 0), -1, np.int32)
-        answers = None if self.answers is None else self.answers[number]
+        blank, asks = Observation(self.histories, empty, self.items), self.answers is not None
         # Lists and answers were checked with the pool.
-        return _part(
-            Observation(self.histories, empty, self.items),
-            lists=self.lists[number],
-            queries=None if answers is None else self.queries,
-            answers=answers,
-        )
+        return [
+            _part(
+                blank,
+                lists=lists,
+                queries=self.queries if asks else None,
+                answers=None if self.answers is None else self.answers[number],
+                _features={},
+            )
+            for number, lists in enumerate(self.lists)
+        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -450,9 +495,6 @@ def _digest(histories: sparse.csr_array) -> str:
     for part, kind in (("indptr", "<i8"), ("indices", "<i8"), ("data", "<f4")):
         found.update(getattr(histories, part).astype(kind).tobytes())
     return found.hexdigest()
-
-
-_Value = TypeVar("_Value")
 
 
 def _part(whole: _Value, **changed: Any) -> _Value:

@@ -41,7 +41,7 @@ def mapped(tmp_path: Path) -> npt.NDArray[np.int32]:
 def test_a_map_is_a_map_in_other_processes(mapped: npt.NDArray[np.int32]) -> None:
     """A part of it is sent as data, as numpy does not know its place in the file."""
     arrays = [mapped, mapped[1:]]
-    found = sorted(run_calls(about, arrays, jobs=2, processes=2, shared=()))
+    found = sorted(run_calls(about, arrays, jobs=2, at_once=2, shared=()))
     assert found == [(False, int(mapped[1:].sum())), (True, int(mapped.sum()))]
 
 
@@ -58,6 +58,6 @@ def test_a_map_takes_no_room_in_a_call_but_on_a_cluster(mapped: npt.NDArray[np.i
 @pytest.mark.end_to_end
 def test_a_killed_worker_is_told() -> None:
     with pytest.raises(ConfigError, match=r"one of 2 worker processes was killed, .* run again with fewer jobs"):
-        list(run_calls(die, range(4), jobs=2, processes=2, shared=()))
-    found = sorted(run_calls(negative, range(4), jobs=2, processes=2, shared=()))
+        list(run_calls(die, range(4), jobs=2, at_once=2, shared=()))
+    found = sorted(run_calls(negative, range(4), jobs=2, at_once=2, shared=()))
     assert found == [-3, -2, -1, 0], "and the next run works"

@@ -1,16 +1,15 @@
 """Classifiers over the paper's user vectors (Hu 2023, section 3; Zhang et al. 2021, section 4.3).
 
 The paper uses the MLP, naive Bayes and the decision tree. Logistic regression, random forest, gradient boosting and
-k-NN are other common choices; their settings are fixed, for some hundred users and up to a hundred dimensions. All are
-scikit-learn pipelines that standardise the vectors first. The attack is fitted on the vectors of shadow users, and its
-score is the log odds of membership. scikit-learn is imported only when a classifier is made, because the import is
-slow.
+k-NN are other common choices; their settings are fixed, for some hundred users and up to a hundred dimensions. The MLP
+is our own (`recmia.attacks.network`), the others are scikit-learn's, and all standardise the vectors first. The attack
+is fitted on the vectors of shadow users, and its score is the log odds of membership. scikit-learn is imported only
+when a classifier is made, because the import is slow.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Self
@@ -18,71 +17,60 @@ from typing import Any, Self
 import numpy as np
 
 from recmia.attacks.base import Attack, Bool, Float64, for_every_user
+from recmia.attacks.network import Network
 from recmia.attacks.vectors import user_vectors
 from recmia.errors import NotFittedError, ProtocolError
 from recmia.observation import Observation
-
-_INTERRUPTED = "Training interrupted by user"
 
 
 def _mlp(
     seed: int, n: int, *, hidden: Sequence[int], learning_rate: float, momentum: float, epochs: int, batches: int
 ) -> Any:
-    from sklearn.neural_network import MLPClassifier
-
-    return MLPClassifier(
-        hidden_layer_sizes=tuple(hidden),
-        solver="sgd",
-        alpha=0.0,
-        learning_rate_init=learning_rate,
-        momentum=momentum,
-        nesterovs_momentum=False,
-        max_iter=epochs,
-        # A share of the users, so that the number of steps does not grow with the number of users.
+    # A share of the users in a step, so that the number of steps does not grow with the number of users.
+    return Network(
+        seed, hidden=hidden, learning_rate=learning_rate, momentum=momentum, epochs=epochs,
         batch_size=max(1, n // batches),
-        n_iter_no_change=epochs,
-        random_state=seed,
-    )
+    )  # fmt: skip
 
 
 def _naive_bayes(seed: int, n: int) -> Any:
     from sklearn.naive_bayes import GaussianNB
 
-    return GaussianNB()
+    return _standardising(GaussianNB())
 
 
 def _decision_tree(seed: int, n: int) -> Any:
     from sklearn.tree import DecisionTreeClassifier
 
-    return DecisionTreeClassifier(min_samples_leaf=10, random_state=seed)
+    return _standardising(DecisionTreeClassifier(min_samples_leaf=10, random_state=seed))
 
 
 def _logistic_regression(seed: int, n: int) -> Any:
     from sklearn.linear_model import LogisticRegression
 
     # There are about as many dimensions as users, so strong regularisation is needed.
-    return LogisticRegression(C=0.01, max_iter=1000)
+    return _standardising(LogisticRegression(C=0.01, max_iter=1000))
 
 
 def _random_forest(seed: int, n: int) -> Any:
     from sklearn.ensemble import RandomForestClassifier
 
-    return RandomForestClassifier(n_estimators=100, min_samples_leaf=5, n_jobs=1, random_state=seed)
+    return _standardising(RandomForestClassifier(n_estimators=100, min_samples_leaf=5, n_jobs=1, random_state=seed))
 
 
 def _gradient_boosting(seed: int, n: int) -> Any:
     from sklearn.ensemble import GradientBoostingClassifier
 
     # Not the histogram-based one, whose bins and leaves of 20 users are made for more users than a shadow side has.
-    return GradientBoostingClassifier(
-        n_estimators=100, max_depth=2, subsample=0.5, max_features="sqrt", random_state=seed
+    return _standardising(
+        GradientBoostingClassifier(n_estimators=100, max_depth=2, subsample=0.5, max_features="sqrt", random_state=seed)
     )
 
 
 def _k_nn(seed: int, n: int) -> Any:
     from sklearn.neighbors import KNeighborsClassifier
 
-    return KNeighborsClassifier(n_neighbors=round(math.sqrt(n)), n_jobs=1)
+    return _standardising(KNeighborsClassifier(n_neighbors=round(math.sqrt(n)), n_jobs=1))
 
 
 # Each is called with a seed and the number of users to learn from; the MLP also takes settings.
@@ -148,27 +136,13 @@ class VectorClassifier(Attack):
 
     def fit(self, shadow: Observation, member: Bool, *, rng: np.random.Generator) -> Self:
         """Fit to the shadow users that have a vector; ProtocolError if they are all members, or all non-members."""
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
-
         vectors = user_vectors(shadow, self.rank_weights)
         usable = vectors.usable
         if len(np.unique(member[usable])) < 2:
             raise ProtocolError(f"{self.name} needs shadow members and non-members with vectors; got one kind only")
         seed, options = int(rng.integers(2**31)), self.mlp if self.name == "mlp" else {}
-        self._model = make_pipeline(StandardScaler(), CLASSIFIERS[self.name](seed, int(usable.sum()), **options))
-        with warnings.catch_warnings():
-            # The number of epochs is a setting of the attack, so training does not have to converge.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            # scikit-learn's MLP turns Ctrl-C into a warning and returns a half-trained model.
-            warnings.filterwarnings("error", message=_INTERRUPTED)
-            try:
-                self._model.fit(vectors.difference[usable], member[usable])
-            except UserWarning as warning:
-                if _INTERRUPTED in str(warning):
-                    raise KeyboardInterrupt from None
-                raise
+        model = CLASSIFIERS[self.name](seed, int(usable.sum()), **options)
+        self._model = model.fit(vectors.difference[usable], member[usable])
         return self
 
     def score(self, observation: Observation) -> Float64:
@@ -179,5 +153,19 @@ class VectorClassifier(Attack):
         usable = vectors.usable
         if not usable.any():
             return np.zeros(len(observation))
-        probability = np.clip(self._model.predict_proba(vectors.difference[usable])[:, 1], 1e-15, 1 - 1e-15)
-        return for_every_user(np.log(probability) - np.log1p(-probability), usable)
+        return for_every_user(_log_odds(self._model, vectors.difference[usable]), usable)
+
+
+def _standardising(classifier: Any) -> Any:
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), classifier)
+
+
+def _log_odds(model: Any, X: Float64) -> Float64:
+    if isinstance(model, Network):
+        return model.decision_function(X)
+    probability = np.clip(model.predict_proba(X)[:, 1], 1e-15, 1 - 1e-15)
+    log_odds: Float64 = np.log(probability) - np.log1p(-probability)
+    return log_odds

@@ -27,6 +27,7 @@ reveal no label through a count.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -52,8 +53,8 @@ _VARIANCE_PRIOR = 8
 
 
 @dataclass(frozen=True, eq=False)
-class _Tally:
-    """How often each item was listed to each user, with one entry for each item in any list of the user.
+class _Entries:
+    """The items in any list of each user of a pool, one entry each; the same for all parts of the pool.
 
     Parameters
     ----------
@@ -61,6 +62,43 @@ class _Tally:
         User u has the entries ``ends[u]:ends[u + 1]``.
     item : int32, shape (m,)
         Ascending for each user.
+    listed : int32, shape (S, n, k)
+        The entries of the lists of the pool; -1 pads.
+    n_items : int
+    """
+
+    ends: Int64
+    item: Int32
+    listed: Int32
+    n_items: int
+
+    @classmethod
+    def of(cls, pool: ShadowPool) -> _Entries:
+        """Find the entries of a pool."""
+        lists = np.ascontiguousarray(pool.lists)
+        ends = np.concatenate([[0], np.cumsum(_count_items(lists, pool.n_items))])
+        item, listed = np.empty(ends[-1], np.int32), np.full_like(lists, -1)
+        _find_entries(lists, pool.n_items, ends, item, listed)
+        return cls(ends, item, listed, pool.n_items)
+
+    def spread(self, per_user: Float64) -> Float64:
+        """Repeat the value of each user for each of its entries (last axis)."""
+        return np.repeat(per_user, np.diff(self.ends), axis=-1)
+
+    def look_up(self, lists: Int32) -> Int32:
+        """Return the entries of int32[n, k] lists of the same users, -2 for other items; -1 pads."""
+        _check_shown(lists, len(self.ends) - 1, self.listed.shape[2], self.n_items)
+        return _look_up(np.ascontiguousarray(lists), self.ends, self.item, self.n_items)
+
+
+@dataclass(frozen=True, eq=False)
+class _Tally:
+    """How often each item was listed to each user.
+
+    Parameters
+    ----------
+    entries : _Entries
+        Of the whole pool; those that are in none of the lists counted have zeros.
     total : float64, shape (2, m)
         Sum of h over the OUT lists, and over the IN lists.
     square : float64, shape (m,)
@@ -69,8 +107,7 @@ class _Tally:
         Number of shadow models without each user in training, and with.
     """
 
-    ends: Int64
-    item: Int32
+    entries: _Entries
     total: Float64
     square: Float64
     shadows: Float64
@@ -78,16 +115,11 @@ class _Tally:
     @classmethod
     def of(cls, pool: ShadowPool, member: Bool, h: Float64) -> _Tally:
         """Count the lists of a pool, with the labels `member`, bool, shape (S, n)."""
-        lists, sides = np.ascontiguousarray(pool.lists.transpose(1, 0, 2)), np.ascontiguousarray(member.T)
-        ends = np.concatenate([[0], np.cumsum(_count_items(lists, pool.n_items))])
-        item, total, square = np.empty(ends[-1], np.int32), np.zeros((2, ends[-1])), np.zeros(ends[-1])
-        _tally(lists, sides, h, pool.n_items, ends, item, total, square)
+        entries = pool.feature("entries", _Entries.of)
+        total, square = np.zeros((2, len(entries.item))), np.zeros(len(entries.item))
+        _tally(entries.listed, pool.numbers, member, h, total, square)
         n_in = member.sum(axis=0)
-        return cls(ends, item, total, square, np.stack([len(pool) - n_in, n_in]).astype(np.float64))
-
-    def spread(self, per_user: Float64) -> Float64:
-        """Repeat the value of each user for each of its entries (last axis)."""
-        return np.repeat(per_user, np.diff(self.ends), axis=-1)
+        return cls(entries, total, square, np.stack([len(pool) - n_in, n_in]).astype(np.float64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,71 +128,132 @@ class _Linear:
 
     Parameters
     ----------
-    ends, item
-        As in `_Tally`.
+    entries : _Entries
     weight : float64, shape (m,)
     default : float64, shape (n,)
         Weight of the items without an entry for the user.
     offset : float64, shape (n,)
     h : float64, shape (k,)
-    n_items : int
     """
 
-    ends: Int64
-    item: Int32
+    entries: _Entries
     weight: Float64
     default: Float64
     offset: Float64
     h: Float64
+
+    def score(self, listed: Int32) -> Float64:
+        """Return the scores of the lists with these entries, int32[n, k] (see `_Entries`): float64, shape (n,)."""
+        return self.offset + _sum_weights(listed, self.h, self.weight, self.default)
+
+    def score_shadows(self, pool: ShadowPool) -> Float64:
+        """Return the scores of the lists of a pool: float64, shape (S, n)."""
+        return np.stack([self.score(self.entries.listed[s]) for s in pool.numbers])
+
+
+def _entries_of(entries: _Entries, observation: Observation) -> Int32:
+    """Return the entries of the lists that a system shows, which are looked up once."""
+    found: Int32 = observation.feature(("entries", entries), lambda seen: entries.look_up(seen.lists))
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Reference:
+    r"""How far down the items of a list come in the longer lists that the shadow models serve to the same user.
+
+    With r_s(i) the rank of item i in the list of shadow model s, and d + 1 where it is not in that list of length d,
+    every list L of a user has a sum for each s,
+
+    .. math:: D_s(L) = \sum_{i \in L} \log(r_s(i) + 30) - \log(d + 1 + 30),
+
+    which is found in one pass over the deep lists. The depth of a list is the mean over its items and over reference
+    lists of log(rank + 30), hence a mean of these sums, whichever lists are references: parts of the pool need no other
+    pass.
+
+    Parameters
+    ----------
+    deep : sequence of S arrays int32, shape (n, d)
+    lists : int32, shape (S, n, k)
+        Their starts.
+    sums : float64, shape (n, S, S)
+        D_s of the list of shadow model r, by r and s.
+    n_items : int
+    """
+
+    deep: Sequence[Int32] | Int32
+    lists: Int32
+    sums: Float64
     n_items: int
 
-    def score(self, lists: Int32) -> Float64:
-        """Return scores of R lists for each user, float64, shape (R, n); `lists` is int32, shape (R, n, k)."""
-        _check_shown(lists, len(self.ends) - 1, len(self.h), self.n_items)
-        sums = _sum_weights(
-            np.ascontiguousarray(lists.transpose(1, 0, 2)), self.h, self.ends, self.item, self.weight, self.default,
-            self.n_items,
-        )  # fmt: skip
-        return self.offset + sums.T
+    @classmethod
+    def of(cls, pool: ShadowPool) -> _Reference:
+        """Find the sums of a pool."""
+        assert pool.deep is not None, "without deep lists there are no depths"
+        lists = np.ascontiguousarray(pool.lists)
+        return cls(pool.deep, lists, _sum_log_ranks(pool.deep, lists, pool.n_items), pool.n_items)
+
+    @property
+    def length(self) -> int:
+        """The length d of the deep lists."""
+        return int(self.deep[0].shape[1])
+
+    def sums_of(self, lists: Int32) -> Float64:
+        """Return the sums of the lists of a system for the same users, float64, shape (n, S)."""
+        _check_shown(lists, *self.lists.shape[1:], self.n_items)
+        return _sum_log_ranks(self.deep, lists[None], self.n_items)[:, 0]
 
 
 @dataclass(frozen=True, eq=False)
 class _Depths:
-    r"""How far down the items of a list come in the longer lists that the shadow models serve to the same user.
+    """The depths of lists by `_Reference`, with some of the lists of a pool as references.
 
-    The depth of a list is the mean over its items and over the reference lists of log(rank + 30), where the rank of an
-    item that is not in a reference list of length d is d + 1. In the mean over reference lists, OUT lists and IN lists
-    of u count half each, however many there are. A mean of logarithms does not change in expectation with the number
-    of reference lists, so a list that is left out of its own reference can be compared with one that need not be. A
-    list without items has the depth 0.
+    In the mean over reference lists, OUT lists and IN lists of u count half each, however many there are. A mean of
+    logarithms does not change in expectation with the number of reference lists, so a list that is left out of its own
+    reference can be compared with one that need not be. A list without items has the depth 0.
 
     Parameters
     ----------
-    deep : int32, shape (n, S, d)
+    pool : ShadowPool
+    reference : _Reference
+        Of the whole pool.
     side : int8, shape (n, S)
         0 for OUT lists, 1 for IN lists, -1 for lists that are no reference.
-    k : int
-        Length of the lists that are shown.
-    n_items : int
     """
 
-    deep: Int32
+    pool: ShadowPool
+    reference: _Reference
     side: npt.NDArray[np.int8]
-    k: int
-    n_items: int
 
     def of_shadows(self) -> Float64:
         """Return the depth of each shadow's list, with all other lists as the reference: float64, shape (S, n)."""
-        return self._mean_depths(self.deep[:, :, : self.k], True)
+        numbers = self.pool.numbers
+        sums = self.reference.sums[:, numbers[:, None], numbers]
+        return np.stack([
+            self._depths(sums[:, r], (self.pool.lists[r] >= 0).sum(axis=1), own=r) for r in range(len(numbers))
+        ])  # fmt: skip
 
-    def of(self, lists: Int32) -> Float64:
-        """Return the depths of int32[n, k] lists that are not among the references: float64, shape (n,)."""
-        _check_shown(lists[None], len(self.deep), self.k, self.n_items)
-        return self._mean_depths(lists[:, None], False)[0]
+    def of(self, observation: Observation) -> Float64:
+        """Return the depths of lists that are not among the references: float64, shape (n,)."""
+        number = self.pool.shadow_number(observation)
+        if number is None:
+            reference = self.reference
+            sums = observation.feature(("depths", reference), lambda seen: reference.sums_of(seen.lists))
+        else:
+            sums = self.reference.sums[:, number]
+        return self._depths(sums[:, self.pool.numbers], (observation.lists >= 0).sum(axis=1))
 
-    def _mean_depths(self, lists: Int32, own: bool) -> Float64:
-        log_rank = np.log(np.arange(1, self.deep.shape[2] + 2) + RANK_OFFSET)
-        depths: Float64 = _mean_depths(self.deep, self.side, lists, own, log_rank, self.n_items).T
+    def _depths(self, sums: Float64, listed: Int64, own: int | None = None) -> Float64:
+        """Return float64[n] depths of lists of lengths int64[n], with float64[n, S] sums of the items."""
+        mean, sides = np.zeros(len(sums)), np.zeros(len(sums))
+        for to in (0, 1):
+            here = self.side == to
+            if own is not None:
+                here[:, own] = False
+            count = here.sum(axis=1)
+            mean += np.where(here, sums, 0).sum(axis=1) / np.maximum(count, 1)
+            sides += count > 0
+        lowest = np.log(self.reference.length + 1 + RANK_OFFSET)
+        depths: Float64 = np.where(listed > 0, lowest + mean / np.maximum(sides, 1) / np.maximum(listed, 1), 0)
         return depths
 
 
@@ -228,21 +321,18 @@ class Surprise(PoolAttack):
         self.check_pool(pool)
         self._linear = self._depths = None
         if pool.deep is not None:
-            return self._fit_depths(pool, pool.deep)
+            return self._fit_depths(pool)
         always = (~pool.member).sum(axis=0) < 2
         into = pool.member & ~always
         tally = _Tally.of(pool, into, np.ones(pool.lists.shape[2]))
         n_out, n_in = tally.shadows
         listed = np.maximum((pool.lists >= 0).sum(axis=2).mean(axis=0), 1)
-        count, all_out = tally.total[0], tally.spread(n_out)
-        with_it, without = np.log(count + 0.5), np.log(np.maximum(count - 1, 0) + 0.5)
         own, other = (
-            _Linear(tally.ends, tally.item, (np.log(all_out) - log_count) / tally.spread(listed),
-                    (np.log(n_out) - np.log(0.5)) / listed, np.zeros_like(n_out), np.ones(pool.lists.shape[2]),
-                    pool.n_items)
-            for log_count in (without, with_it + count / all_out * (without - with_it))
+            _Linear(tally.entries, _table_weights(tally.entries.ends, tally.total[0], n_out, table, listed),
+                    (np.log(n_out) - np.log(0.5)) / listed, np.zeros_like(n_out), np.ones(pool.lists.shape[2]))
+            for table in _surprises(len(pool))
         )  # fmt: skip
-        surprise = np.where(into, other.score(pool.lists), own.score(pool.lists))
+        surprise = np.where(into, other.score_shadows(pool), own.score_shadows(pool))
         mean_out = np.where(into, 0, surprise).sum(axis=0) / n_out
         mean_in = np.where(into, surprise, 0).sum(axis=0) / np.maximum(n_in, 1)
         apart = (surprise - np.where(into, mean_in, mean_out)) ** 2
@@ -267,22 +357,16 @@ class Surprise(PoolAttack):
         self.usual = beyond[~into & ~always]
         slope = gap / (variance if self.online else np.sqrt(variance))
         self._linear = _Linear(
-            tally.ends, tally.item, other.weight * tally.spread(slope), other.default * slope, -middle * slope,
-            other.h, pool.n_items,
-        )  # fmt: skip
+            tally.entries, other.weight * tally.entries.spread(slope), other.default * slope, -middle * slope, other.h
+        )
         return self
 
-    def _fit_depths(self, pool: ShadowPool, deep: Int32) -> Self:
+    def _fit_depths(self, pool: ShadowPool) -> Self:
         """Do the same with deep lists."""
         few = (~pool.member).sum(axis=0) < 2
         side = (pool.member & (self.online | ~few)).astype(np.int8)
         reference = np.where((side == 1) & ~few & (not self.both), -1, side).astype(np.int8)
-        self._depths = _Depths(
-            np.ascontiguousarray(deep.transpose(1, 0, 2)),
-            np.ascontiguousarray(reference.T),
-            pool.lists.shape[2],
-            pool.n_items,
-        )
+        self._depths = _Depths(pool, pool.feature("depths", _Reference.of), np.ascontiguousarray(reference.T))
         surprise = self._depths.of_shadows()
         told = Sides.of(surprise, side if self.online else reference)
         if self.online:
@@ -299,9 +383,8 @@ class Surprise(PoolAttack):
     def score(self, observation: Observation) -> Float64:
         """See `PoolAttack.score`."""
         if self._depths is not None:
-            return self._slope * (self._depths.of(observation.lists) - self._middle)
-        scores: Float64 = _fitted(self._linear, self.name).score(observation.lists[None])[0]
-        return scores
+            return self._slope * (self._depths.of(observation) - self._middle)
+        return _score(_fitted(self._linear, self.name), observation)
 
 
 @dataclass(frozen=True, eq=False)
@@ -379,7 +462,7 @@ class _ItemWeights(PoolAttack):
 
     def score(self, observation: Observation) -> Float64:
         """See `PoolAttack.score`."""
-        scores: Float64 = _fitted(self._linear, self.name).score(observation.lists[None])[0]
+        scores = _score(_fitted(self._linear, self.name), observation)
         if self._offline is None:
             return scores
         mixed: Float64 = np.where(self.offline, self._offline.score(observation), scores)
@@ -410,10 +493,8 @@ class Counts(_ItemWeights):
 
     def _weigh(self, pool: ShadowPool) -> _Linear:
         tally = _Tally.of(pool, pool.member, np.ones(pool.lists.shape[2]))
-        prior = tally.total.sum(axis=0) / len(pool)
-        p = (tally.total + _PRIOR * prior + _FLOOR) / (tally.spread(tally.shadows) + _PRIOR + 2 * _FLOOR)
-        absent = np.log1p(-p[1]) - np.log1p(-p[0])
-        return _linear(tally, np.log(p[1]) - np.log(p[0]) - absent, absent, np.ones(pool.lists.shape[2]), pool.n_items)
+        weight, absent = _ratios(tally)
+        return _linear(tally, weight, absent, np.ones(pool.lists.shape[2]))
 
 
 class Ranks(_ItemWeights):
@@ -429,10 +510,9 @@ class Ranks(_ItemWeights):
     def _weigh(self, pool: ShadowPool) -> _Linear:
         h = 1 / np.log2(2 + np.arange(pool.lists.shape[2]))
         tally = _Tally.of(pool, pool.member, h)
-        mean = tally.total.sum(axis=0) / len(pool)
-        out, into = (tally.total + _PRIOR * mean) / (tally.spread(tally.shadows) + _PRIOR)
-        variance = tally.square / len(pool) - mean**2 + _FLOOR
-        return _linear(tally, (into - out) / variance, (out**2 - into**2) / (2 * variance), h, pool.n_items)
+        weight, constant = np.empty_like(tally.square), np.empty_like(tally.square)
+        _weigh_ranks(tally.entries.ends, tally.total, tally.square, tally.shadows, weight, constant)
+        return _linear(tally, weight, constant, h)
 
 
 class Ridge(_ItemWeights):
@@ -448,15 +528,16 @@ class Ridge(_ItemWeights):
     def _weigh(self, pool: ShadowPool) -> _Linear:
         S, n, k = pool.lists.shape
         tally = _Tally.of(pool, pool.member, np.ones(k))
-        weight, constant = np.empty(len(tally.item)), np.empty(len(tally.item))
+        item, ends = tally.entries.item, tally.entries.ends
+        weight, constant = np.empty(len(item)), np.empty(len(item))
         # What BLAS splits among threads has other last bits.
         with threadpool_limits(1, user_api="blas"):
             for u in range(n):
-                part = slice(tally.ends[u], tally.ends[u + 1])
+                part = slice(ends[u], ends[u + 1])
                 shown = pool.lists[:, u]
-                ends = np.concatenate([[0], np.cumsum((shown >= 0).sum(axis=1))])
-                presence = sparse.csr_array((np.ones(ends[-1]), shown[shown >= 0], ends), shape=(S, pool.n_items))
-                X = presence[:, tally.item[part]].toarray()
+                rows = np.concatenate([[0], np.cumsum((shown >= 0).sum(axis=1))])
+                presence = sparse.csr_array((np.ones(rows[-1]), shown[shown >= 0], rows), shape=(S, pool.n_items))
+                X = presence[:, item[part]].toarray()
                 mean = X.mean(axis=0)
                 X -= mean
                 kernel = X @ X.T
@@ -464,7 +545,7 @@ class Ridge(_ItemWeights):
                 dual = np.linalg.solve(kernel + max(float(np.trace(kernel)) / S, 1e-9) * np.eye(S), y - y.mean())
                 weight[part] = X.T @ dual
                 constant[part] = -mean * weight[part]
-        return _linear(tally, weight, constant, np.ones(k), pool.n_items)
+        return _linear(tally, weight, constant, np.ones(k))
 
 
 class ListLR(PoolAttack):
@@ -581,11 +662,15 @@ def _fitted(linear: _Linear | None, name: str) -> _Linear:
     return linear
 
 
+def _score(linear: _Linear, observation: Observation) -> Float64:
+    return linear.score(_entries_of(linear.entries, observation))
+
+
 def _check_shown(lists: Int32, n: int, k: int, n_items: int) -> None:
-    """Check lists that are to be scored, R for each user; the loops below check no bounds."""
-    if lists.ndim != 3 or lists.shape[1:] != (n, k) or lists.dtype != np.int32:
+    """Check lists that are to be scored; the loops below check no bounds."""
+    if lists.ndim != 2 or lists.shape != (n, k) or lists.dtype != np.int32:
         raise ProtocolError(
-            f"lists to score must be int32[R, {n}, {k}], the users and the list length of the shadow pool; "
+            f"lists to score must be int32[{n}, {k}], the users and the list length of the shadow pool; "
             f"got {lists.dtype}{list(lists.shape)}"
         )
     if lists.size and not -1 <= lists.min() <= lists.max() < n_items:
@@ -595,120 +680,181 @@ def _check_shown(lists: Int32, n: int, k: int, n_items: int) -> None:
         )
 
 
-def _linear(tally: _Tally, weight: Float64, constant: Float64, h: Float64, n_items: int) -> _Linear:
+def _linear(tally: _Tally, weight: Float64, constant: Float64, h: Float64) -> _Linear:
     """Return the linear score with these weights of entries; other items have the weight 0.
 
     The offset of a user is the sum of `constant` over its entries.
     """
-    user = np.repeat(np.arange(len(tally.ends) - 1), np.diff(tally.ends))
-    offset = np.bincount(user, constant, len(tally.ends) - 1).astype(np.float64)
-    return _Linear(tally.ends, tally.item, weight, np.zeros_like(offset), offset, h, n_items)
+    n = len(tally.entries.ends) - 1
+    user = np.repeat(np.arange(n), np.diff(tally.entries.ends))
+    offset = np.bincount(user, constant, n).astype(np.float64)
+    return _Linear(tally.entries, weight, np.zeros(n), offset, h)
+
+
+def _surprises(S: int) -> tuple[Float64, Float64]:
+    """Return the surprise of an item in c of n OUT lists, by n and c, as `Surprise` defines it: float64[S + 1, S + 1].
+
+    The first is of an OUT list, which is left out of its own reference, and the second of any other.
+    """
+    n, c = np.arange(S + 1)[:, None], np.arange(S + 1)
+    with_it, without = np.log(c + 0.5), np.log(np.maximum(c - 1, 0) + 0.5)
+    all_out = np.log(np.maximum(n, 1))
+    return all_out - without, all_out - (with_it + c / np.maximum(n, 1) * (without - with_it))
+
+
+def _ratios(tally: _Tally) -> tuple[Float64, Float64]:
+    """Return the weight and the constant of each entry, as `Counts` defines them.
+
+    There are few different counts, so their logarithms come from a table.
+    """
+    pairs, pair = np.unique(tally.shadows.astype(np.int64), axis=1, return_inverse=True)
+    S = int(pairs.sum(axis=0).max())
+    n = pairs.T[:, :, None, None].astype(np.float64)
+    c = np.stack(np.meshgrid(np.arange(S + 1.0), np.arange(S + 1.0), indexing="ij"))
+    p = (c + _PRIOR * c.sum(axis=0) / S + _FLOOR) / (n + _PRIOR + 2 * _FLOOR)
+    # Items are in no more lists than there are.
+    p = np.minimum(p, 1 - 1e-9)
+    absent = np.log1p(-p[:, 1]) - np.log1p(-p[:, 0])
+    present = np.log(p[:, 1]) - np.log(p[:, 0]) - absent
+    # Entries of none of the lists say nothing.
+    absent[:, 0, 0] = present[:, 0, 0] = 0
+    place = ((tally.entries.spread(pair.ravel()) * (S + 1) + tally.total[0]) * (S + 1) + tally.total[1]).astype(
+        np.int64
+    )
+    return present.ravel()[place], absent.ravel()[place]
 
 
 @numba.njit(cache=True, nogil=True)
 def _count_items(lists: Int32, n_items: int) -> Int64:
-    """Return the number of items in any list of each user; `lists` is int32, shape (n, S, k)."""
-    counts, last = np.zeros(len(lists), np.int64), np.full(n_items, -1)
-    for u in range(len(lists)):
-        for i in lists[u].flat:
-            if i >= 0 and last[i] != u:
-                last[i] = u
-                counts[u] += 1
+    """Return the number of items in any list of each user; `lists` is int32, shape (S, n, k)."""
+    S, n, k = lists.shape
+    counts, last = np.zeros(n, np.int64), np.full(n_items, -1)
+    for u in range(n):
+        for s in range(S):
+            for j in range(k):
+                i = lists[s, u, j]
+                if i >= 0 and last[i] != u:
+                    last[i] = u
+                    counts[u] += 1
     return counts
 
 
 @numba.njit(cache=True, nogil=True)
-def _tally(
-    lists: Int32, member: Bool, h: Float64, n_items: int, ends: Int64, item: Int32, total: Float64, square: Float64
-) -> None:
-    """Fill `item`, `total` and `square` of `_Tally`; `lists` is int32, shape (n, S, k), `member` bool, shape (n, S)."""
-    place, last = np.zeros(n_items, np.int64), np.full(n_items, -1)
-    for u in range(len(lists)):
+def _find_entries(lists: Int32, n_items: int, ends: Int64, item: Int32, listed: Int32) -> None:
+    """Fill `item` and `listed` of `_Entries`; `lists` is int32, shape (S, n, k)."""
+    S, n, k = lists.shape
+    entry, last = np.zeros(n_items, np.int32), np.full(n_items, -1)
+    for u in range(n):
         filled = ends[u]
-        for i in lists[u].flat:
-            if i >= 0 and last[i] != u:
-                last[i] = u
-                item[filled] = i
-                filled += 1
+        for s in range(S):
+            for j in range(k):
+                i = lists[s, u, j]
+                if i >= 0 and last[i] != u:
+                    last[i] = u
+                    item[filled] = i
+                    filled += 1
         item[ends[u] : filled].sort()
-        for entry in range(ends[u], filled):
-            place[item[entry]] = entry
-        for s in range(lists.shape[1]):
-            side = int(member[u, s])
-            for j in range(lists.shape[2]):
-                if lists[u, s, j] >= 0:
-                    entry = place[lists[u, s, j]]
-                    total[side, entry] += h[j]
-                    square[entry] += h[j] ** 2
+        for place in range(ends[u], filled):
+            entry[item[place]] = place
+        for s in range(S):
+            for j in range(k):
+                if lists[s, u, j] >= 0:
+                    listed[s, u, j] = entry[lists[s, u, j]]
 
 
 @numba.njit(cache=True, nogil=True)
-def _sum_weights(
-    lists: Int32, h: Float64, ends: Int64, item: Int32, weight: Float64, default: Float64, n_items: int
-) -> Float64:
-    """Return the sum of h w over each list, float64, shape (n, R); `lists` is int32, shape (n, R, k)."""
-    n, R, k = lists.shape
-    sums, own, last = np.zeros((n, R)), np.empty(n_items), np.full(n_items, -1)
+def _look_up(lists: Int32, ends: Int64, item: Int32, n_items: int) -> Int32:
+    """See `_Entries.look_up`."""
+    n, k = lists.shape
+    found, entry, last = np.full(lists.shape, -1, np.int32), np.zeros(n_items, np.int32), np.full(n_items, -1)
     for u in range(n):
-        for entry in range(ends[u], ends[u + 1]):
-            own[item[entry]] = weight[entry]
-            last[item[entry]] = u
-        for r in range(R):
-            for j in range(k):
-                i = lists[u, r, j]
-                if i >= 0:
-                    sums[u, r] += h[j] * (own[i] if last[i] == u else default[u])
+        for place in range(ends[u], ends[u + 1]):
+            entry[item[place]] = place
+            last[item[place]] = u
+        for j in range(k):
+            i = lists[u, j]
+            if i >= 0:
+                found[u, j] = entry[i] if last[i] == u else -2
+    return found
+
+
+@numba.njit(cache=True, nogil=True)
+def _tally(listed: Int32, numbers: Int64, member: Bool, h: Float64, total: Float64, square: Float64) -> None:
+    """Fill `total` and `square` of `_Tally` with the lists ``listed[numbers]``; `member` is bool, shape (S, n)."""
+    for s in range(len(numbers)):
+        lists = listed[numbers[s]]
+        for u in range(lists.shape[0]):
+            side = int(member[s, u])
+            for j in range(lists.shape[1]):
+                if lists[u, j] >= 0:
+                    total[side, lists[u, j]] += h[j]
+                    square[lists[u, j]] += h[j] ** 2
+
+
+@numba.njit(cache=True, nogil=True)
+def _table_weights(ends: Int64, count: Float64, n: Float64, table: Float64, scale: Float64) -> Float64:
+    """Return ``table[n[u], count[e]] / scale[u]`` for each entry e of each user u: float64, shape (m,)."""
+    weight = np.empty(len(count))
+    for u in range(len(n)):
+        for place in range(ends[u], ends[u + 1]):
+            weight[place] = table[int(n[u]), int(count[place])] / scale[u]
+    return weight
+
+
+@numba.njit(cache=True, nogil=True)
+def _weigh_ranks(
+    ends: Int64, total: Float64, square: Float64, shadows: Float64, weight: Float64, constant: Float64
+) -> None:
+    """Fill in the weight and the constant of each entry, as `Ranks` defines them."""
+    for u in range(len(ends) - 1):
+        S = shadows[0, u] + shadows[1, u]
+        for place in range(ends[u], ends[u + 1]):
+            mean = (total[0, place] + total[1, place]) / S
+            out = (total[0, place] + _PRIOR * mean) / (shadows[0, u] + _PRIOR)
+            into = (total[1, place] + _PRIOR * mean) / (shadows[1, u] + _PRIOR)
+            variance = square[place] / S - mean**2 + _FLOOR
+            weight[place] = (into - out) / variance
+            constant[place] = (out**2 - into**2) / (2 * variance)
+
+
+@numba.njit(cache=True, nogil=True)
+def _sum_weights(listed: Int32, h: Float64, weight: Float64, default: Float64) -> Float64:
+    """Return the sum of h w over each list, float64, shape (n,); `listed` is int32, shape (n, k)."""
+    n, k = listed.shape
+    sums = np.zeros(n)
+    for u in range(n):
+        for j in range(k):
+            place = listed[u, j]
+            if place != -1:
+                sums[u] += h[j] * (weight[place] if place >= 0 else default[u])
+    return sums
+
+
+def _sum_log_ranks(deep: Sequence[Int32] | Int32, lists: Int32, n_items: int) -> Float64:
+    """Return the sums of `_Reference` of R lists for each user, float64, shape (n, R, S); `lists` is int32[R, n, k]."""
+    sums = np.zeros((lists.shape[1], len(lists), len(deep)))
+    depth = deep[0].shape[1]
+    log_rank = np.log(np.arange(1, depth + 2) + RANK_OFFSET)
+    for s, one in enumerate(deep):
+        _add_log_ranks(np.ascontiguousarray(one), lists, log_rank[:-1] - log_rank[-1], n_items, s, sums)
     return sums
 
 
 @numba.njit(cache=True, nogil=True)
-def _mean_depths(
-    deep: Int32, side: npt.NDArray[np.int8], lists: Int32, own: bool, log_rank: Float64, n_items: int
-) -> Float64:
-    """Return the depth of each list as `_Depths` defines it, float64, shape (n, R); `lists` is int32, shape (n, R, k).
-
-    Parameters
-    ----------
-    own : bool
-        Whether list r is the start of ``deep[:, r]``, which is then no reference for it.
-    log_rank : float64, shape (d + 1,)
-        Logarithms for the ranks 1..d + 1.
-    """
-    n, R, k = lists.shape
-    d = deep.shape[2]
-    depths, total, last = np.zeros((n, R)), np.zeros((2, n_items)), np.full(n_items, -1)
-    count = np.zeros(2)
+def _add_log_ranks(deep: Int32, lists: Int32, log_rank: Float64, n_items: int, s: int, sums: Float64) -> None:
+    """Fill ``sums[:, :, s]`` with the sums over the lists, int32[R, n, k], of the ranks in `deep`, int32[n, d]."""
+    n, d = deep.shape
+    rank, last = np.empty(n_items, np.int32), np.full(n_items, -1, np.int32)
     for u in range(n):
-        count[:] = 0
-        for s in range(deep.shape[1]):
-            to = side[u, s]
-            if to < 0:
-                continue
-            count[to] += 1
-            for j in range(d):
-                i = deep[u, s, j]
+        for j in range(d):
+            if deep[u, j] < 0:
+                break
+            rank[deep[u, j]] = j
+            last[deep[u, j]] = u
+        for r in range(len(lists)):
+            for j in range(lists.shape[2]):
+                i = lists[r, u, j]
                 if i < 0:
                     break
-                if last[i] != u:
-                    last[i] = u
-                    total[:, i] = 0
-                total[to, i] += log_rank[j] - log_rank[d]
-        for r in range(R):
-            listed = 0
-            for j in range(k):
-                i = lists[u, r, j]
-                if i < 0:
-                    break
-                listed += 1
-                mean, sides = 0.0, 0
-                for to in range(2):
-                    out = own and side[u, r] == to
-                    if count[to] > out:
-                        above = total[to, i] if last[i] == u else 0.0
-                        if out:
-                            above -= log_rank[j] - log_rank[d]
-                        mean += above / (count[to] - out)
-                        sides += 1
-                depths[u, r] += log_rank[d] + mean / max(sides, 1)
-            depths[u, r] /= max(listed, 1)
-    return depths
+                if last[i] == u:
+                    sums[u, r, s] += log_rank[rank[i]]

@@ -218,7 +218,7 @@ class QueryCompletion(PoolAttack):
         self.check_pool(pool)
         if pool.queries is None or pool.answers is None:
             raise ProtocolError(f"the attack {self.name} needs what the shadow models answer to queries")
-        queries, self._k = pool.queries, pool.answers.shape[2]
+        queries, self._k = pool.queries, pool.answers[0].shape[1]
         ranks = [hidden_ranks(answers, queries) for answers in pool.answers]
         log_ranks = np.zeros((2, len(ranks[0])))
         of_user = np.repeat(queries.user, _hidden_counts(queries))

@@ -1,8 +1,10 @@
-"""Run many calls at once: in processes of this machine, or on the workers of a Dask cluster, through joblib.
+"""Run many calls at once: in threads or processes of this machine, or on the workers of a Dask cluster.
 
-Most of the bytes that a call needs are interactions, which many calls share. They are sent apart from the rest of a
-call. Every worker of a cluster gets each of them once: if a worker dies, no data are lost, and Dask runs its calls on
-another. Arrays that are maps of files are opened again by processes of this machine, and sent to a cluster as data.
+Threads start at once and share all data; they are for calls that spend their time in compiled code, without Python's
+lock. For the others, most of the bytes that a call needs are interactions, which many calls share. They are sent apart
+from the rest of a call. Every worker of a cluster gets each of them once: if a worker dies, no data are lost, and Dask
+runs its calls on another. Arrays that are maps of files are opened again by processes of this machine, and sent to a
+cluster as data.
 """
 
 from __future__ import annotations
@@ -13,7 +15,15 @@ import pickle
 import signal
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, CancelledError
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Future,
+    ThreadPoolExecutor,
+    as_completed,
+    wait,
+)
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from mmap import mmap
@@ -23,6 +33,7 @@ import joblib
 import numpy as np
 import numpy.typing as npt
 from joblib.parallel import get_active_backend
+from threadpoolctl import threadpool_limits
 
 from recmia.cache import array_at
 from recmia.data.interactions import Interactions
@@ -84,8 +95,9 @@ def run_calls(
     payloads: Iterable[Payload],
     *,
     jobs: int,
-    processes: int,
+    at_once: int,
     shared: Iterable[Shared],
+    threaded: bool = False,
 ) -> Iterator[Result]:
     """Yield the results of a function for each payload, in the order in which they are done.
 
@@ -95,10 +107,13 @@ def run_calls(
         ``function(payload, threads)``, defined at the top level of a module.
     payloads : iterable
         Taken one by one, a few ahead.
-    jobs, processes : int
-        Each of the processes gets its share of `jobs` as threads. A cluster runs each call with one thread.
+    jobs, at_once : int
+        Each of the calls that run at once gets its share of `jobs` as threads. A cluster runs each with one thread.
     shared : iterable of Interactions or Queries
         Those that the payloads refer to.
+    threaded : bool
+        Whether calls run in threads of this process, and not in processes of their own. BLAS then has one thread for
+        each, whatever a call asks for: its limit holds for a whole process.
 
     Raises
     ------
@@ -107,7 +122,9 @@ def run_calls(
 
     Examples
     --------
-    >>> list(run_calls(pow, [2, 3], jobs=1, processes=1, shared=()))
+    >>> list(run_calls(pow, [2, 3], jobs=1, at_once=1, shared=()))
+    [2, 3]
+    >>> sorted(run_calls(pow, [2, 3], jobs=2, at_once=2, shared=(), threaded=True))
     [2, 3]
     """
     backend, _ = get_active_backend()
@@ -115,13 +132,17 @@ def run_calls(
     if client is not None:
         yield from _on_cluster(client, function, payloads, shared)
         return
-    if processes == 1:
+    if at_once == 1:
         yield from (function(payload, jobs) for payload in payloads)
         return
+    threads = max(1, jobs // at_once)
+    if threaded:
+        yield from _in_threads(function, payloads, at_once, threads)
+        return
     parallel = joblib.Parallel(
-        n_jobs=processes, return_as="generator_unordered", initializer=_leave_interrupts_to_the_parent
+        n_jobs=at_once, return_as="generator_unordered", initializer=_leave_interrupts_to_the_parent
     )
-    threads, here = max(1, jobs // processes), os.getcwd()  # noqa: PTH109
+    here = os.getcwd()  # noqa: PTH109
     with warnings.catch_warnings():
         # joblib replaces a process whose memory has grown; no result is lost.
         warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given to the executor")
@@ -132,9 +153,27 @@ def run_calls(
             )
         except BrokenExecutor as error:
             raise ConfigError(
-                f"one of {processes} worker processes was killed, most likely for want of memory; run again with fewer "
+                f"one of {at_once} worker processes was killed, most likely for want of memory; run again with fewer "
                 "jobs: what is in the store is not computed anew"
             ) from error
+
+
+def _in_threads(
+    function: Callable[[Payload, int], Result], payloads: Iterable[Payload], at_once: int, threads: int
+) -> Iterator[Result]:
+    waiting: set[Future[Result]] = set()
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(at_once) as pool:
+        try:
+            for payload in payloads:
+                waiting.add(pool.submit(function, payload, threads))
+                if len(waiting) > at_once:
+                    done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                    yield from (one.result() for one in done)
+            yield from (one.result() for one in as_completed(waiting))
+        finally:
+            # After an interrupt or an error, only the calls that run are waited for.
+            for one in waiting:
+                one.cancel()
 
 
 def _on_cluster(

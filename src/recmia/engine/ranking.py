@@ -1,7 +1,7 @@
 """Ranking: the k best items of each user, from dense scores or from vectors.
 
-A heap of k entries for each user is all that outlives a block of scores, so that memory does not grow with the number
-of items. Ties are broken by the lower item row everywhere.
+No more than 2 k items of each user outlive a block of scores, so that memory does not grow with the number of items.
+Ties are broken by the lower item row everywhere.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from recmia.errors import ProtocolError
 # A block of scores that stays in a core's second-level cache between the product and the selection.
 _USERS_AT_ONCE, _ITEMS_AT_ONCE = 256, 1024
 # Scores compared with the k-th best at once.
-_LANES = 64
+_LANES = 32
 
 
 def top_k(
@@ -141,7 +141,9 @@ def top_k_by_vectors(
 class _Best:
     """The k best items of each of n users among those offered so far.
 
-    Each user has a heap whose root is the worst item kept: the lowest score and, among equals, the highest row.
+    An item and its score are one number, larger where the item is to come earlier (`_key`). Those that may be among the
+    k best are collected; as often as there are 2 k of them, the k best are kept, and the worst of these is the bar for
+    what is offered later.
 
     Parameters
     ----------
@@ -153,17 +155,16 @@ class _Best:
     """
 
     def __init__(self, n: int, k: int, seen: sparse.csr_array | None, first_user: int) -> None:
-        self._first_user = first_user
-        self._scores = np.empty((n, k), np.float32)
-        self._items = np.full((n, k), -1, np.int32)
-        self._kept = np.zeros(n, np.int64)
+        self._k, self._first_user = k, first_user
+        self._keys = np.empty((n, 2 * k), np.uint64)
+        self._kept, self._bar = np.zeros(n, np.int64), np.zeros(n, np.uint64)
         if seen is None:
-            self._seen, ends = np.empty(0, np.int32), np.zeros(n + 1, np.int64)
+            self._seen, self._ends, n_items = np.empty(0, np.int32), np.zeros(n + 1, np.int64), 0
         else:
-            if not seen.has_sorted_indices:
-                seen = seen.sorted_indices()
-            self._seen, ends = seen.indices.astype(np.int32, copy=False), seen.indptr.astype(np.int64)
-        self._ends = ends
+            self._seen, self._ends = seen.indices.astype(np.int32, copy=False), seen.indptr.astype(np.int64)
+            n_items = seen.shape[1]
+        # The last user, counted from 1, who has seen each item.
+        self._seen_by = np.zeros(n_items, np.int32)
 
     def offer(self, scores: Float32, items: Int32) -> None:
         """Consider more items, each at most once over all calls.
@@ -173,54 +174,69 @@ class _Best:
         scores : float32, shape (n, m)
         items : int32, shape (m,)
         """
-        bad = _offer(scores, items, self._seen, self._ends, self._scores, self._items, self._kept)
+        bad = _offer(scores, items, self._seen, self._ends, self._seen_by, self._keys, self._kept, self._bar)
         if bad >= 0:
             raise ProtocolError(f"the scores of user {self._first_user + bad} are not finite")
 
     def lists(self) -> Int32:
-        """Sort the heaps and return the lists, best first; call it once, at the end."""
-        _sort_heaps(self._scores, self._items, self._kept)
-        return self._items
+        """Return the lists, best first; call it once, at the end."""
+        _finish(self._keys, self._kept)
+        keys = self._keys[:, : self._k]
+        # Numpy sorts by SIMD, upwards.
+        best_first = np.sort(keys, axis=1)[:, ::-1]
+        items = (~best_first).astype(np.uint32).view(np.int32)
+        return np.where(best_first > 0, items, np.int32(-1))
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _key(bits: np.int32, item: np.int32) -> np.uint64:
+    """Return the bits of a finite score and an item row as one number: the larger, the earlier in the list; not 0.
+
+    The bits of a float are ordered like whole numbers, but for the sign: those of a negative one are to be inverted,
+    and those of others to come after them.
+    """
+    ordered = ~np.uint32(bits) if bits < 0 else np.uint32(bits) | np.uint32(0x80000000)
+    return (np.uint64(ordered) << np.uint64(32)) | np.uint64(~np.uint32(item))
 
 
 @numba.njit(cache=True, nogil=True)
-def _sink(scores: Float32, items: Int32, n: int, score: np.float32, item: np.int32) -> None:
-    """Replace the root of a heap of n entries, the worst at the root."""
-    hole = 0
-    while True:
-        child = 2 * hole + 1
-        if child >= n:
+def _keep_best(keys: npt.NDArray[np.uint64], k: int) -> np.uint64:
+    """Move the k largest of some keys, all different, to the front, and return the smallest of them (quickselect)."""
+    low, high = 0, len(keys) - 1
+    while low < high:
+        # The median of three goes to the end as the pivot.
+        middle = (low + high) // 2
+        if keys[low] > keys[middle]:
+            keys[low], keys[middle] = keys[middle], keys[low]
+        if keys[middle] > keys[high]:
+            keys[middle], keys[high] = keys[high], keys[middle]
+        if keys[low] > keys[middle]:
+            keys[low], keys[middle] = keys[middle], keys[low]
+        keys[middle], keys[high] = keys[high], keys[middle]
+        pivot, place = keys[high], low
+        # Every key is swapped, whether it is larger or not: a branch would be mispredicted half of the time.
+        for i in range(low, high):
+            key = keys[i]
+            keys[i] = keys[place]
+            keys[place] = key
+            place += np.int64(key > pivot)
+        keys[high] = keys[place]
+        keys[place] = pivot
+        if place == k - 1:
             break
-        right = child + 1
-        if right < n and (
-            scores[right] < scores[child] or (scores[right] == scores[child] and items[right] > items[child])
-        ):
-            child = right
-        if score < scores[child] or (score == scores[child] and item > items[child]):
-            break
-        scores[hole], items[hole] = scores[child], items[child]
-        hole = child
-    scores[hole], items[hole] = score, item
-
-
-@numba.njit(cache=True, nogil=True)
-def _rise(scores: Float32, items: Int32, n: int, score: np.float32, item: np.int32) -> None:
-    """Add an entry to a heap of n."""
-    hole = n
-    while hole > 0:
-        parent = (hole - 1) // 2
-        if scores[parent] < score or (scores[parent] == score and items[parent] > item):
-            break
-        scores[hole], items[hole] = scores[parent], items[parent]
-        hole = parent
-    scores[hole], items[hole] = score, item
+        if place < k - 1:
+            low = place + 1
+        else:
+            high = place - 1
+    return keys[k - 1]
 
 
 @numba.njit(cache=True, nogil=True)
 def _offer(
-    scores: Float32, items: Int32, seen: Int32, ends: Int64, best: Float32, best_items: Int32, kept: Int64
+    scores: Float32, items: Int32, seen: Int32, ends: Int64, seen_by: Int32, keys: npt.NDArray[np.uint64],
+    kept: Int64, bar: npt.NDArray[np.uint64],
 ) -> int:  # fmt: skip
-    """Offer the items to every user's heap; return the first user with a score that is not finite, else -1.
+    """Offer the items to every user; return the first user with a score that is not finite, else -1.
 
     Parameters
     ----------
@@ -228,21 +244,27 @@ def _offer(
     items : int32, shape (m,)
     seen : int32
     ends : int64, shape (n + 1,)
-        User u has seen ``seen[ends[u]:ends[u + 1]]``, ascending.
-    best, best_items : shape (n, k)
-        The heaps.
+        User u has seen ``seen[ends[u]:ends[u + 1]]``.
+    seen_by : int32, shape (n_items,)
+        Scratch.
+    keys : uint64, shape (n, 2 k)
     kept : int64, shape (n,)
-        Their sizes.
+        How many keys there are of each user.
+    bar : uint64, shape (n,)
+        What a key must exceed; 0 as long as every item is taken.
     """
     n_users, n_items = scores.shape
-    k, most = best.shape[1], np.finfo(np.float32).max
+    k, most = keys.shape[1] // 2, np.finfo(np.float32).max
     for u in range(n_users):
-        n, history = kept[u], seen[ends[u] : ends[u + 1]]
+        for place in range(ends[u], ends[u + 1]):
+            seen_by[seen[place]] = u + 1
+        n, least_key = kept[u], bar[u]
+        least = _score(least_key) if least_key else -most
         for start in range(0, n_items, _LANES):
             stop = min(start + _LANES, n_items)
-            if n == k:
+            if least_key:
                 # Most items are worse than the k best so far: many are compared at once, in a loop made for SIMD.
-                part, least, worth = scores[u, start:stop], best[u, 0], np.int32(0)
+                part, worth = scores[u, start:stop], np.int32(0)
                 for c in range(len(part)):
                     worth += np.int32(not ((part[c] < least) & (part[c] >= -most)))
                 if worth == 0:
@@ -251,26 +273,33 @@ def _offer(
                 score, item = scores[u, c], items[c]
                 if not abs(score) <= most:
                     return u
-                if n == k and (score < best[u, 0] or (score == best[u, 0] and item > best_items[u, 0])):
+                # Without it, -0 would come after 0.
+                key = _key(np.float32(score + np.float32(0)).view(np.int32), item)
+                if key <= least_key or (len(seen_by) and seen_by[item] == u + 1):
                     continue
-                place = np.searchsorted(history, item)
-                if place < len(history) and history[place] == item:
-                    continue
-                if n < k:
-                    _rise(best[u], best_items[u], n, score, item)
-                    n += 1
-                else:
-                    _sink(best[u], best_items[u], k, score, item)
-        kept[u] = n
+                keys[u, n] = key
+                n += 1
+                if n == 2 * k:
+                    least_key, n = _keep_best(keys[u], k), k
+                    least = _score(least_key)
+        kept[u], bar[u] = n, least_key
     return -1
 
 
+@numba.njit(cache=True, nogil=True, inline="always")
+def _score(key: np.uint64) -> np.float32:
+    """Return the score of a key."""
+    ordered = np.uint32(key >> np.uint64(32))
+    bits = ordered & np.uint32(0x7FFFFFFF) if ordered & np.uint32(0x80000000) else ~ordered
+    return np.uint32(bits).view(np.float32)
+
+
 @numba.njit(cache=True, nogil=True)
-def _sort_heaps(best: Float32, best_items: Int32, kept: Int64) -> None:
-    """Sort each heap in place, best first."""
+def _finish(keys: npt.NDArray[np.uint64], kept: Int64) -> None:
+    """Move each user's k best keys to the front, and fill up with 0 where there are fewer."""
+    k = keys.shape[1] // 2
     for u in range(len(kept)):
-        for n in range(kept[u] - 1, 0, -1):
-            score, item = best[u, n], best_items[u, n]
-            root, root_item = best[u, 0], best_items[u, 0]
-            _sink(best[u], best_items[u], n, score, item)
-            best[u, n], best_items[u, n] = root, root_item
+        if kept[u] > k:
+            _keep_best(keys[u, : kept[u]], k)
+        else:
+            keys[u, kept[u] : k] = 0

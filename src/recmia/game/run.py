@@ -83,7 +83,7 @@ def run_plans(
     store : mutable mapping
         Results that were computed before, scores included, are taken from it; new ones are written to it.
     jobs : int
-        Processes, or threads where fewer models or seeds can run at once. Results do not depend on it. In a block of
+        How much is done at once, see `run_tasks`. Results do not depend on it. In a block of
         `recmia.engine.parallel.cluster`, the cluster decides.
     report : callable
         Called with a text and the units of work done since the last call, `work_units` in total.
@@ -113,8 +113,10 @@ def run_plans(
         _play,
         ((number, plans[number], _still_there(plans[number], store)) for number in ready),
         jobs=jobs,
-        processes=max(1, min(jobs, len(ready))),
+        at_once=max(1, min(jobs, len(ready))),
         shared=(interactions for number in ready for interactions in plans[number].data),
+        # Code of the user's may change what all threads share.
+        threaded=not any(spec.user_code for number in ready for spec in plans[number].setup.attacks),
     )
     for number, play in results:
         plays[number] = play
@@ -328,15 +330,15 @@ def _attack_with_pool(plan: Plan, section: Section, items: Items, store: Lists, 
     shadows = [served(one, store) for one in section.pool]
     targets = [served(one, store) for one in section.targets]
     sides, queries, k = [one.side for one in shadows], shadows[0].queries, targets[0].lists.shape[1]
-    deep = np.stack([one.lists for one in shadows])
+    deep = [one.lists for one in shadows]
     pool = ShadowPool(
         sides[0].interactions.csr(),
-        deep[:, :, :k],
+        np.stack([lists[:, :k] for lists in deep]),
         np.stack([side.member for side in sides]),
         items,
-        deep=deep if deep.shape[2] > k else None,
+        deep=deep if deep[0].shape[1] > k else None,
         queries=queries,
-        answers=None if queries is None else np.stack([one.answers for one in shadows if one.answers is not None]),
+        answers=None if queries is None else [one.answers for one in shadows if one.answers is not None],
     )
     # For a black-box attacker, its own users come before the audited ones, and so do the queries about them.
     own = pool.n_users - audited.n_users
@@ -346,7 +348,7 @@ def _attack_with_pool(plan: Plan, section: Section, items: Items, store: Lists, 
         lists[own:] = target.lists
         answers: Int32 | None = None
         if pool.answers is not None and target.answers is not None:
-            answers = np.full(pool.answers.shape[1:], -1, np.int32)
+            answers = np.full(pool.answers[0].shape, -1, np.int32)
             answers[len(answers) - len(target.answers) :] = target.answers
         seen.append(pool.observe(lists, answers))
     views = {True: (pool, seen), False: (pool.looking_only(), [one.looking_only() for one in seen])}

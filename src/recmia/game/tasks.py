@@ -186,7 +186,8 @@ def run_tasks(
         shape (q, k)) under `Task.answers_key`, and ``item_vectors`` (float32, shape (n_items, factors)) under
         `Task.vectors_key`.
     jobs : int
-        Processes (of the active joblib backend), or threads where the data are large. Lists do not depend on it.
+        How many models are trained at once: in threads if all their recommenders are `threaded`, else in processes; or
+        threads for each where the data are large. Lists do not depend on it.
     done : callable
         Called with the number of tasks done since the last call, first for those that were in the store.
 
@@ -237,8 +238,9 @@ def run_tasks(
         _train_and_serve,
         worthwhile(),
         jobs=jobs,
-        processes=1 if large else min(jobs, len(missing)),
+        at_once=1 if large else min(jobs, len(missing)),
         shared=(one for group in missing.values() for task in group for one in task.data),
+        threaded=all(one.recommender.threaded and not one.wrappers for group in missing.values() for one in group),
     )
     for model_key, served in results:
         for key, arrays in served.items():

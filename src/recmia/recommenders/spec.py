@@ -54,6 +54,9 @@ class RecommenderSpec:
         Whether it depends on the order of events; see `Recommender.uses_order`.
     window : callable, optional
         ``window(settings)`` returns how many of the last events of a history it uses, where older ones are cut off.
+    threaded : bool
+        Whether models can be trained and asked side by side in threads, and are no slower for it: they change nothing
+        that threads share, and their time goes by in compiled code without Python's lock.
     user_code : bool
         Whether it runs code of the user's (an object, a factory, a command), which can change without a trace: what it
         serves is not kept in the shared cache.
@@ -81,6 +84,7 @@ class RecommenderSpec:
     uses_ratings: Callable[[RecommenderSettings], bool] = _ignores_ratings
     uses_order: bool = False
     window: Callable[[RecommenderSettings], int] | None = None
+    threaded: bool = False
     user_code: bool = False
     code: str = ""
 
@@ -141,6 +145,7 @@ def _lfm_variant(name: str, **fixed: Any) -> RecommenderSpec:
         {"lfm": fixed} if fixed else {},
         personal=True,
         uses_ratings=partial(_lfm_uses_ratings, **fixed),
+        threaded=True,
     )
 
 
@@ -255,12 +260,12 @@ RECOMMENDERS: Mapping[str, RecommenderSpec] = MappingProxyType(
             _lfm_variant("lfm-explicit", feedback="explicit", bias=False),
             _lfm_variant("lfm-biased", feedback="explicit", bias=True),
             _lfm_variant("lfm-implicit", feedback="implicit", bias=False),
-            RecommenderSpec("popularity", _make_popularity),
-            RecommenderSpec("random", _make_random),
+            RecommenderSpec("popularity", _make_popularity, threaded=True),
+            RecommenderSpec("random", _make_random, threaded=True),
             RecommenderSpec("itemknn", _make_itemknn, ("itemknn",), uses_ratings=_itemknn_uses_ratings),
             RecommenderSpec("userknn", _make_userknn, ("userknn",), personal=True, uses_ratings=_userknn_uses_ratings),
-            RecommenderSpec("ease", _make_ease, ("ease",)),
-            RecommenderSpec("content", _make_content),
+            RecommenderSpec("ease", _make_ease, ("ease",), threaded=True),
+            RecommenderSpec("content", _make_content, threaded=True),
             RecommenderSpec("hybrid", _make_hybrid, ("hybrid", "lfm"), personal=True, uses_ratings=_lfm_uses_ratings),
             RecommenderSpec("ncf", _make_ncf, ("ncf",), personal=True),
             RecommenderSpec("lightgcn", _make_lightgcn, ("lightgcn",), personal=True),
