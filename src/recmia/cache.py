@@ -98,10 +98,10 @@ class ArrayStore(MutableMapping[str, dict[str, npt.NDArray[Any]]]):
                 self.damaged.append(key)
                 path.unlink(missing_ok=True)
                 raise KeyError(key) from None
-            # The time says when it was used last. A store that cannot be written to can be read.
-            with suppress(OSError):
-                os.utime(path, ns=2 * (time.time_ns(),))
             self._checked[key] = _state(file)
+            # Systems need not note by themselves when a file was read. A store can be read that cannot be written to.
+            with suppress(OSError):
+                os.utime(path, ns=(time.time_ns(), os.fstat(file.fileno()).st_mtime_ns))
         self._used.add(key)
         return arrays
 
@@ -141,7 +141,7 @@ class ArrayStore(MutableMapping[str, dict[str, npt.NDArray[Any]]]):
             # Another process may remove it meanwhile.
             with suppress(FileNotFoundError):
                 about = path.stat()
-                found.append(Entry(about.st_mtime, path, about.st_size))
+                found.append(Entry(max(about.st_atime, about.st_mtime), path, about.st_size))
         return sorted(found)
 
     def prune(self, size: int, *, idle: float = 0) -> int:
