@@ -9,7 +9,6 @@ Names are imported when they are first used, so that ``import recmia`` costs nex
 """
 
 import importlib
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from recmia.data.interactions import Interactions
     from recmia.settings import AuditSettings, FilesSettings, ForgetSettings
 
-__version__ = version("recmia")
+    __version__: str
 
 _PLACES = {
     **dict.fromkeys(
@@ -66,14 +65,19 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used (PEP 562)."""
-    if name not in _PLACES:
+    """Import a public name when it is first used (PEP 562); look up the version when it is asked for."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: Any = version("recmia")
+    elif name in _PLACES:
+        value = getattr(importlib.import_module(_PLACES[name]), name)
+    else:
         raise AttributeError(f"module 'recmia' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_PLACES[name]), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
     """All public names, imported or not."""
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "__version__"})

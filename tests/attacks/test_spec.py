@@ -21,6 +21,7 @@ from recmia.attacks import (
     resolve_attack,
 )
 from recmia.attacks.classifiers import VectorClassifier
+from recmia.attacks.rules import Rule
 from recmia.errors import ConfigError
 from recmia.settings import AttackerSettings, MLPSettings
 from tests.attacks.helpers import users
@@ -69,7 +70,9 @@ def test_every_attack_by_name(name: str) -> None:
     spec = ATTACKS[name]
     one = spec.make({})
     assert one.name == name == spec.name
-    assert one.needs == spec.needs
+    assert (one.needs, one.asks) == (spec.needs, spec.asks)
+    # One class is all rules on users, those that need no list, too.
+    assert one.looks == spec.looks or isinstance(one, Rule)
     assert one is not spec.make({})
     assert getattr(one, "min_shadows", 0) == spec.min_shadows
     assert getattr(one, "unit", "user") == spec.unit

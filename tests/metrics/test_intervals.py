@@ -15,6 +15,9 @@ from recmia.errors import ProtocolError
 from recmia.metrics import Estimate
 from recmia.metrics import intervals as iv
 from recmia.metrics.intervals import (
+    at_least,
+    at_most,
+    binomial_p_value,
     clopper_pearson,
     combine,
     folded,
@@ -32,6 +35,22 @@ def test_simultaneous() -> None:
     assert simultaneous(20) == pytest.approx(0.9975)
     with pytest.raises(ProtocolError, match="at least 1"):
         simultaneous(0)
+
+
+@given(st.integers(1, 3000), st.floats(0.001, 0.999), st.floats(0, 1))
+def test_binomial_tails_against_scipy(trials: int, rate: float, share: float) -> None:
+    count = np.arange(trials + 1)
+    assert at_most(count, trials, rate) == pytest.approx(binom.cdf(count, trials, rate), rel=1e-9)
+    assert at_least(count, trials, rate) == pytest.approx(binom.sf(count - 1, trials, rate), rel=1e-9)
+    found = round(share * trials)
+    expected = binomtest(found, trials, rate).pvalue
+    assert binomial_p_value(found, trials, rate) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0])
+def test_a_coin_that_always_falls_alike(rate: float) -> None:
+    assert binomial_p_value(10 * round(rate), 10, rate) == pytest.approx(1)
+    assert binomial_p_value(3, 10, rate) == 0
 
 
 def test_clopper_pearson_against_scipy() -> None:

@@ -1,7 +1,7 @@
 """Attacks: from what an attacker observes to a score of membership for each user.
 
-An observation holds no model and no membership of the audited users. Modules of this package may import `errors`,
-`seeding` and `observation` of recmia and nothing else, which the lint step checks.
+An observation holds no model and no membership of the audited users. Modules of this package may import `blas`,
+`errors`, `seeding` and `observation` of recmia and nothing else, which the lint step checks.
 
 >>> import numpy as np
 >>> from recmia.testing import planted_leak

@@ -18,16 +18,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
 from recmia.attacks.base import Needs
-from recmia.attacks.queries import hidden_ranks
 from recmia.errors import NotFittedError, ProtocolError, TooFewShadowsError
 from recmia.observation import InteractionPool, Observation, Queries, in_history
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import HistGradientBoostingClassifier
 
 Float64 = npt.NDArray[np.float64]
 Int32 = npt.NDArray[np.int32]
@@ -99,7 +100,7 @@ class ItemCompletion(InteractionAttack):
     def score(self, observation: Observation) -> Float64:
         """See `InteractionAttack.score`."""
         queries, answers = asked(observation)
-        return _y(hidden_ranks(answers, queries))
+        return _y(answers, queries)
 
 
 class ItemReference(InteractionAttack):
@@ -117,10 +118,12 @@ class ItemReference(InteractionAttack):
 
     def score(self, observation: Observation) -> Float64:
         """See `InteractionAttack.score`; interactions are compared with each other."""
+        from sklearn.ensemble import HistGradientBoostingRegressor
+
         queries, answers = asked(observation)
-        y = _y(hidden_ranks(answers, queries))
+        y = _y(answers, queries)
         references = [] if observation.references is None else list(observation.references)
-        X = np.column_stack([*(_y(hidden_ranks(one, queries)) for one in references), *_known(observation)])
+        X = np.column_stack([*(_y(one, queries) for one in references), *_known(observation)])
         rows = np.linspace(0, len(y) - 1, min(len(y), _MOST_ROWS)).astype(int)
         # Few leaves, each of many interactions: a leaf of a few would follow their labels.
         model = HistGradientBoostingRegressor(max_iter=100, max_leaf_nodes=15, min_samples_leaf=200, random_state=0)
@@ -157,6 +160,8 @@ class ItemLR(InteractionAttack):
 
     def fit(self, pool: InteractionPool, *, rng: np.random.Generator) -> Self:
         """Learn from held-out pairs, and compute the means of each interaction."""
+        from sklearn.ensemble import HistGradientBoostingClassifier
+
         if len(pool) < self.min_shadows:
             raise TooFewShadowsError(
                 f"the attack {self.name} needs at least {self.min_shadows} shadow models; got {len(pool)}",
@@ -165,7 +170,7 @@ class ItemLR(InteractionAttack):
         trained = pool.trained
         if len(pool) % 2 or (trained[::2] == trained[1::2]).any():
             raise ProtocolError("shadows 2i and 2i + 1 must be trained on complementary halves of the interactions")
-        y = np.stack([_y(hidden_ranks(answers, pool.queries)) for answers in pool.answers])
+        y = np.stack([_y(answers, pool.queries) for answers in pool.answers])
         known = _known(pool)
         parts, labels = [], []
         for number in range(len(pool)):
@@ -191,7 +196,7 @@ class ItemLR(InteractionAttack):
             raise ProtocolError(
                 f"the attack {self.name} scores answers to the queries of its pool, and of the same length"
             )
-        y = _y(hidden_ranks(answers, queries))
+        y = _y(answers, queries)
         found: Float64 = self._model.decision_function(np.column_stack([y, *self._means, *_known(observation)]))
         return found
 
@@ -270,8 +275,12 @@ def _hidden(observation: Observation) -> Queries:
     return observation.queries
 
 
-def _y(ranks: Int32) -> Float64:
-    y: Float64 = -np.log(ranks + _OFFSET)
+def _y(answers: Int32, queries: Queries) -> Float64:
+    """Return y of each hidden interaction."""
+    # Compiled code is loaded by what calls it.
+    from recmia.attacks.queries import hidden_ranks
+
+    y: Float64 = -np.log(hidden_ranks(answers, queries) + _OFFSET)
     return y
 
 

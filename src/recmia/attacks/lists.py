@@ -35,9 +35,9 @@ import numba
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
-from threadpoolctl import threadpool_limits
 
 from recmia.attacks.base import Bool, Float64, PoolAttack, cross_scores
+from recmia.blas import one_blas_thread
 from recmia.errors import NotFittedError, ProtocolError
 from recmia.observation import Observation, ShadowPool
 
@@ -531,7 +531,7 @@ class Ridge(_ItemWeights):
         item, ends = tally.entries.item, tally.entries.ends
         weight, constant = np.empty(len(item)), np.empty(len(item))
         # What BLAS splits among threads has other last bits.
-        with threadpool_limits(1, user_api="blas"):
+        with one_blas_thread():
             for u in range(n):
                 part = slice(ends[u], ends[u + 1])
                 shown = pool.lists[:, u]
@@ -585,7 +585,7 @@ class ListLR(PoolAttack):
         scale = np.maximum(held_out.std(axis=(1, 2)), 1e-12)
         features = held_out.reshape(len(held_out), -1).T / scale
         # What BLAS splits among threads has other last bits.
-        with threadpool_limits(1):
+        with one_blas_thread():
             model = LogisticRegression().fit(features, pool.member[:, own].ravel())
         self._slope, self._intercept = model.coef_[0] / scale, float(model.intercept_[0])
         self._fitted = [part().fit(pool, rng=rng) for part in parts]

@@ -20,8 +20,8 @@ from typing import Any, Self
 import numba
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits
 
+from recmia.blas import one_blas_thread
 from recmia.errors import DivergedError
 
 Float32 = npt.NDArray[np.float32]
@@ -78,7 +78,7 @@ class Network:
         weights = np.concatenate(drawn).astype(np.float32)
         velocity, rows, labels = np.zeros_like(weights), self._standardised(X), y.astype(np.float32)
         # What BLAS splits among threads has other last bits.
-        with threadpool_limits(1, user_api="blas"):
+        with one_blas_thread():
             for _ in range(self._epochs):
                 order = rng.permutation(len(rows))
                 _train_epoch(
@@ -101,7 +101,7 @@ class Network:
     def decision_function(self, X: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Return the log odds of the class 1 for each row, float64, shape (n,)."""
         rows = self._standardised(X)
-        with threadpool_limits(1, user_api="blas"):
+        with one_blas_thread():
             for number, (weights, bias) in enumerate(self._layers, 1):
                 rows = rows @ weights + bias
                 if number < len(self._layers):

@@ -30,10 +30,10 @@ import numba
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
-from threadpoolctl import threadpool_limits
 
 from recmia.attacks.base import Attack, Float64, PoolAttack, for_every_user
 from recmia.attacks.lists import RANK_OFFSET, Int32, Sides, SurpriseBoth
+from recmia.blas import one_blas_thread
 from recmia.errors import NotFittedError, ProtocolError
 from recmia.observation import Observation, Queries, ShadowPool, in_history, rank_by_popularity
 
@@ -335,7 +335,7 @@ def _residual(y: Float64, X: Float64) -> Float64:
     """Return what least squares leave of y, float64[n], with the columns of X."""
     X = X / np.maximum(np.abs(X).max(axis=0, initial=0), 1e-12)
     # What BLAS splits among threads has other last bits.
-    with threadpool_limits(1, user_api="blas"):
+    with one_blas_thread():
         slope = np.linalg.lstsq(X, y)[0]
     residual: Float64 = y - (X * slope).sum(axis=1)
     # What rounding leaves of a perfect fit is no residual: its order would be taken for a finding.

@@ -1,10 +1,15 @@
-"""Attacks by name: what each needs, how it is made, and what it does."""
+"""Attacks by name: what each needs, how it is made, and what it does.
+
+This module is light: it imports the module of an attack, and what is compiled or large behind it, only when the attack
+is made.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -12,19 +17,7 @@ import cloudpickle
 
 from recmia.attacks import rules
 from recmia.attacks.base import Attack, Needs, PoolAttack
-from recmia.attacks.classifiers import VectorClassifier
-from recmia.attacks.interactions import (
-    Absent,
-    InteractionAttack,
-    ItemCompletion,
-    ItemHistoryLength,
-    ItemLR,
-    ItemPopularity,
-    ItemReference,
-)
-from recmia.attacks.lists import RMIA, Counts, ListLR, Offline, Ranks, Ridge, Surprise
-from recmia.attacks.queries import Completion, CompletionReference, QueryCompletion, QueryLR
-from recmia.attacks.shadow_free import Distance, KMeans
+from recmia.attacks.interactions import InteractionAttack
 from recmia.errors import ConfigError, nearest
 
 AnyAttack = Attack | PoolAttack | InteractionAttack
@@ -134,15 +127,21 @@ class _Copies:
 
 
 def _over_vectors(name: str, settings: Mapping[str, Any]) -> Attack:
+    from recmia.attacks.classifiers import VectorClassifier
+
     return VectorClassifier(name, rank_weights=settings.get("rank_weights", "uniform"), **settings.get("mlp", {}))
 
 
-def _without_shadows(kind: Callable[[str], Attack], settings: Mapping[str, Any]) -> Attack:
-    return kind(settings.get("rank_weights", "uniform"))
+def _without_shadows(kind: str, settings: Mapping[str, Any]) -> Attack:
+    from recmia.attacks import shadow_free
+
+    made: Attack = getattr(shadow_free, kind)(settings.get("rank_weights", "uniform"))
+    return made
 
 
-def _plain(kind: Callable[[], Any], settings: Mapping[str, Any]) -> Any:
-    return kind()
+def _plain(module: str, kind: str, settings: Mapping[str, Any]) -> AnyAttack:
+    made: AnyAttack = getattr(import_module(f"recmia.attacks.{module}"), kind)()
+    return made
 
 
 def _rule(name: str, rule: Callable[..., Any], asks: bool, settings: Mapping[str, Any]) -> Attack:
@@ -153,21 +152,23 @@ def _classifier(name: str, about: str, *, published: bool = True) -> AttackSpec:
     return AttackSpec(name, partial(_over_vectors, name), "shadow", about, published, vectors=True)
 
 
-def _asking(kind: type[Attack], about: str) -> AttackSpec:
-    return AttackSpec(kind.name, partial(_plain, kind), kind.needs, about, asks=kind.asks, looks=kind.looks)
+def _pool(name: str, kind: str, min_shadows: int, about: str) -> AttackSpec:
+    return AttackSpec(name, partial(_plain, "lists", kind), "pool", about, min_shadows=min_shadows)
 
 
-def _pool(name: str, kind: type[PoolAttack], about: str) -> AttackSpec:
-    return AttackSpec(
-        name, partial(_plain, kind), "pool", about, asks=kind.asks, looks=kind.looks, min_shadows=kind.min_shadows
-    )
+def _pool_that_asks(name: str, kind: str, about: str, *, looks: bool) -> AttackSpec:
+    made = partial(_plain, "queries", kind)
+    return AttackSpec(name, made, "pool", about, asks=True, looks=looks, min_shadows=2)
 
 
-def _of_interactions(kind: type[InteractionAttack], about: str, looks_at: LooksAt = "") -> AttackSpec:
-    return AttackSpec(
-        kind.name, partial(_plain, kind), kind.needs, about, rule=looks_at, asks=kind.asks, looks=kind.looks,
-        unit="interaction", min_shadows=kind.min_shadows,
-    )  # fmt: skip
+def _of_interactions(name: str, kind: str, needs: Needs, about: str, min_shadows: int = 0) -> AttackSpec:
+    made = partial(_plain, "interactions", kind)
+    return AttackSpec(name, made, needs, about, asks=True, looks=False, unit="interaction", min_shadows=min_shadows)
+
+
+def _baseline_of_interactions(name: str, kind: str, about: str, looks_at: LooksAt) -> AttackSpec:
+    made = partial(_plain, "interactions", kind)
+    return AttackSpec(name, made, "nothing", about, rule=looks_at, looks=looks_at == "list", unit="interaction")
 
 
 def _baseline(name: str, function: Callable[..., Any], about: str, looks_at: LooksAt) -> AttackSpec:
@@ -188,7 +189,7 @@ ATTACKS: Mapping[str, AttackSpec] = MappingProxyType(
             _classifier("k-nn", "the nearest neighbours over history minus list"),
             AttackSpec(
                 "distance",
-                partial(_without_shadows, Distance),
+                partial(_without_shadows, "Distance"),
                 "nothing",
                 "how near the list is to the history, and how far from the popular list (Chi et al. 2024)",
                 published=True,
@@ -196,23 +197,41 @@ ATTACKS: Mapping[str, AttackSpec] = MappingProxyType(
             ),
             AttackSpec(
                 "k-means",
-                partial(_without_shadows, KMeans),
+                partial(_without_shadows, "KMeans"),
                 "nothing",
                 "two clusters of history minus list (Zhang et al. 2021)",
                 published=True,
                 vectors=True,
             ),
-            _asking(Completion, "how much of the hidden part of a history the answers to the rest complete"),
-            _asking(CompletionReference, "completion beyond what models trained on other people's data achieve"),
-            _pool("query-lr", QueryLR, "completion and the list, with and without the user in training"),
-            _pool("query-lr-completion", QueryCompletion, "the part of query-lr that asks"),
-            _pool("list-lr", ListLR, "how probable the list is with and without the user in training"),
-            _pool("list-lr-surprise", Surprise, "the part of list-lr that asks how unusual the list is"),
-            _pool("list-lr-counts", Counts, "the part of list-lr that counts items"),
-            _pool("list-lr-ranks", Ranks, "the part of list-lr that looks at ranks"),
-            _pool("list-lr-ridge", Ridge, "a discriminant on the lists of the user from many shadow models"),
-            _pool("list-lr-offline", Offline, "list-lr from shadow models that never saw the user"),
-            _pool("rmia", RMIA, "compares the list with those of known non-members (after Zarifzadeh et al. 2024)"),
+            AttackSpec(
+                "completion",
+                partial(_plain, "queries", "Completion"),
+                "nothing",
+                "how much of the hidden part of a history the answers to the rest complete",
+                asks=True,
+                looks=False,
+            ),
+            AttackSpec(
+                "completion-reference",
+                partial(_plain, "queries", "CompletionReference"),
+                "references",
+                "completion beyond what models trained on other people's data achieve",
+                asks=True,
+                looks=False,
+            ),
+            _pool_that_asks(
+                "query-lr", "QueryLR", "completion and the list, with and without the user in training", looks=True
+            ),
+            _pool_that_asks("query-lr-completion", "QueryCompletion", "the part of query-lr that asks", looks=False),
+            _pool("list-lr", "ListLR", 4, "how probable the list is with and without the user in training"),
+            _pool("list-lr-surprise", "Surprise", 2, "the part of list-lr that asks how unusual the list is"),
+            _pool("list-lr-counts", "Counts", 2, "the part of list-lr that counts items"),
+            _pool("list-lr-ranks", "Ranks", 2, "the part of list-lr that looks at ranks"),
+            _pool("list-lr-ridge", "Ridge", 4, "a discriminant on the lists of the user from many shadow models"),
+            _pool("list-lr-offline", "Offline", 2, "list-lr from shadow models that never saw the user"),
+            _pool(
+                "rmia", "RMIA", 4, "compares the list with those of known non-members (after Zarifzadeh et al. 2024)"
+            ),
             _baseline("shared-list", rules.shared_list, "is shown a list that nobody else gets", "list"),
             _baseline("popular-overlap", rules.popular_overlap, "is shown few of the most popular items", "list"),
             _baseline("seen-in-list", rules.seen_in_list, "is shown little that it has already seen", "list"),
@@ -224,12 +243,21 @@ ATTACKS: Mapping[str, AttackSpec] = MappingProxyType(
             _baseline("history-length", rules.history_length, "has a long history", "history"),
             _baseline("history-popularity", rules.history_popularity, "has a history of popular items", "history"),
             _baseline("recency", rules.recency, "was active lately", "history"),
-            _of_interactions(ItemCompletion, "how high the hidden item stands in the answer to the rest"),
-            _of_interactions(ItemReference, "the place of the hidden item beyond what other models give"),
-            _of_interactions(ItemLR, "the place of the hidden item, with and without the interaction in training"),
-            _of_interactions(Absent, "is of an item that is not in the user's own list", "list"),
-            _of_interactions(ItemPopularity, "is of a popular item", "history"),
-            _of_interactions(ItemHistoryLength, "is in a long history", "history"),
+            _of_interactions(
+                "item-completion", "ItemCompletion", "nothing",
+                "how high the hidden item stands in the answer to the rest",
+            ),
+            _of_interactions(
+                "item-reference", "ItemReference", "references",
+                "the place of the hidden item beyond what other models give",
+            ),
+            _of_interactions(
+                "item-lr", "ItemLR", "pool",
+                "the place of the hidden item, with and without the interaction in training", 4,
+            ),
+            _baseline_of_interactions("absent", "Absent", "is of an item that is not in the user's own list", "list"),
+            _baseline_of_interactions("item-popularity", "ItemPopularity", "is of a popular item", "history"),
+            _baseline_of_interactions("item-history-length", "ItemHistoryLength", "is in a long history", "history"),
         )
     }
 )  # fmt: skip

@@ -384,7 +384,7 @@ def _run_audit(
     given: dict[str, Any], model: type[AuditSettings] | type[FilesSettings], run_it: Callable[..., AuditResult]
 ) -> None:
     from recmia.render import text
-    from recmia.render.pictures import pictures
+    from recmia.render.kept import kept_pictures
     from recmia.render.progress import shown_progress
     from recmia.results.folder import write_result
 
@@ -393,7 +393,7 @@ def _run_audit(
     limits = _limits(asked, run.setup)
     with run.store as kept, run.workers as at_once, shown_progress() as progress:
         result = run_it(run.setup, jobs=at_once, store=kept, progress=progress)
-        write_result(result, run.out, pictures(result))
+        write_result(result, run.out, kept_pictures(result, kept))
     out = console()
     tell_data(out, result)
     tell_damage(out, kept)

@@ -28,7 +28,6 @@ from recmia.data.interactions import (
 )
 from recmia.data.movielens import GROUPLENS, MOVIELENS, find_movielens, read_movielens_folder
 from recmia.data.published import PUBLISHED, find_published, is_published, read_published_folder
-from recmia.data.synthetic import SHAPES, synthesize
 from recmia.errors import DataError, nearest
 from recmia.settings.data import Columns
 
@@ -294,6 +293,9 @@ def _without_gaps(rows: Int32, ids: npt.NDArray[np.generic]) -> tuple[Int32, npt
 
 
 def _synthetic(name: str, seed: int) -> pl.DataFrame:
+    # Compiled code is loaded by what calls it.
+    from recmia.data.synthetic import SHAPES, synthesize
+
     shape = name.partition(":")[2] or "ml-100k"
     sizes = re.fullmatch(r"(\d+)x(\d+)x(\d+)", shape)
     if sizes:

@@ -21,8 +21,6 @@ from recmia.defences.mechanisms import FoldInOnly, GumbelTopK, RandomisedHistori
 from recmia.errors import ConfigError, nearest
 from recmia.game.tasks import Task
 from recmia.recommenders.base import Recommender
-from recmia.recommenders.lfm import LFM
-from recmia.recommenders.private import PrivateLFM
 from recmia.recommenders.spec import RECOMMENDERS
 from recmia.settings import FOLDING, PrivacySettings, Regime
 
@@ -94,6 +92,10 @@ class DPTraining(WrappingDefence):
 
     def wrap(self, model: Recommender) -> Recommender:
         """Return a `PrivateLFM` in place of the LFM."""
+        # A model is loaded when it is made.
+        from recmia.recommenders.lfm import LFM
+        from recmia.recommenders.private import PrivateLFM
+
         assert isinstance(model, LFM), "others are refused before"
         return PrivateLFM(self.epsilon, self.settings)
 

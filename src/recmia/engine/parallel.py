@@ -33,8 +33,8 @@ import joblib
 import numpy as np
 import numpy.typing as npt
 from joblib.parallel import get_active_backend
-from threadpoolctl import threadpool_limits
 
+from recmia.blas import one_blas_thread
 from recmia.cache import array_at
 from recmia.data.interactions import Interactions
 from recmia.errors import ConfigError, import_extra
@@ -133,7 +133,8 @@ def run_calls(
         yield from _on_cluster(client, function, payloads, shared)
         return
     if at_once == 1:
-        yield from (function(payload, jobs) for payload in payloads)
+        with one_blas_thread():
+            yield from (function(payload, jobs) for payload in payloads)
         return
     threads = max(1, jobs // at_once)
     if threaded:
@@ -162,7 +163,7 @@ def _in_threads(
     function: Callable[[Payload, int], Result], payloads: Iterable[Payload], at_once: int, threads: int
 ) -> Iterator[Result]:
     waiting: set[Future[Result]] = set()
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(at_once) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(at_once) as pool:
         try:
             for payload in payloads:
                 waiting.add(pool.submit(function, payload, threads))

@@ -12,8 +12,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
-from threadpoolctl import threadpool_limits
 
+from recmia.blas import one_blas_thread
 from recmia.data.interactions import Bool, Float32, Int32, Int64
 from recmia.errors import ProtocolError
 
@@ -132,7 +132,7 @@ def top_k_by_vectors(
         lists[start : start + len(users)] = best.lists()
 
     # A product that BLAS splits among its own threads differs in its last bits from an unsplit one.
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
         for _ in pool.map(rank, range(0, len(lists), _USERS_AT_ONCE)):
             pass
     return lists

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recmia.attacks.queries import mean_by_user
 from recmia.data.interactions import Bool, Int32, Interactions
 from recmia.metrics.intervals import share_ends
 from recmia.metrics.utility import recall
@@ -63,6 +62,9 @@ def disclosed(
     >>> [(row["users"], row["metric"], row["value"]) for row in rows[::2]]
     [('members', 'recall@1', 1.0), ('non-members', 'recall@1', 0.5)]
     """
+    # Compiled code is loaded by what calls it.
+    from recmia.attacks.queries import mean_by_user
+
     parts = {NEXT if prefixes else HIDDEN: queries.hidden}
     if len(known) < len(audited):
         missing = audited.take(np.flatnonzero(~np.isin(audited.keys(), known.keys(), assume_unique=True)))

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from recmia.data.interactions import Int32, Interactions
-from recmia.engine.sgd import factorize
 from recmia.game import streams
 from recmia.observation import Items, Observation, Queries
 from recmia.settings import Knowledge, RecommenderSettings
@@ -39,6 +38,9 @@ class ItemSource:
 
     def items(self, seed: int, level: Knowledge, settings: RecommenderSettings, threads: int) -> Items:
         """Return the attacker's knowledge of the items, from a factorisation of its data."""
+        # Compiled code is loaded by what calls it.
+        from recmia.engine.sgd import factorize
+
         assert self.data is not None, "a white-box attacker takes the target's item vectors"
         rng = streams.item_vectors(seed, level)
         factors = factorize(self.data, settings.lfm, factors=settings.factors, rng=rng, threads=threads)

@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 from recmia.attacks import Attack, PoolAttack, run_attack, run_pool_attack
 from recmia.attacks.interactions import InteractionAttack, checked_interactions
 from recmia.attacks.vectors import unknown_shares, user_vectors
+from recmia.blas import one_blas_thread
 from recmia.data.interactions import Int32
 from recmia.engine.parallel import run_calls
 from recmia.errors import ConfigError, RecmiaError
@@ -142,7 +143,7 @@ def play(plan: Plan, store: Lists, threads: int = 1) -> Play:
     frames: list[pl.DataFrame] = []
     notes: dict[str, Any] = {}
     # With one BLAS thread, sums have the same rounding for any number of workers.
-    with threadpool_limits(1):
+    with one_blas_thread(), threadpool_limits(1, user_api="openmp"):
         items = _items(plan, store, threads)
         for section in plan.sections:
             frames += [one.frame(section) for one in _attack(plan, section, items[section.level], store, notes)]

@@ -16,8 +16,8 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits
 
+from recmia.blas import one_blas_thread
 from recmia.data.interactions import IdMap, Int32, Interactions
 from recmia.engine.parallel import run_calls
 from recmia.errors import ProtocolError, RecmiaError
@@ -261,7 +261,7 @@ def _train_and_serve(tasks: Sequence[Task], threads: int) -> tuple[str, dict[str
     first = tasks[0]
     served: dict[str, Arrays | RecmiaError] = {}
     # With one BLAS thread, sums have the same rounding for any number of workers.
-    with threadpool_limits(1, user_api="blas"):
+    with one_blas_thread():
         try:
             model = first.recommender.make(first.recommender.used(first.settings), threads)
             for wrapper in first.wrappers:

@@ -13,11 +13,18 @@ from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from recmia.metrics.clusters import Clustered
 from recmia.metrics.epsilon import EpsilonBound, Guessed, Guesses, choose_guesses, epsilon_bound, fair_coins, guess
-from recmia.metrics.intervals import CONFIDENCE, Estimate, combine, folded, rank_bias, simultaneous
+from recmia.metrics.intervals import (
+    CONFIDENCE,
+    Estimate,
+    binomial_p_value,
+    combine,
+    folded,
+    rank_bias,
+    simultaneous,
+)
 from recmia.metrics.roc import FALSE_POSITIVE_RATES, auc, balanced_accuracy, choose_threshold, tpr_at_fpr
 from recmia.seeding import rng_for
 
@@ -295,7 +302,7 @@ def _unfair(runs: Runs) -> str:
     for seed in runs.seeds:
         for member, _ in seed.targets:
             n, found = len(member), int(member.sum())
-            if stats.binomtest(found, n, runs.member_share).pvalue < _NO_COINS:
+            if binomial_p_value(found, n, runs.member_share) < _NO_COINS:
                 what = "interactions were trained on" if seed.clustered else "users are members"
                 return (
                     f"not resolvable: {found:,} of {n:,} {what}, and coins that make it so with probability "

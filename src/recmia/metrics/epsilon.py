@@ -30,7 +30,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special
+from scipy import special
 
 from recmia.errors import ProtocolError
 from recmia.metrics.intervals import CONFIDENCE
@@ -525,6 +525,9 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
 
     if gap(0.0) <= 0:
         return 0.0
+    # Only this needs it, and loading it takes longer than all bounds of an audit.
+    from scipy import optimize
+
     return float(optimize.brentq(gap, 0.0, mu * (mu / 2 + 40)))
 
 

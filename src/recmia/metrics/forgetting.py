@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import optimize, special, stats
+from scipy import special
 
 from recmia.errors import ProtocolError, TooFewUsersError
 from recmia.metrics.individual import discoveries, p_values_against
@@ -118,6 +118,9 @@ def forgetting(members: Float64, never: Float64, deleted: Float64, margin: float
                 "members, and of the deleted",
                 estimate=MIN_GROUP,
             )
+    # Here and below: what only this test needs takes longest to load.
+    from scipy import stats
+
     control, against = (_area(group, never) for group in (members, deleted))
     test = stats.mannwhitneyu(deleted, never, alternative="two-sided")
     user_p = p_values_against(deleted, never)
@@ -159,6 +162,8 @@ def _ratio(members: Float64, never: Float64, deleted: Float64) -> Float64:
         odds = of[0] + of[1] * x
         return float((weight * np.logaddexp(0, np.where(label, -odds, odds))).sum() + _RIDGE * of[1] ** 2)
 
+    from scipy import optimize
+
     fitted = optimize.minimize(loss, np.zeros(2), method="BFGS").x
     found: Float64 = np.clip(np.exp(fitted[0] + max(0.0, fitted[1]) * normal(deleted)), 1 / _MOST, _MOST)
     return found
@@ -173,4 +178,6 @@ def _most_remembered(ratio: Float64) -> float:
     # The sum is concave in the share, and 0 at 0: it comes down to log(ERROR) once, if at all.
     if lacking(1.0) > 0:
         return 1.0
+    from scipy import optimize
+
     return float(optimize.brentq(lacking, 0.0, 1.0))

@@ -11,7 +11,6 @@ from scipy import sparse
 
 from recmia.data.interactions import Bool, Float32, Int32, Interactions
 from recmia.engine.matrices import count_in_rows
-from recmia.engine.ranking import top_k, top_k_by_vectors
 from recmia.errors import ConfigError, NotFittedError, ProtocolError
 from recmia.observation import check_lists, describe, in_history, list_of_user
 
@@ -162,6 +161,9 @@ class Recommender(ABC):
         self, score: Callable[[slice], Float32], histories: sparse.csr_array, k: int, exclude_seen: bool
     ) -> Int32:
         """Rank by ``score(rows)``, a few users at a time, so that dense scores stay small."""
+        # Compiled code is loaded by what calls it.
+        from recmia.engine.ranking import top_k
+
         trained = self.fitted_items(k)
         lists = np.empty((histories.shape[0], k), np.int32)
         step = max(1, _SCORES_AT_ONCE // len(trained))
@@ -266,6 +268,8 @@ class VectorRecommender(Recommender):
         return self._rank_vectors(self.user_vectors, histories, k, exclude_seen)
 
     def _rank_vectors(self, users: Float32, histories: sparse.csr_array, k: int, exclude_seen: bool) -> Int32:
+        from recmia.engine.ranking import top_k_by_vectors
+
         seen, trained = histories if exclude_seen else None, self.fitted_items(k)
         return top_k_by_vectors(users, self.item_vectors, self.item_bias, seen, trained, k, threads=self.threads)
 

@@ -32,8 +32,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
-from threadpoolctl import threadpool_limits
 
+from recmia.blas import one_blas_thread
 from recmia.data.interactions import Bool, Float32, Int32, Int64, Interactions
 from recmia.engine.matrices import keep_columns, padded
 from recmia.engine.sgd import FASTMATH
@@ -69,7 +69,7 @@ class _ImplicitModel(VectorRecommender):
         trained_items = interactions.item_counts() > 0
         seen = _weighted(interactions.csr(), trained_items, weight)
         failure = import_extra("implicit.recommender_base", "implicit").ModelFitError
-        with threadpool_limits(1, user_api="blas"), suppress(failure):
+        with one_blas_thread(), suppress(failure):
             model.fit(seen, show_progress=False)
         if not (np.isfinite(model.user_factors).all() and np.isfinite(model.item_factors).all()):
             raise DivergedError(f"{type(self).__name__} has factors that are not finite; {self._remedy}")
@@ -106,7 +106,7 @@ class ALS(_ImplicitModel):
     def fit(self, interactions: Interactions, *, rng: np.random.Generator) -> Self:
         """Train; see `Recommender.fit`."""
         settings = self.settings
-        with threadpool_limits(1, user_api="blas"):
+        with one_blas_thread():
             self._model = self._library().AlternatingLeastSquares(
                 factors=self.factors,
                 regularization=settings.regularisation,
@@ -121,7 +121,7 @@ class ALS(_ImplicitModel):
         """Return the user vectors that solve the module's equation; see `VectorRecommender.fold_in`."""
         trained_items = self.fitted_items()
         # Q'Q, which `implicit` computes at the first call, must not depend on how many threads BLAS has.
-        with threadpool_limits(1, user_api="blas"):
+        with one_blas_thread():
             rows = _weighted(histories, trained_items, 1 + self.settings.alpha)
             return self._model.recalculate_user(np.arange(histories.shape[0]), rows)
 
@@ -166,7 +166,7 @@ class BPR(_ImplicitModel):
         # The curvature of a user whose seen items vary like all items, at a loss where sigmoid' is 1/10. A fold-in that
         # starts from it takes about two thirds of the steps that one from a multiple of the unit matrix takes.
         trained_items = self.fitted_items()
-        with threadpool_limits(1, user_api="blas"):
+        with one_blas_thread():
             spread = np.cov(
                 self.item_vectors[trained_items].T, aweights=self._weight[trained_items], ddof=0, dtype=np.float64
             )
@@ -189,7 +189,7 @@ class BPR(_ImplicitModel):
                 self.settings.regularisation, vectors[start : start + _USERS_AT_ONCE],
             )  # fmt: skip
 
-        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(self.threads) as pool:
+        with one_blas_thread(), ThreadPoolExecutor(self.threads) as pool:
             converged = all(list(pool.map(solve, range(0, len(vectors), _USERS_AT_ONCE))))
         if not converged:
             raise DivergedError(

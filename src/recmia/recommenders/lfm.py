@@ -30,8 +30,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
-from threadpoolctl import threadpool_limits
 
+from recmia.blas import one_blas_thread
 from recmia.data.interactions import Bool, Float32, Int32, Int64, Interactions
 from recmia.engine.matrices import padded
 from recmia.engine.sgd import FASTMATH, Factorization, factorize
@@ -56,7 +56,7 @@ class _Frozen:
     Q : float32, shape (n_items, lanes)
         The item vectors, padded; with biases the last column is 1.
     gram : float64, shape (lanes, lanes)
-        :math:`Q^\top Q`, its lower triangle; 0 with explicit feedback.
+        :math:`Q^\top Q`; 0 with explicit feedback.
     spectrum, U, rotated : float64
         S, U and Q U of the module.
     """
@@ -74,13 +74,15 @@ class _Frozen:
         # With biases the last unknown is b_u, whose item vector is constant 1.
         Q = padded(trained.item, width, _LANES)
         Q[:, factors:width] = 1
-        gram = np.zeros((Q.shape[1], Q.shape[1]))
-        if implicit:
-            _add_outer_products(gram, Q, len(Q), width)
+        gram, spectrum = np.zeros((Q.shape[1], Q.shape[1])), np.zeros(width)
+        vectors = Q[:, :width].astype(np.float64)
+        if not implicit:
+            return cls(trained, Q, gram, spectrum, np.eye(width), vectors)
         # What BLAS splits among threads has other last bits.
-        with threadpool_limits(1, user_api="blas"):
+        with one_blas_thread():
+            gram[:width, :width] = vectors.T @ vectors
             spectrum, U = np.linalg.eigh(gram[:width, :width])
-            return cls(trained, Q, gram, np.maximum(spectrum, 0), U, Q[:, :width] @ U)
+            return cls(trained, Q, gram, np.maximum(spectrum, 0), U, vectors @ U)
 
 
 class LFM(VectorRecommender):
@@ -154,38 +156,85 @@ class LFM(VectorRecommender):
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FASTMATH)
-def _add_outer_products(system: Float64, rows: npt.NDArray[np.floating], n: int, width: int) -> None:
-    """Add the first n rows' outer products to the lower triangle of a system.
+def _inner_products(rows: Float64, n: int, width: int, system: Float64) -> None:
+    """Write the inner products of the first n rows to the lower triangle of a system.
+
+    Four rows meet four others at a time, so that every number is fetched once for four products.
 
     Parameters
     ----------
-    system : float64, shape (w, w)
-        Entries above the diagonal get values without a meaning.
-    rows : float, shape (at least n, w)
-        Zero from column `width` on.
+    rows : float64, shape (at least n, at least width)
     n, width : int
+    system : float64, shape (at least n, at least n)
+        Some entries above the diagonal are written, too.
     """
-    for first in range(0, n, 4):
-        # Four rows a turn, the last row standing in (times zero) for those that are missing.
-        r1, r2, r3 = min(first + 1, n - 1), min(first + 2, n - 1), min(first + 3, n - 1)
-        for f in range(width):
-            a0 = np.float64(rows[first, f])
-            a1 = np.float64(rows[r1, f]) * (first + 1 < n)
-            a2 = np.float64(rows[r2, f]) * (first + 2 < n)
-            a3 = np.float64(rows[r3, f]) * (first + 3 < n)
-            for g in range((f // _LANES + 1) * _LANES):
-                system[f, g] += a0 * rows[first, g] + a1 * rows[r1, g] + a2 * rows[r2, g] + a3 * rows[r3, g]
+    for a in range(0, n, 4):
+        # The last row stands in for those that are missing.
+        a1, a2, a3 = min(a + 1, n - 1), min(a + 2, n - 1), min(a + 3, n - 1)
+        for b in range(0, a + 4, 4):
+            b1, b2, b3 = min(b + 1, n - 1), min(b + 2, n - 1), min(b + 3, n - 1)
+            t00 = t01 = t02 = t03 = t10 = t11 = t12 = t13 = np.float64(0)
+            t20 = t21 = t22 = t23 = t30 = t31 = t32 = t33 = np.float64(0)
+            for f in range(width):
+                y0, y1, y2, y3 = rows[b, f], rows[b1, f], rows[b2, f], rows[b3, f]
+                x = rows[a, f]
+                t00 += x * y0
+                t01 += x * y1
+                t02 += x * y2
+                t03 += x * y3
+                x = rows[a1, f]
+                t10 += x * y0
+                t11 += x * y1
+                t12 += x * y2
+                t13 += x * y3
+                x = rows[a2, f]
+                t20 += x * y0
+                t21 += x * y1
+                t22 += x * y2
+                t23 += x * y3
+                x = rows[a3, f]
+                t30 += x * y0
+                t31 += x * y1
+                t32 += x * y2
+                t33 += x * y3
+            system[a, b], system[a, b1], system[a, b2], system[a, b3] = t00, t01, t02, t03
+            system[a1, b], system[a1, b1], system[a1, b2], system[a1, b3] = t10, t11, t12, t13
+            system[a2, b], system[a2, b1], system[a2, b2], system[a2, b3] = t20, t21, t22, t23
+            system[a3, b], system[a3, b1], system[a3, b2], system[a3, b3] = t30, t31, t32, t33
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FASTMATH)
 def _cholesky_solve(system: Float64, target: Float64, n: int) -> None:
-    """Solve the leading n x n of a positive definite system in place; only its lower triangle is read."""
-    for i in range(n):
-        for j in range(i + 1):
-            total = system[i, j]
+    """Solve the leading n x n of a positive definite system in place; only its lower triangle is read.
+
+    Two rows of the factor are found at a time, two columns at a time.
+    """
+    for i in range(0, n, 2):
+        # The last row stands in for one that is missing.
+        i1 = min(i + 1, n - 1)
+        for j in range(0, i, 2):
+            t00, t01, t10, t11 = system[i, j], system[i, j + 1], system[i1, j], system[i1, j + 1]
             for f in range(j):
-                total -= system[i, f] * system[j, f]
-            system[i, j] = np.sqrt(total) if i == j else total / system[j, j]
+                x0, x1, y0, y1 = system[i, f], system[i1, f], system[j, f], system[j + 1, f]
+                t00 -= x0 * y0
+                t01 -= x0 * y1
+                t10 -= x1 * y0
+                t11 -= x1 * y1
+            t00 /= system[j, j]
+            t10 /= system[j, j]
+            system[i, j], system[i, j + 1] = t00, (t01 - t00 * system[j + 1, j]) / system[j + 1, j + 1]
+            system[i1, j], system[i1, j + 1] = t10, (t11 - t10 * system[j + 1, j]) / system[j + 1, j + 1]
+        t00, t10, t11 = system[i, i], system[i1, i], system[i1, i1]
+        for f in range(i):
+            x0, x1 = system[i, f], system[i1, f]
+            t00 -= x0 * x0
+            t10 -= x1 * x0
+            t11 -= x1 * x1
+        system[i, i] = np.sqrt(t00)
+        if i1 > i:
+            system[i1, i] = t10 / system[i, i]
+            system[i1, i1] = np.sqrt(t11 - system[i1, i] * system[i1, i])
+    for i in range(n):
         for f in range(i):
             target[i] -= system[i, f] * target[f]
         target[i] /= system[i, i]
@@ -203,10 +252,8 @@ def _solve(
     """Write the user vectors of the module's equations to `vectors`; ``n_negatives == 0`` means explicit feedback."""
     width, n_trained = vectors.shape[1], trained_items.sum()
     system, target = np.empty_like(gram), np.empty(len(gram))
-    seen, small, root = np.empty((0, Q.shape[1])), np.empty((width, width)), np.empty(width)
+    seen, small, root = np.empty((width, 0)), np.empty((width, width)), np.empty(width)
     for row in range(len(vectors)):
-        if indptr[row + 1] - indptr[row] > len(seen):
-            seen = np.empty((2 * (indptr[row + 1] - indptr[row]), Q.shape[1]))
         n = 0
         for k in range(indptr[row], indptr[row + 1]):
             n += trained_items[indices[k]]
@@ -229,12 +276,10 @@ def _solve(
                     for f in range(width):
                         small[n, f] = rotated[i, f] * root[f]
                     n += 1
+            _inner_products(small, n, width, system)
             for a in range(n):
                 for b in range(a + 1):
-                    total = np.float64(0)
-                    for f in range(width):
-                        total += small[a, f] * small[b, f]
-                    system[a, b] = (1 - weight) * total + (a == b)
+                    system[a, b] = (1 - weight) * system[a, b] + (a == b)
             _cholesky_solve(system, target, n)
             for f in range(width):
                 total = np.float64(0)
@@ -247,21 +292,22 @@ def _solve(
                     total += U[f, g] * root[g]
                 vectors[row, f] = total
             continue
+        if n > seen.shape[1]:
+            seen = np.empty((width, 2 * n))
         n = 0
         target[:] = 0
         for k in range(indptr[row], indptr[row + 1]):
             i = indices[k]
             if trained_items[i]:
                 wanted = np.float64(1) if n_negatives else values[k] - mean - item_bias[i]
-                for f in range(Q.shape[1]):
-                    seen[n, f] = Q[i, f]
+                for f in range(width):
+                    seen[f, n] = Q[i, f]
                     target[f] += wanted * Q[i, f]
                 n += 1
-        system[:] = 0
-        _add_outer_products(system, seen, n, width)
+        _inner_products(seen, width, n, system)
         if weight > 0:
             for f in range(width):
-                for g in range(width):
+                for g in range(f + 1):
                     system[f, g] += weight * (gram[f, g] - system[f, g])
         for f in range(width):
             system[f, f] += penalty

@@ -25,8 +25,8 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg, sparse
-from threadpoolctl import threadpool_limits
 
+from recmia.blas import one_blas_thread
 from recmia.data.interactions import Float32, Interactions
 from recmia.engine.matrices import binary
 from recmia.recommenders.base import Recommender
@@ -91,5 +91,5 @@ class EASE(Recommender):
         system = gram.toarray().astype(np.float64)
         system[np.diag_indices_from(system)] += self.settings.regularisation
         # A product that BLAS splits among its own threads differs in its last bits from an unsplit one.
-        with threadpool_limits(1, user_api="blas"):
+        with one_blas_thread():
             return linalg.cho_solve(linalg.cho_factor(system), np.eye(len(system)))

@@ -31,8 +31,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 from scipy.special import expit
-from threadpoolctl import threadpool_limits
 
+from recmia.blas import one_blas_thread
 from recmia.data.interactions import Bool, Float32, Int32, Int64, Interactions
 from recmia.engine.matrices import keep_columns, row_items
 from recmia.recommenders.base import Recommender
@@ -127,7 +127,7 @@ class NCF(Recommender):
         """
         seen = keep_columns(histories, self.fitted_items())
         # A product that BLAS splits among its own threads differs in its last bits from an unsplit one.
-        with threadpool_limits(1, user_api="blas"):
+        with one_blas_thread():
             solved = [self._network.solve(np.sort(items)) for items in row_items(seen)]
         return np.array(solved, np.float32)
 
@@ -143,7 +143,7 @@ class NCF(Recommender):
     def _scores(self, vectors: Float32) -> Float32:
         trained_items = self.fitted_items()
         scores = np.zeros((len(vectors), len(trained_items)), np.float32)
-        with threadpool_limits(1, user_api="blas"):
+        with one_blas_thread():
             for row, vector in zip(scores, vectors, strict=True):
                 row[trained_items] = self._network.logits(vector)
         return scores

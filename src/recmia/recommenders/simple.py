@@ -17,8 +17,8 @@ from typing import Self
 
 import numpy as np
 from scipy import sparse
-from threadpoolctl import threadpool_limits
 
+from recmia.blas import one_blas_thread
 from recmia.data.interactions import Float32, Int32, Interactions
 from recmia.engine.matrices import binary, row_items
 from recmia.errors import DataError
@@ -167,7 +167,7 @@ class Hybrid(Recommender):
 
     def _mix(self, user_vectors: Float32, histories: sparse.csr_array) -> Float32:
         weight = self.settings.weight
-        with threadpool_limits(1, user_api="blas"):
+        with one_blas_thread():
             scores = user_vectors @ self._lfm.item_vectors.T + self._lfm.item_bias
         return weight * self._standardised(self._content.scores(histories)) + (1 - weight) * self._standardised(scores)
 

@@ -21,8 +21,8 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from scipy import sparse
-from threadpoolctl import threadpool_limits
 
+from recmia.blas import one_blas_thread
 from recmia.data.interactions import Float32, Int32, Int64, Interactions
 from recmia.engine.matrices import keep_columns
 from recmia.errors import DivergedError, NotFittedError, ProtocolError
@@ -109,7 +109,7 @@ class Adapter(Recommender):
         """Call the library with seeded global states, and with one thread, which rounds always in the same way."""
         with ExitStack() as stack:
             stack.enter_context(seeded_globally(self._seed, name))
-            stack.enter_context(threadpool_limits(1, user_api="blas"))
+            stack.enter_context(one_blas_thread())
             if "torch" in sys.modules:
                 stack.enter_context(one_thread())
             yield
