@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import platform
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,13 @@ RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
 def write_section(title: str, command: str, lines: Sequence[str]) -> None:
-    """Replace the section with this title, or add it; the other sections stay as they are."""
+    """Replace the section with this title, or add it; the other sections stay as they are.
+
+    With ``--quick`` on the command line, print it: what is measured in a hurry takes no other figure's place.
+    """
+    if "--quick" in sys.argv[1:]:
+        print("\n".join([f"## {title}", "", *lines, "", f"{RESULTS.name} stays as it is: this was --quick."]))
+        return
     text = (
         RESULTS.read_text() if RESULTS.exists() else "# Results\n\nEach section is written by the command it names.\n"
     )

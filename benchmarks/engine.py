@@ -409,7 +409,7 @@ def table(title: str, header: str, rows: Iterator[str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Race the engine against its peers; writes benchmarks/RESULTS.md.")
-    parser.add_argument("--quick", action="store_true", help="small sizes only: a minute or two")
+    parser.add_argument("--quick", action="store_true", help="small sizes only, a minute or two; writes no file")
     parser.add_argument("--data", type=Path, default=os.environ.get("RECMIA_DATA"), help="folder of MovieLens data")
     arguments = parser.parse_args()
     quick, turns = arguments.quick, 3
@@ -448,9 +448,7 @@ def main() -> None:
     if not quick:
         rows += quality(*sizes[0], 10, 10)
     parts.append(table("Quality against plain sequential SGD, 20 epochs", header, iter(rows)))
-    write_section(
-        "The engine", f"python benchmarks/engine.py{' --quick' if quick else ''}", "\n\n".join(parts).splitlines()
-    )
+    write_section("The engine", "python benchmarks/engine.py", "\n\n".join(parts).splitlines())
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 from recmia import doctor
 from recmia.cache import ArrayStore
+from tests.cli.helpers import Here
 
 
 def test_missing_extras_come_with_their_command(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,7 +37,8 @@ def test_cache_and_data_sets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.delenv("RECMIA_DATA", raising=False)
     monkeypatch.setattr(doctor, "find_spec", lambda name: None)
     found = doctor.examine()
-    assert dict(found["cache"])["lists and scores"] == "empty"
+    lists = tmp_path / "cache" / "recmia" / "lists"
+    assert dict(found["cache"])["lists and scores"].startswith(f"in {lists}: empty; at most 10.0 GiB")
     assert dict(found["data sets"])["$RECMIA_DATA"].startswith("not set")
     assert dict(found["data sets"])["ml-latest-small"].startswith("missing")
     assert not (tmp_path / "cache").exists(), "looking changes nothing"
@@ -47,9 +50,47 @@ def test_cache_and_data_sets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         path.write_text("")
     monkeypatch.setenv("RECMIA_DATA", str(tmp_path / "data"))
     found = doctor.examine()
-    assert dict(found["cache"])["lists and scores"].startswith("1 entries, 1.0 MiB")
+    assert dict(found["cache"])["lists and scores"].startswith(f"in {lists}: 1 entries, 1.0 MiB; at most 10.0 GiB")
+    named = doctor.examine(ArrayStore(tmp_path / "named", limit=3 * 2**29))["cache"]
+    assert named[0] == ("folder", str(folder))
+    assert named[1][1].startswith(f"in {tmp_path / 'named'}: empty; at most 1.5 GiB ($RECMIA_STORE_LIMIT)")
     data = dict(found["data sets"])
     assert (data["ml-100k"], data["ml-latest-small"]) == ("in the cache", "in $RECMIA_DATA")
+
+
+def entries_in(folder: Path) -> set[str]:
+    return set(ArrayStore(folder))
+
+
+def test_the_command_makes_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recmia = Here(tmp_path, monkeypatch, capsys)
+    store = ArrayStore(tmp_path / "lists")
+    for n, key in enumerate(("ab1", "ab2", "ab3", "cd1")):
+        store[key] = {"lists": np.zeros(2**19, np.uint8)}
+        (path,) = store.folder.glob(f"*/{key}.npz")
+        os.utime(path, 2 * (time.time() - 4000 + n,))
+
+    def doctor_says(*words: str) -> str:
+        done = recmia("doctor", "--store", str(store.folder), *words)
+        assert (done.returncode, done.stderr) == (0, "")
+        return " ".join(done.stdout.split())
+
+    assert "4 entries, 2.0 MiB; at most 10.0 GiB" in doctor_says()
+    assert doctor_says("--prune") == "nothing to remove: 4 entries take 2.0 MiB, and may take 10.0 GiB"
+    assert doctor_says("--prune", "1.1MiB") == "freed 1.0 MiB: removed 2 entries; 2 entries take 1.0 MiB"
+    assert entries_in(store.folder) == {"ab3", "cd1"}
+    monkeypatch.setenv("RECMIA_STORE_LIMIT", "600KiB")
+    assert doctor_says("--prune") == "freed 0.5 MiB: removed 1 entries; 1 entries take 0.5 MiB"
+    assert entries_in(store.folder) == {"cd1"}
+    assert doctor_says("--prune", "0GiB") == "freed 0.5 MiB: removed 1 entries; 0 entries take 0.0 MiB"
+    for words, said in (
+        (("5GiB",), "a size is for --prune; write: recmia doctor --prune 5GiB"),
+        (("--prune", "5"), "a size must be a number with KiB, MiB, GiB, TiB, such as 10GiB; got '5'"),
+    ):
+        refused = recmia("doctor", *words)
+        assert (refused.returncode, refused.stdout, refused.stderr) == (2, "", f"error: {said}\n")
 
 
 @pytest.mark.end_to_end

@@ -12,7 +12,7 @@ import joblib
 import numba
 from threadpoolctl import threadpool_info
 
-from recmia.cache import default_store
+from recmia.cache import LIMIT_VARIABLE, ArrayStore, default_store, show_size
 from recmia.data.movielens import MOVIELENS, movielens_file
 from recmia.data.places import ENVIRONMENT, places
 
@@ -21,8 +21,13 @@ Rows = list[tuple[str, str]]
 _OURS = frozenset({"bench", "dev"})
 
 
-def examine() -> dict[str, Rows]:
+def examine(store: ArrayStore | None = None) -> dict[str, Rows]:
     """Look around, and change nothing.
+
+    Parameters
+    ----------
+    store : ArrayStore, optional
+        Else the one in the user's cache.
 
     Returns
     -------
@@ -33,7 +38,7 @@ def examine() -> dict[str, Rows]:
         "versions": _versions(),
         "processor": _processor(),
         "GPU": _gpu(),
-        "cache": _cache(),
+        "cache": _cache(default_store() if store is None else store),
         "data sets": _data_sets(),
         "extras": _extras(),
     }
@@ -87,11 +92,39 @@ def _gpu() -> Rows:
     return [(f"cuda:{i}", torch.cuda.get_device_name(i)) for i in range(torch.cuda.device_count())]
 
 
-def _cache() -> Rows:
-    lists = default_store().folder
-    sizes = [path.stat().st_size for path in lists.rglob("*") if path.is_file()] if lists.is_dir() else []
-    words = f"{len(sizes):,} entries, {sum(sizes) / 2**20:,.1f} MiB; may be removed at any time" if sizes else "empty"
-    return [("folder", str(lists.parent)), ("lists and scores", words)]
+def _cache(store: ArrayStore) -> Rows:
+    entries = store.entries()
+    words = f"{len(entries):,} entries, {show_size(sum(entry.size for entry in entries))}; " if entries else "empty; "
+    words += (
+        f"at most {show_size(store.limit)} (${LIMIT_VARIABLE}), then what was not used for the longest is removed; "
+        "may be removed at any time: recmia doctor --prune 0GiB"
+    )
+    return [("folder", str(default_store().folder.parent)), ("lists and scores", f"in {store.folder}: {words}")]
+
+
+def prune(store: ArrayStore, size: int | None = None) -> str:
+    """Remove what was not used for the longest from a store, and say in a sentence what was freed.
+
+    Parameters
+    ----------
+    store : ArrayStore
+    size : int, optional
+        Bytes that may be left; else the limit of the store.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> prune(ArrayStore(Path(tempfile.gettempdir()) / "nothing here"))
+    'nothing to remove: 0 entries take 0.0 MiB, and may take 10.0 GiB'
+    """
+    before, allowed = len(store.entries()), store.limit if size is None else size
+    freed = store.prune(allowed)
+    entries = store.entries()
+    left = f"{len(entries):,} entries take {show_size(sum(entry.size for entry in entries))}"
+    if not freed:
+        return f"nothing to remove: {left}, and may take {show_size(allowed)}"
+    return f"freed {show_size(freed)}: removed {before - len(entries):,} entries; {left}"
 
 
 def _data_sets() -> Rows:

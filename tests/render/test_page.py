@@ -121,7 +121,9 @@ def test_a_run_is_read_as_it_was_written(result: AuditResult, run: Path) -> None
     assert read.metrics == result.metrics
     assert_frame_equal(read.per_user_auc, result.per_user_auc, check_exact=True)
     assert read.findings == result.findings
-    assert read.provenance == json.loads(json.dumps(result.provenance))
+    # What reporting took is known when all is written.
+    later = ("peak_memory_bytes", "peak_memory_bytes_by_stage")
+    assert read.provenance == json.loads(json.dumps(result.provenance)) | {key: read.provenance[key] for key in later}
 
 
 def test_a_sweep_is_read_as_it_was_written(small: Interactions, tmp_path: Path) -> None:

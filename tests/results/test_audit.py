@@ -20,6 +20,7 @@ from recmia.game import run
 from recmia.game.plan import Plan, plan_from_data
 from recmia.metrics import auc
 from recmia.recommenders.simple import Random
+from recmia.results import audit
 from recmia.results.setup import resolve
 from recmia.settings import AuditSettings
 
@@ -704,3 +705,15 @@ def test_the_papers_case_on_its_data(movielens_folder: Path, feedback: str) -> N
     assert "only slightly" in fold_in or "cannot be distinguished from chance" in fold_in
     assert ("that others find little proves nothing" in fold_in) == (grade == "untested")
     assert ("refute every epsilon below" in fold_in) == (bound >= 1)
+
+
+def test_each_stage_has_the_memory_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also what was taken after it last told of itself, and never less than the stage before."""
+    told: list[tuple[str, int, int]] = []
+    report = audit.Reporter(lambda *now: told.append(now))
+    report.total = 3
+    for text, units, peak in (("load", 0, 5), ("train", 0, 7), ("train", 2, 8), ("attack", 0, 9), ("attack", 1, 6)):
+        monkeypatch.setattr(audit, "peak_memory", lambda peak=peak: peak)
+        report(text, units)
+    assert report.peaks == {"load": 7, "train": 9, "attack": 9}
+    assert told[-1] == ("attack", 3, 3)

@@ -16,7 +16,7 @@ import recmia
 from recmia import AuditResult, Interactions
 from recmia.errors import ConfigError
 from recmia.results import audit
-from recmia.results.folder import read_result, read_settings_file, settings_toml
+from recmia.results.folder import read_result, read_settings_file, settings_toml, write_result
 from recmia.settings import AuditSettings, FilesSettings
 
 pytestmark = pytest.mark.end_to_end
@@ -56,7 +56,18 @@ def test_a_run_folder_is_complete(result: AuditResult, tmp_path: Path) -> None:
     assert run["versions"]["recmia"] == recmia.__version__
     assert len(run["data"]["fingerprint"]) == 64
     assert set(run["seconds"]) == {"load", "train, serve and attack"}
-    assert run["peak_memory_bytes"] > 10**7
+    peaks = run["peak_memory_bytes_by_stage"]
+    assert list(peaks) == [
+        "loading the data", "taking stock", "training recommenders and serving lists", "attacking", "reporting",
+    ]  # fmt: skip
+    # The largest so far.
+    assert 10**7 < peaks["loading the data"] <= max(peaks.values()) == peaks["reporting"] <= run["peak_memory_bytes"]
+    assert list(peaks.values()) == sorted(peaks.values())
+    assert "reporting" not in result.provenance["peak_memory_bytes_by_stage"]
+    read = read_result(folder)
+    assert isinstance(read, audit.AuditResult)
+    write_result(read, tmp_path / "again")
+    assert json.loads((tmp_path / "again" / "run.json").read_text()) == run, "the memory of the run, not of the copy"
 
     assert (folder / "roc.png").read_bytes().startswith(b"\x89PNG")
     drawn = (folder / "roc.svg").read_text()

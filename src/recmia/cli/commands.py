@@ -337,12 +337,28 @@ def _report(
     )
 
 
-def _doctor(debug: Annotated[bool, options.DEBUG] = False) -> None:
-    """Say what is installed and found, what is missing, and the command that brings it."""
-    from recmia.doctor import examine
+def _doctor(
+    size: Annotated[
+        str, typer.Argument(help="With --prune: what may be left, such as 5GiB (else the limit).", show_default=False)
+    ] = "",
+    prune: Annotated[bool, typer.Option("--prune", help="Remove what the store did not use for longest.")] = False,
+    store: Annotated[Path | None, options.STORE] = None,
+    debug: Annotated[bool, options.DEBUG] = False,
+) -> None:
+    """Say what is installed and found, what is missing, and the command that brings it.
 
-    out = console()
-    for part, rows in examine().items():
+    With --prune, make room in the store instead.
+    """
+    from recmia import doctor
+    from recmia.cache import parse_size
+
+    out, kept = console(), _store(store)
+    if size and not prune:
+        raise ConfigError(f"a size is for --prune; write: recmia doctor --prune {size}")
+    if prune:
+        out.print(escape(doctor.prune(kept, parse_size(size) if size else None)), soft_wrap=True)
+        return
+    for part, rows in doctor.examine(kept).items():
         out.print(f"[bold]{part}[/]")
         for name, found in rows:
             out.print(f"  {escape(name):<20} {escape(found)}", soft_wrap=True)

@@ -3,7 +3,8 @@
 Threads start at once and share all data; they are for calls that spend their time in compiled code, without Python's
 lock. For the others, most of the bytes that a call needs are interactions, which many calls share. They are sent apart
 from the rest of a call. Every worker of a cluster gets each of them once: if a worker dies, no data are lost, and Dask
-runs its calls on another.
+runs its calls on another. Arrays that are maps of files are opened again by processes of this machine, and sent to a
+cluster as data.
 """
 
 from __future__ import annotations
@@ -25,12 +26,16 @@ from concurrent.futures import (
 )
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from mmap import mmap
 from typing import Any, TypeVar
 
 import joblib
+import numpy as np
+import numpy.typing as npt
 from joblib.parallel import get_active_backend
 
 from recmia.blas import one_blas_thread
+from recmia.cache import array_at
 from recmia.data.interactions import Interactions
 from recmia.errors import ConfigError, import_extra
 from recmia.observation import Queries
@@ -145,7 +150,7 @@ def run_calls(
         try:
             yield from parallel(
                 joblib.delayed(_call_in)(here, function, threads, packed, *apart)
-                for packed, apart in map(_pack, payloads)
+                for packed, apart in (_pack(payload, by_file=True) for payload in payloads)
             )
         except BrokenExecutor as error:
             raise ConfigError(
@@ -220,10 +225,11 @@ def _leave_interrupts_to_the_parent() -> None:
 class _Packer(pickle.Pickler):
     """A pickler that leaves interactions and queries out and collects them in `apart`."""
 
-    def __init__(self, file: io.BytesIO) -> None:
+    def __init__(self, file: io.BytesIO, *, by_file: bool) -> None:
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
         self.apart: list[Shared] = []
         self._places: dict[int, int] = {}
+        self._by_file = by_file
 
     def persistent_id(self, value: Any) -> int | None:
         if not isinstance(value, (Interactions, Queries)):
@@ -232,6 +238,24 @@ class _Packer(pickle.Pickler):
             self._places[id(value)] = len(self.apart)
             self.apart.append(value)
         return self._places[id(value)]
+
+    def reducer_override(self, value: Any) -> Any:
+        # Of a part of a map, whose base is another array, numpy does not say where in the file it starts.
+        base: Any = value.base if isinstance(value, np.memmap) else None
+        if self._by_file and isinstance(base, mmap) and value.mode == "r":
+            order = "C" if value.flags.c_contiguous else "F"
+            return _map_again, (value.filename, value.dtype, value.offset, value.shape, order)
+        return NotImplemented
+
+
+def _map_again(path: str, *place: Any) -> npt.NDArray[Any]:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            return array_at(file, *place)
+    except (OSError, ValueError):
+        raise ConfigError(
+            f"{path} was removed while it was in use; run again: what is in the store is not computed anew"
+        ) from None
 
 
 class _Unpacker(pickle.Unpickler):
@@ -243,10 +267,10 @@ class _Unpacker(pickle.Unpickler):
         return self._apart[place]
 
 
-def _pack(payload: Any) -> tuple[bytes, list[Shared]]:
-    """Pickle a payload without its interactions and queries, and list those."""
+def _pack(payload: Any, *, by_file: bool = False) -> tuple[bytes, list[Shared]]:
+    """Pickle a payload without its interactions and queries, and list those; of maps, where they are `by_file`."""
     file = io.BytesIO()
-    packer = _Packer(file)
+    packer = _Packer(file, by_file=by_file)
     packer.dump(payload)
     return file.getvalue(), packer.apart
 

@@ -112,7 +112,7 @@ def run_plans(
     report("attacking", 0)
     results = run_calls(
         _play,
-        ((number, plans[number], needed(plans[number], store)) for number in ready),
+        ((number, plans[number], _still_there(plans[number], store)) for number in ready),
         jobs=jobs,
         at_once=max(1, min(jobs, len(ready))),
         shared=(interactions for number in ready for interactions in plans[number].data),
@@ -126,6 +126,15 @@ def run_plans(
             store[key] = _to_arrays(play)
         report("attacking", 1)
     return [play for play in plays if play is not None]
+
+
+def _still_there(plan: Plan, store: Store) -> dict[str, dict[str, Any]]:
+    """Return what the attackers of a plan need, though another process may have removed some of it to make room."""
+    try:
+        return needed(plan, store)
+    except KeyError:
+        run_tasks(plan.tasks, store=store)
+        return needed(plan, store)
 
 
 def play(plan: Plan, store: Lists, threads: int = 1) -> Play:
@@ -512,4 +521,5 @@ def _from_store(plan: Plan, store: Store) -> Play | None:
     except KeyError:
         return None
     tables: dict[str, Any] = {name: pl.read_parquet(io.BytesIO(arrays[name].tobytes())) for name in _TABLES}
-    return Play(plan.seed, **tables, **json.loads(str(arrays["about"])))
+    # The memory is that of the run that made it.
+    return Play(plan.seed, **tables, **(json.loads(str(arrays["about"])) | {"peak_memory": 0}))

@@ -326,8 +326,10 @@ def _ask(model: Recommender, task: Task, key: str) -> Arrays:
         alpha=task.alpha,
         rng=streams.serve(task.path, task.regime),
     )
-    padding: Int32 = np.full((len(lists), task.length - length), -1, np.int32)
-    return {"lists": np.hstack([lists, padding])}
+    if length < task.length:
+        padding: Int32 = np.full((len(lists), task.length - length), -1, np.int32)
+        lists = np.hstack([lists, padding])
+    return {"lists": lists}
 
 
 def digest(value: dict[str, Any]) -> str:

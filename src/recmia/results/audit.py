@@ -80,6 +80,8 @@ class AuditResult:
         Columns seed, user_id, history_length, rarity: the audited users of each seed.
     provenance : dict
         Versions, data fingerprint, cleaning report, seconds by stage, peak memory; what the defences promise.
+        ``peak_memory_bytes_by_stage`` is the largest that a process had used at the end of each stage, see
+        `recmia.provenance.peak_memory`: it never falls, and a stage that used less shows what came before.
     utility : polars.DataFrame
         With `held_out`, what the lists of each target are worth: columns seed, run, regime, users ("all", "members",
         "non-members"), metric, value, low, high; else empty.
@@ -466,7 +468,7 @@ def run_audit(
     started = time.perf_counter()
     plays = run_plans(plans, store={} if store is None else store, jobs=jobs, report=report)
     seconds["train, serve and attack"] = time.perf_counter() - started
-    return join_plays(settings, plays, interactions, cleaning, jobs, seconds, promised(setup))
+    return join_plays(settings, plays, interactions, cleaning, jobs, seconds, report.peaks, promised(setup))
 
 
 def load_candidates(
@@ -503,6 +505,7 @@ def join_plays(
     cleaning: CleaningReport,
     jobs: int,
     seconds: dict[str, float],
+    peaks: dict[str, int],
     promises: Sequence[dict[str, Any]] = (),
 ) -> AuditResult:
     """Put the seeds of an audit together, or raise what went wrong in the first that did."""
@@ -546,6 +549,7 @@ def join_plays(
             "seconds": {stage: round(spent, 3) for stage, spent in seconds.items()},
             "seconds_total": round(sum(seconds.values()), 3),
             "peak_memory_bytes": max([peak_memory(), *(play.peak_memory for play in plays)]),
+            "peak_memory_bytes_by_stage": peaks,
             "attacker": [{"seed": play.seed, **play.notes} for play in plays],
             **({"promises": list(promises)} if promises else {}),
         },
@@ -599,14 +603,18 @@ def promised(setup: Setup) -> list[dict[str, Any]]:
 
 
 class Reporter:
-    """Adds up units of work for a progress callback."""
+    """Adds up units of work for a progress callback, and notes in `peaks` what memory each stage came to."""
 
     def __init__(self, progress: Progress | None) -> None:
         self._progress, self._done = progress, 0
         self.total = 1
+        self.peaks: dict[str, int] = {}
 
     def __call__(self, text: str, units: int) -> None:
         """Tell what is being done, and that more units are done."""
+        # What is told second ends what was told first.
+        peak = max([peak_memory(), *self.peaks.values()])
+        self.peaks.update(dict.fromkeys([*list(self.peaks)[-1:], text], peak))
         self._done += units
         if self._progress is not None:
             self._progress(text, self._done, self.total)

@@ -117,7 +117,9 @@ def run_files_audit(
     report.total = work_units([files.plan])
     plays = run_plans([files.plan], store={} if store is None else store, jobs=jobs, report=report)
     files.seconds["train, serve and attack"] = time.perf_counter() - started
-    return join_plays(files.plan.setup.settings, plays, files.audited, files.cleaning, jobs, files.seconds)
+    return join_plays(
+        files.plan.setup.settings, plays, files.audited, files.cleaning, jobs, files.seconds, report.peaks
+    )
 
 
 @dataclass(frozen=True, eq=False)

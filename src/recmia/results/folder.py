@@ -16,6 +16,7 @@ import tomli_w
 from recmia.atomic import new_folder
 from recmia.errors import ConfigError, RecmiaError
 from recmia.metrics import Metric
+from recmia.provenance import peak_memory
 from recmia.results.audit import AuditResult
 from recmia.results.defend import DefendResult
 from recmia.results.forget import ForgetResult
@@ -141,7 +142,6 @@ def _write_audit(result: AuditResult, scratch: Path) -> None:
     (scratch / "config.toml").write_text("".join(comments) + settings_toml(settings), encoding="utf-8")
     write_json(scratch / "metrics.json", [asdict(metric) for metric in result.metrics])
     result.scores.write_parquet(scratch / "scores.parquet")
-    write_json(scratch / "run.json", result.provenance)
     result.users.write_parquet(scratch / "users.parquet")
     if not result.utility.is_empty():
         result.utility.write_parquet(scratch / "utility.parquet")
@@ -151,6 +151,19 @@ def _write_audit(result: AuditResult, scratch: Path) -> None:
         result.disclosure.write_parquet(scratch / "disclosure.parquet")
     if not result.per_user_auc.is_empty():
         result.per_user_auc.write_parquet(scratch / "per_user_auc.parquet")
+    write_json(scratch / "run.json", _with_peak_of_reporting(result.provenance))
+
+
+def _with_peak_of_reporting(provenance: dict[str, Any]) -> dict[str, Any]:
+    """Add what memory figures and files took, which is known when they are there; once, by the run itself."""
+    stages = provenance.get("peak_memory_bytes_by_stage", {})
+    if not stages or "reporting" in stages:
+        return provenance
+    peak = max([peak_memory(), *stages.values()])
+    return provenance | {
+        "peak_memory_bytes": max(peak, provenance["peak_memory_bytes"]),
+        "peak_memory_bytes_by_stage": stages | {"reporting": peak},
+    }
 
 
 def _write_sweep(result: SweepResult, scratch: Path) -> None:

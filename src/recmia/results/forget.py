@@ -225,7 +225,7 @@ def run_forget(
     report.total = work_units([plan])
     plays = run_plans([plan], store={} if store is None else store, jobs=jobs, report=report)
     files.seconds["train, serve and attack"] = time.perf_counter() - started
-    whole = join_plays(plan.setup.settings, plays, audited, files.cleaning, jobs, files.seconds)
+    whole = join_plays(plan.setup.settings, plays, audited, files.cleaning, jobs, files.seconds, report.peaks)
     of_deleted = pl.col("user_id").is_in(deleted)
     # What answers give away is measured for members and all others, and the deleted are neither.
     for one in whole.provenance["attacker"]:

@@ -195,7 +195,7 @@ def run_sweep(
             assert isinstance(setup.settings, AuditSettings), "of data"
             interactions, cleaning = loaded[_source(setup.settings)]
             cleaning = replace(cleaning, notes=(*cleaning.notes, *setup.cut_histories(interactions)))
-            result = join_plays(setup.settings, results, interactions, cleaning, jobs, {}, promised(setup))
+            result = join_plays(setup.settings, results, interactions, cleaning, jobs, {}, {}, promised(setup))
             promises = [{**asdict(promise), "broken": promise.broken} for promise in result.promises]
             tables = (_with_joint_ends(result, len(grid)), result.utilities, promises)
             left_out = {name: result.provenance["data"][name] for name in ("users_read", "users")}
@@ -230,6 +230,7 @@ def run_sweep(
             "jobs": jobs,
             "seconds_total": round(time.perf_counter() - started, 3),
             "peak_memory_bytes": peak_memory(),
+            "peak_memory_bytes_by_stage": report.peaks,
         },
     )
 
