@@ -11,7 +11,7 @@ import pytest
 from recmia import Interactions
 from recmia.attacks import ATTACKS, Attack, AttackSpec, Observation
 from recmia.data.interactions import join_users
-from recmia.errors import ConfigError
+from recmia.errors import ConfigError, TooFewUsersError
 from recmia.game.plan import (
     Plan,
     Served,
@@ -445,3 +445,43 @@ def test_the_key_of_a_plan_depends_on_the_unit(small: Interactions) -> None:
     keys = {of_interactions(small, **change).key for change in changes}
     assert None not in keys
     assert len(keys | {found.key, plan(small).key, of_interactions(small, seed=1).key}) == len(changes) + 3
+
+
+def pairs_of(data: Interactions, users: Any = slice(None)) -> set[tuple[Any, ...]]:
+    part = data.restrict(np.arange(data.n_users)[users])
+    return set(zip(part.users.ids[part.user].tolist(), part.items.ids[part.item].tolist(), strict=True))
+
+
+def test_a_sample_is_audited_of_all_who_are_trained_on(small: Interactions) -> None:
+    """Systems are as large as without a sample; only the sample is served, asked about and attacked."""
+    whole, found = plan(small), plan(small, n_audited=20)
+    assert found.audited.n_users == 20
+    assert set(found.audited.users.ids.tolist()) <= set(whole.audited.users.ids.tolist())
+    section, of_all = found.sections[0], whole.sections[0]
+    for one, before in ((section.targets[0], of_all.targets[0]), (section.shadow, of_all.shadow)):
+        assert isinstance(one, Task)
+        assert isinstance(before, Task)
+        members = pairs_of(before.side.interactions, before.side.member)
+        assert pairs_of(one.side.interactions, one.side.member) | pairs_of(one.side.others) == members  # type: ignore[arg-type]
+        assert len(one.side.training_data()) == len(members), "everybody once"
+        assert one.key != before.key
+    own = set(of_all.shadow.side.interactions.users.ids.tolist())  # type: ignore[union-attr]
+    for one in section.pool:
+        assert isinstance(one, Task)
+        assert one.side.others is not None
+        assert set(one.side.others.users.ids.tolist()) <= own, "the attacker fills its models up with its own people"
+    assert found.items["grey-box"].popularity.n_users == of_all.shadow.side.interactions.n_users  # type: ignore[union-attr]
+    assert found.key != whole.key
+    assert plan(small, n_audited=10**6).key != whole.key
+    assert len(plan(small, n_audited=10**6).tasks) == len(whole.tasks)
+    with pytest.raises(ConfigError, match="split = 'shared' gives all users to both sides"):
+        plan(small, n_audited=20, split="shared")
+    with pytest.raises(TooFewUsersError, match="n_audited = 19 is too few: 20 are needed"):
+        plan(small, n_audited=19)
+
+
+def test_targets_of_a_sample_differ_in_its_members_alone(small: Interactions) -> None:
+    section = plan(small, n_audited=20, n_targets=2).sections[0]
+    first, second = (one.side for one in section.targets)
+    assert first.others is second.others
+    assert (first.member != second.member).any()

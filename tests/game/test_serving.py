@@ -105,6 +105,21 @@ def test_trained_vectors_belong_to_their_users(small: Interactions) -> None:
     assert overlap > shifted + 0.2
 
 
+def test_members_of_a_sample_are_served_their_own_vectors(small: Interactions) -> None:
+    """Vectors are trained for the sample's members and then for others, who are not served."""
+    side = split_game(small, rng=np.random.default_rng(3)).target.sample(30, np.random.default_rng(0))
+    model = LFM(SGDSettings(epochs=3), factors=8).fit(side.training_data(), rng=np.random.default_rng(1))
+    n = int(side.member.sum())
+    assert len(model.user_vectors) > n
+    for regime in ("popular", "trained"):
+        lists = serve(regime, model, side, 10, rng=np.random.default_rng(2))  # type: ignore[arg-type]
+        assert lists.shape == (30, 10)
+        scores = model.user_vectors[:n] @ model.item_vectors.T
+        histories = side.histories()[side.member].toarray() > 0
+        best = np.where(histories | ~model.trained_items, -np.inf, scores).max(axis=1)
+        np.testing.assert_allclose(scores[np.arange(n), lists[side.member][:, 0]], best, rtol=1e-5)
+
+
 def test_a_model_without_user_vectors_serves_from_the_history(side: Side, rng: np.random.Generator) -> None:
     model = Recorder(side.interactions.n_items)
     serve("trained", model, side, 3, rng=rng)

@@ -24,7 +24,7 @@ from files, the target is `Served`, and the attacker's systems are either.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -33,11 +33,12 @@ import numpy.typing as npt
 
 from recmia.attacks import AttackSpec
 from recmia.data.interactions import Int32, Interactions, join_users
-from recmia.errors import ConfigError
+from recmia.errors import ConfigError, TooFewUsersError
 from recmia.game import streams
 from recmia.game.observe import ItemSource
 from recmia.game.queries import draw_blocks, draw_prefixes, draw_queries, join_queries, known_part
 from recmia.game.split import (
+    MIN_PER_CLASS,
     Side,
     Split,
     draw_members,
@@ -382,18 +383,17 @@ def plan_from_data(
     if game.held_out:
         interactions, held_out = _held_out(settings, interactions, seed, draws)
     split = _split(settings, interactions, seed, draws)
-    audited, share = split.target.interactions, settings.serving.member_share
+    target, own = _audited(settings, split, seed)
+    audited, share = target.interactions, settings.serving.member_share
     again = range(1, game.n_targets)
     members = [draw_members(audited.n_users, share, streams.target_members(seed, t)) for t in again]
-    targets = [split.target, *(Side(audited, member) for member in members)]
+    targets = [target, *(replace(target, member=member) for member in members)]
     known = known_part(audited, settings.knowledge.known, streams.known(seed))
     build = _Builder(setup, seed)
     sections, sources = [], {}
-    shadows = {level: _shadow_side(level, split.shadow, black_box, share, seed) for level in settings.levels}
+    shadows = {level: _shadow_side(level, own, black_box, share, seed) for level in settings.levels}
     pools = {
-        level: _pool_sides(level, known, shadow.interactions, settings.attacker.n_shadows, seed)
-        if setup.pool_attacks
-        else []
+        level: _pool_sides(level, known, shadow, settings.attacker.n_shadows, seed) if setup.pool_attacks else []
         for level, shadow in shadows.items()
     }
     assert setup.target is not None, "of data"
@@ -401,9 +401,10 @@ def plan_from_data(
     about_target = build.queries(known, "target")
     for level in settings.levels:
         shadow = shadows[level].interactions
-        public = {"shadow": shadow, "public": split.public, "all": interactions}[settings.knowledge.item_vectors]
+        everybody = shadow if level == "black-box" else split.shadow.interactions
+        public = {"shadow": everybody, "public": split.public, "all": interactions}[settings.knowledge.item_vectors]
         data = {"white-box": None, "black-box": shadow, "grey-box": public}[level]
-        sources[level] = ItemSource(data, shadow)
+        sources[level] = ItemSource(data, everybody)
         about_shadow = build.queries(shadow, "shadow" if level != "black-box" else level)
         about_pool = about_target
         if level == "black-box" and about_target is not None and about_shadow is not None:
@@ -416,8 +417,8 @@ def plan_from_data(
             shadow_references: tuple[Task | Int32, ...] = ()
             if any(spec.needs == "references" for spec in asked):
                 if level != "black-box":
-                    check_strangers(shadow, audited)
-                references = build.references(shadow, about_target, known, level, "target")
+                    check_strangers(everybody, audited)
+                references = build.references(everybody, about_target, known, level, "target")
                 if settings.attacker.thresholds:
                     shadow_references = build.references(known, about_shadow, shadow, level, "shadow")
             sections.append(
@@ -753,11 +754,41 @@ def _shadow_side(
     return Side(data, draw_members(data.n_users, member_share, streams.black_box_members(seed)))
 
 
-def _pool_sides(level: Knowledge, audited: Interactions, own: Interactions, n_shadows: int, seed: int) -> list[Side]:
+def _pool_sides(level: Knowledge, audited: Interactions, own: Side, n_shadows: int, seed: int) -> list[Side]:
     if level != "black-box":
-        return shadow_halves(audited, n_shadows, seed)
-    both, never = join_users(own, audited), np.zeros(audited.n_users, np.bool_)
-    return [Side(both, np.concatenate([side.member, never])) for side in shadow_halves(own, n_shadows, seed)]
+        # Where only some are audited, shadow models are as large as the target: the attacker's own people fill them up.
+        return [replace(half, others=own.others) for half in shadow_halves(audited, n_shadows, seed)]
+    both, never = join_users(own.interactions, audited), np.zeros(audited.n_users, np.bool_)
+    halves = shadow_halves(own.interactions, n_shadows, seed)
+    return [Side(both, np.concatenate([side.member, never])) for side in halves]
+
+
+def _audited(settings: AuditSettings, split: Split, seed: int) -> tuple[Side, Side]:
+    """Return the target and the shadow side with the users who are audited, and with whom the attacker learns.
+
+    Raises
+    ------
+    ConfigError, TooFewUsersError
+        If the split shares users, who would be audited and among the attacker's own, or `n_audited` is too small.
+    """
+    n = settings.game.n_audited
+    if not n or n >= split.target.interactions.n_users:
+        return split.target, split.shadow
+    if split.unit != "users":
+        raise ConfigError(
+            f"n_audited parts the audited users from others, and split = {split.unit!r} gives all users to both sides; "
+            "take split = 'users', or max_users for a smaller game"
+        )
+    share = min(settings.serving.member_share, 1 - settings.serving.member_share)
+    needed = int(np.ceil(MIN_PER_CLASS / share))
+    if n < needed:
+        raise TooFewUsersError(
+            f"n_audited = {n} is too few: {needed} are needed for {MIN_PER_CLASS} members and as many non-members",
+            estimate=needed,
+        )
+    target = split.target.sample(n, streams.sample(seed, "target"))
+    shadow = split.shadow.sample(min(n, split.shadow.interactions.n_users), streams.sample(seed, "shadow"))
+    return target, shadow
 
 
 def work_units(plans: Sequence[Plan]) -> int:

@@ -84,16 +84,21 @@ def serve(
     histories, member = side.histories(), side.member
     asked = side.histories(in_order=True) if model.uses_order else histories
 
-    def ask(recommend: Callable[..., Int32], users: Bool) -> Int32:
-        words = f"{name}.{recommend.__name__}, asked about {int(users.sum())} users"
-        return _ask(recommend, asked[users], histories[users], trained, k, exclude_seen, words, list_of_user)
+    def ask(recommend: Callable[..., Int32], asked: sparse.csr_array, histories: sparse.csr_array) -> Int32:
+        words = f"{name}.{recommend.__name__}, asked about {histories.shape[0]} users"
+        return _ask(recommend, asked, histories, trained, k, exclude_seen, words, list_of_user)
 
     if regime == "fold-in":
-        return ask(model.recommend, np.ones_like(member))
+        return ask(model.recommend, asked, histories)
     lists = np.empty((len(member), k), np.int32)
-    lists[member] = ask(model.recommend_members, member)
+    # All who are in training are asked about, in the order of training; only the side's own are served.
+    own, others = (asked[member], histories[member]), side.others
+    if others is not None:
+        theirs = (others.sequences() if model.uses_order else others.csr(), others.csr())
+        own = tuple(sparse.vstack(pair, format="csr") for pair in zip(own, theirs, strict=True))
+    lists[member] = ask(model.recommend_members, *own)[: int(member.sum())]
     if regime == "trained":
-        lists[~member] = ask(model.recommend, ~member)
+        lists[~member] = ask(model.recommend, asked[~member], histories[~member])
         return lists
     ranking = rank_by_popularity(side.training_data().item_counts())[: int(trained.sum())]
     if regime == "popular":

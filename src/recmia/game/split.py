@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from recmia.data.interactions import Bool, IdMap, Interactions, order_of_events
+from recmia.data.interactions import Bool, IdMap, Interactions, join_users, order_of_events
 from recmia.errors import ConfigError, ProtocolError, TooFewUsersError
 from recmia.settings import SplitUnit
 
@@ -36,6 +36,8 @@ class Side:
     trained : bool, shape (n_interactions,), optional
         Where a coin is tossed for each interaction: which of them are in the training data. The members are then the
         users of these.
+    others : Interactions, optional
+        Of people who are in training, too, but are neither served nor audited, over the same items.
 
     Raises
     ------
@@ -52,6 +54,7 @@ class Side:
     interactions: Interactions
     member: Bool
     trained: Bool | None = None
+    others: Interactions | None = None
 
     def __post_init__(self) -> None:
         if self.trained is not None:
@@ -73,10 +76,16 @@ class Side:
         member = np.bincount(interactions.user[trained], minlength=interactions.n_users) > 0
         return cls(interactions, member, trained)
 
+    @property
+    def n_interactions(self) -> int:
+        """How many interactions there are, those of others included."""
+        return len(self.interactions) + (0 if self.others is None else len(self.others))
+
     def training_data(self) -> Interactions:
-        """Return the members' interactions, which is all that a recommender of this side is trained on."""
+        """Return all that a recommender of this side is trained on: the members' interactions, and then the others'."""
         data = self.interactions if self.trained is None else self.interactions.take(np.flatnonzero(self.trained))
-        return data.restrict(np.flatnonzero(self.member))
+        members = data.restrict(np.flatnonzero(self.member))
+        return members if self.others is None else join_users(members, self.others)
 
     def histories(self, *, in_order: bool = False) -> sparse.csr_array:
         """Return what the system knows of each user whom it serves, float32, shape (n_users, n_items).
@@ -85,6 +94,19 @@ class Side:
         """
         known = self.interactions if self.trained is None else self.interactions.take(np.flatnonzero(self.trained))
         return known.sequences() if in_order else known.csr()
+
+    def sample(self, n: int, rng: np.random.Generator) -> Side:
+        """Return the side of n of the users, drawn at random; members among the others are in training as before.
+
+        >>> side = Side(Interactions.from_arrays([1, 2, 3], [5, 5, 6]), np.array([True, True, True]))
+        >>> one = side.sample(1, np.random.default_rng(0))
+        >>> one.interactions.n_users, one.training_data().n_users
+        (1, 3)
+        """
+        drawn = np.zeros(len(self.member), np.bool_)
+        drawn[rng.choice(len(self.member), n, replace=False)] = True
+        others = self.interactions.restrict(np.flatnonzero(self.member & ~drawn))
+        return Side(self.interactions.restrict(np.flatnonzero(drawn)), self.member[drawn], others=others)
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,6 +27,11 @@ def users(seed: int) -> np.random.Generator:
     return rng_for(seed, "users")
 
 
+def sample(seed: int, side: str) -> np.random.Generator:
+    """Return the stream that draws the audited users of a side, where `n_audited` is set."""
+    return rng_for(seed, "audited users", side)
+
+
 def split(seed: int) -> np.random.Generator:
     """Return the stream that draws the two sides and their members (of files: the members of the shadow side)."""
     return rng_for(seed, "split")

@@ -107,6 +107,9 @@ class Task:
         trained = {}
         if side.trained is not None:
             trained["trained"] = hashlib.sha256(np.packbits(side.trained).tobytes()).hexdigest()
+        if side.others is not None:
+            others = side.others if self.recommender.uses_order else side.others.unordered
+            trained["others"] = others.fingerprint()
         return digest(
             {
                 **trained,
@@ -150,7 +153,7 @@ class Task:
     @property
     def data(self) -> tuple[Interactions | Queries, ...]:
         """All that is large: it is sent once to each process, whatever the number of tasks."""
-        return (self.side.interactions, *(() if self.queries is None else (self.queries,)))
+        return tuple(one for one in (self.side.interactions, self.side.others, self.queries) if one is not None)
 
     @property
     def vectors_key(self) -> str:
@@ -221,7 +224,7 @@ def run_tasks(
     done(len(tasks) - sum(map(len, missing.values())))
     if not missing:
         return {}
-    large = max(len(group[0].side.interactions) for group in missing.values()) > _LARGE
+    large = max(group[0].side.n_interactions for group in missing.values()) > _LARGE
     failed: dict[str, RecmiaError] = {}
     given_up: dict[str, RecmiaError] = {}
 

@@ -153,6 +153,7 @@ class AuditSettings(AnyAuditSettings):
             "regimes": (self.game.regimes, (SERVED_ALIKE,)),
             "knowledge": (self.knowledge.knowledge, (("grey-box",),)),
             "known": (self.knowledge.known, (1.0,)),
+            "n_audited": (self.game.n_audited, (0,)),
             "item_vectors": (self.knowledge.item_vectors, ("shadow",)),
             "query_kind": (self.attacker.query_kind, ("auto", "parts")),
             "thresholds": (self.attacker.thresholds, (False,)),

@@ -32,12 +32,9 @@ class GameSettings(Settings):
         ("popular", "fold-in"), min_length=1, description="What non-members are served; one result each."
     )
     k: int = Field(100, ge=1, description="Length of the recommended lists.")
-    n_targets: int = Field(
-        1, ge=1, description="Independent targets a seed (other members, other training); 20 or so show single users."
-    )
-    held_out: float = Field(
-        0.0, ge=0, lt=1, description="Share of each user's interactions that is kept from all, to measure utility."
-    )
+    n_targets: int = Field(1, ge=1, description="Independent targets a seed; 20 or so show single users.")
+    n_audited: int = Field(0, ge=0, description="Audit so many users of those trained on; 0 means all.")
+    held_out: float = Field(0.0, ge=0, lt=1, description="Share of interactions kept from all, to measure utility.")
 
     @field_validator("regimes", mode="before")
     @classmethod

@@ -72,6 +72,7 @@ class AuditOptions(CommonOptions, total=False):
     unit: Unit
     regimes: Sequence[Regime]
     n_targets: int
+    n_audited: int
     held_out: float
     dp: PrivacySettings | _Fields
     knowledge: Sequence[Knowledge]
