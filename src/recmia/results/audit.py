@@ -20,7 +20,7 @@ from recmia.data.interactions import IdMap, Interactions, with_items_of
 from recmia.data.lists import read_columns
 from recmia.defences import Defence
 from recmia.errors import ConfigError, DataError, RecmiaError
-from recmia.game.plan import Setup, is_run, plan_from_data, work_units
+from recmia.game.plan import Plan, Setup, is_run, plan_from_data, work_units
 from recmia.game.run import Play, run_plans
 from recmia.game.tasks import Store
 from recmia.metrics import (
@@ -452,9 +452,46 @@ def run_audit(
     DataError
         If the data cannot be found or used; TooFewUsersError if they hold too few users.
     """
+    settings, report = setup.settings, Reporter(progress)
+    assert isinstance(settings, AuditSettings), "of data"
+    planned, started = plan_audit(setup, given, report), time.perf_counter()
+    report.total = work_units(planned.plans)
+    plays = run_plans(planned.plans, store={} if store is None else store, jobs=jobs, report=report)
+    seconds = {**planned.seconds, "train, serve and attack": time.perf_counter() - started}
+    return join_plays(settings, plays, planned.interactions, planned.cleaning, jobs, seconds, promised(setup))
+
+
+@dataclass(frozen=True, eq=False)
+class Planned:
+    """An audit of data before anything is trained.
+
+    Parameters
+    ----------
+    plans : list of Plan
+        One for each seed.
+    interactions : Interactions
+        Of all users.
+    cleaning : CleaningReport
+    seconds : dict
+        By stage.
+    """
+
+    plans: list[Plan]
+    interactions: Interactions
+    cleaning: CleaningReport
+    seconds: dict[str, float]
+
+
+def plan_audit(setup: Setup, given: Interactions | None, report: Reporter) -> Planned:
+    """Load the data of an audit, and plan each of its seeds.
+
+    Raises
+    ------
+    DataError
+        As `run_audit`.
+    """
     settings = setup.settings
     assert isinstance(settings, AuditSettings), "of data"
-    report = Reporter(progress)
     report("loading the data", 0)
     started = time.perf_counter()
     interactions, cleaning = load_candidates(settings, given, order=setup.uses_order)
@@ -462,11 +499,7 @@ def run_audit(
     cleaning = replace(cleaning, notes=(*cleaning.notes, *setup.cut_histories(interactions)))
     black_box = load_black_box(settings, interactions, order=setup.uses_order)
     plans = [plan_from_data(setup, interactions, seed, black_box) for seed in settings.seeds]
-    report.total = work_units(plans)
-    started = time.perf_counter()
-    plays = run_plans(plans, store={} if store is None else store, jobs=jobs, report=report)
-    seconds["train, serve and attack"] = time.perf_counter() - started
-    return join_plays(settings, plays, interactions, cleaning, jobs, seconds, promised(setup))
+    return Planned(plans, interactions, cleaning, seconds)
 
 
 def load_candidates(
