@@ -9,7 +9,9 @@ from what does, for any recommender and any attack, on this machine.
 from __future__ import annotations
 
 import time
+import tracemalloc
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -96,20 +98,18 @@ def expected_cost(plans: Sequence[Plan], *, store: Store, jobs: int = 1) -> Cost
     }
     seconds, memory = 0.0, peak_memory()
     if todo:
-        kinds = list({id(plan.setup): plan for plan in reversed(todo)}.values())[::-1]
-        chosen = np.unique(np.linspace(0, len(kinds) - 1, _MOST_KINDS).round().astype(int))
         at_once, threads = models_at_once(missing, jobs)
-        _warm_up(kinds[0], threads)
+        plays_at_once = min(jobs, len(todo))
+        probes = _probes(todo, threads)
         memory = peak_memory()
-        probes = [_probe(kinds[kind], threads, _LONG_ENOUGH / len(chosen)) for kind in chosen]
         of_models = _means([probe.models for probe in probes])
         usual = float(np.mean(list(of_models.values()) or [0.0]))
         training = sum(of_models.get(tasks[0].recommender.name, usual) for tasks in missing.values())
         attacking = len(todo) * float(np.mean([probe.attacks for probe in probes]))
-        plays_at_once = min(jobs, len(todo))
         seconds = training / at_once + attacking / plays_at_once
-        growth = max(probe.memory for probe in probes)
-        memory += round(growth * max(at_once, plays_at_once))
+        memory += round(
+            max(max(one.of_model * at_once * bool(missing), one.of_attacks * plays_at_once) for one in probes)
+        )
     return Cost(
         models=len(needed),
         stored=len(needed) - len(missing),
@@ -182,26 +182,38 @@ def models_a_seed(setup: Setup) -> int:
 
 @dataclass(frozen=True)
 class _Probe:
-    """Of one plan: seconds for a model of each recommender and for the attacks, and bytes that are used meanwhile."""
+    """What one plan takes: seconds for a model of each recommender, and for the attacks; bytes likewise.
+
+    The bytes of the attacks include all lists and answers that they use.
+    """
 
     models: Mapping[str, float]
     attacks: float
-    memory: float
+    of_model: float
+    of_attacks: float
 
 
-def _warm_up(plan: Plan, threads: int) -> None:
-    """Load compiled code and libraries, which is done once however long a run is."""
+def _probes(todo: Sequence[Plan], threads: int) -> list[_Probe]:
+    """Measure some kinds of plans, spread evenly over all kinds: cells of a grid are kinds, and seeds are not."""
+    kinds = list({id(plan.setup): plan for plan in reversed(todo)}.values())[::-1]
+    chosen = np.unique(np.linspace(0, len(kinds) - 1, _MOST_KINDS).round().astype(int))
+    tracing = tracemalloc.is_tracing()
+    # This makes Python slower, by a tenth to a third of the whole.
+    tracemalloc.start()
     try:
-        _measured(sampled(plan, min(1.0, _FIRST_SAMPLE / _n_users(plan))), threads)
-    except RecmiaError:
-        # Too few users; larger samples follow.
-        return
+        # Compiled code and libraries are loaded once, however long a run is.
+        with suppress(RecmiaError):
+            _measured(sampled(kinds[0], min(1.0, _FIRST_SAMPLE / _n_users(kinds[0]))), threads)
+        return [_probe(kinds[kind], threads, _LONG_ENOUGH / len(chosen)) for kind in chosen]
+    finally:
+        if not tracing:
+            tracemalloc.stop()
 
 
 def _probe(plan: Plan, threads: int, long_enough: float) -> _Probe:
     """Run a plan on larger and larger samples of its users, and return what all of them would take."""
     n_users, size = _n_users(plan), _FIRST_SAMPLE
-    before, sizes, found = peak_memory(), list[int](), list[_Probe]()
+    sizes, found = list[int](), list[_Probe]()
     while True:
         started = time.perf_counter()
         try:
@@ -209,39 +221,50 @@ def _probe(plan: Plan, threads: int, long_enough: float) -> _Probe:
             found.append(_measured(small, threads))
             sizes.append(len(small.audited))
         except RecmiaError:
+            # A sample can have too few users, or too few items for a list.
             if size >= n_users:
                 raise
-        took = time.perf_counter() - started
-        if size >= n_users or (len(found) > 1 and took > long_enough):
+        if size >= n_users:
+            return found[-1]
+        if len(found) > 1 and time.perf_counter() - started > long_enough:
             break
         size *= _TIMES
-    if len(found) == 1 or size >= n_users:
-        return replace(found[-1], memory=found[-1].memory - before)
-    (one, other), whole = found[-2:], len(plan.audited)
+    one, other = found[-2:]
 
     def at_whole(first: float, second: float) -> float:
         slope = (second - first) / (sizes[-1] - sizes[-2])
-        return second + max(0.0, slope) * (whole - sizes[-1])
+        return second + max(0.0, slope) * (len(plan.audited) - sizes[-1])
 
     return _Probe(
         {name: at_whole(one.models[name], seconds) for name, seconds in other.models.items()},
         at_whole(one.attacks, other.attacks),
-        at_whole(one.memory, other.memory) - before,
+        at_whole(one.of_model, other.of_model),
+        at_whole(one.of_attacks, other.of_attacks),
     )
 
 
 def _measured(plan: Plan, threads: int) -> _Probe:
     store: Store = {}
     spent: dict[str, list[float]] = {}
+    of_models, before = [0], _bytes_in_use()
     for tasks in _by_model(plan.tasks).values():
-        started = time.perf_counter()
+        started, without = time.perf_counter(), _bytes_in_use()
         for error in run_tasks(tasks, store=store, jobs=threads).values():
             raise error
         spent.setdefault(tasks[0].recommender.name, []).append(time.perf_counter() - started)
+        of_models.append(tracemalloc.get_traced_memory()[1] - without)
     started = time.perf_counter()
+    _bytes_in_use()
     play(plan, store, threads)
     attacks = time.perf_counter() - started
-    return _Probe({name: float(np.mean(each)) for name, each in spent.items()}, attacks, peak_memory())
+    of_attacks = tracemalloc.get_traced_memory()[1] - before
+    return _Probe({name: float(np.mean(each)) for name, each in spent.items()}, attacks, max(of_models), of_attacks)
+
+
+def _bytes_in_use() -> int:
+    """The bytes that are in use, from which on the peak is taken anew."""
+    tracemalloc.reset_peak()
+    return tracemalloc.get_traced_memory()[0]
 
 
 def _n_users(plan: Plan) -> int:
