@@ -43,7 +43,7 @@ def tell_data(out: Console, result: AuditResult) -> None:
 
 
 def tell_cost(out: Console, cost: Cost, elapsed: float) -> None:
-    """Say what a run would cost; `elapsed` is what loading and planning took, which the run does, too."""
+    """Say what a run would cost; `elapsed` is what was done before, which the run does, too: imports, loading."""
     from recmia.render.progress import duration
 
     stored = f", {cost.stored:,} of which are in the store" if cost.stored else ""

@@ -17,9 +17,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from recmia.attacks import ATTACKS
 from recmia.data.interactions import Interactions
 from recmia.errors import RecmiaError
-from recmia.game.plan import Plan, Served, Setup, System, plan_from_data, plan_from_files
+from recmia.game.plan import Plan, Served, System, plan_from_data, plan_from_files
 from recmia.game.run import play
 from recmia.game.split import MIN_PER_CLASS, Side
 from recmia.game.tasks import Store, Task, models_at_once, run_tasks
@@ -29,8 +30,8 @@ from recmia.settings import AuditSettings
 
 # Users of the first sample: enough for members and non-members on both sides.
 _FIRST_SAMPLE, _TIMES = 8 * MIN_PER_CLASS, 4
-# Kinds of audit of a grid that are measured, and how long until samples are large enough, in seconds for all of them.
-_MOST_KINDS, _LONG_ENOUGH = 4, 2.0
+# Samples are large enough if they take so long, and after so long no further kind of audit is measured; in seconds.
+_LONG_ENOUGH, _PATIENCE = 1.0, 5.0
 
 
 @dataclass(frozen=True)
@@ -156,25 +157,22 @@ def sampled(plan: Plan, share: float) -> Plan:
     return plan_from_data(setup, _some(data, share), plan.seed, black_box)
 
 
-def models_a_seed(setup: Setup) -> int:
-    """Return how many recommenders each seed of an audit of data trains.
+def models_a_seed(settings: AuditSettings) -> int:
+    """Return how many recommenders each seed of an audit of data trains; attacks of the user's count as needing none.
 
     Parameters
     ----------
-    setup : Setup
-        With `AuditSettings`.
+    settings : AuditSettings
 
     Examples
     --------
-    >>> from recmia.results.setup import resolve
-    >>> models_a_seed(resolve(AuditSettings.parse({"attacks": ["mlp"]})))
-    2
-    >>> models_a_seed(resolve(AuditSettings.parse({"n_targets": 20, "n_shadows": 6})))
-    27
+    >>> [models_a_seed(AuditSettings.parse(given)) for given in ({"attacks": ["mlp"]}, {"n_targets": 20})]
+    [2, 27]
     """
-    settings, attacker = setup.settings, setup.settings.attacker
-    compared = len(setup.references) if any(spec.needs == "references" for spec in setup.attacks) else 0
-    pool = attacker.n_shadows if setup.pool_attacks else 0
+    attacker = settings.attacker
+    needs = {ATTACKS[name].needs for name in attacker.attacks if name in ATTACKS}
+    pool = attacker.n_shadows if "pool" in needs else 0
+    compared = len(attacker.references) if "references" in needs else 0
     if settings.unit == "interactions":
         return settings.n_targets + pool + compared
     return settings.n_targets + len(settings.levels) * (1 + pool + compared * (1 + attacker.thresholds))
@@ -194,17 +192,21 @@ class _Probe:
 
 
 def _probes(todo: Sequence[Plan], threads: int) -> list[_Probe]:
-    """Measure some kinds of plans, spread evenly over all kinds: cells of a grid are kinds, and seeds are not."""
+    """Measure some kinds of plans: cells of a grid are kinds, and seeds are not."""
     kinds = list({id(plan.setup): plan for plan in reversed(todo)}.values())[::-1]
-    chosen = np.unique(np.linspace(0, len(kinds) - 1, _MOST_KINDS).round().astype(int))
-    tracing = tracemalloc.is_tracing()
+    # Both ends first, since most grids go from little work to much.
+    order = dict.fromkeys([0, len(kinds) - 1, len(kinds) // 2, len(kinds) // 4, 3 * len(kinds) // 4])
+    tracing, started, found = tracemalloc.is_tracing(), time.perf_counter(), list[_Probe]()
     # This makes Python slower, by a tenth to a third of the whole.
     tracemalloc.start()
     try:
         # Compiled code and libraries are loaded once, however long a run is.
         with suppress(RecmiaError):
             _measured(sampled(kinds[0], min(1.0, _FIRST_SAMPLE / _n_users(kinds[0]))), threads)
-        return [_probe(kinds[kind], threads, _LONG_ENOUGH / len(chosen)) for kind in chosen]
+        for kind in order:
+            if not found or time.perf_counter() - started < _PATIENCE:
+                found.append(_probe(kinds[kind], threads, _LONG_ENOUGH))
+        return found
     finally:
         if not tracing:
             tracemalloc.stop()
