@@ -240,6 +240,7 @@ def why_no_users(result: AuditResult) -> str:
         )
     if not any(name in ATTACKS and ATTACKS[name].needs == "pool" for name in result.settings.attacker.attacks):
         return "No attack was run that can identify single people; `--attack query-lr --n-targets 20` does."
+    assert isinstance(result.settings, AuditSettings), "of data or of files"
     return (
         "How exposed one person is can be measured only over several trained systems, some with that person in the "
         "training data and some without; this run has one. Run again with `--n-targets 20`."
