@@ -105,6 +105,16 @@ def test_what_was_done_is_not_done_again(paper: tuple[Reproduction, ArrayStore],
 
 
 @pytest.mark.end_to_end
+def test_progress_is_of_all_panels(small: Interactions) -> None:
+    told: list[tuple[str, int, int]] = []
+    settings = {**QUICK, "seeds": 1}
+    reproduce(["rank-weights", "list-length"], settings, dataset=small, progress=lambda *now: told.append(now))
+    done, totals = [one[1] for one in told[1:]], {one[2] for one in told[1:]}
+    assert done == sorted(done)
+    assert totals == {done[-1]}
+    assert {one[0].partition(":")[0] for one in told[1:]} == {"rank-weights", "list-length"}
+
+
 def test_auc_needs_no_thresholds(small: Interactions) -> None:
     settings = {**QUICK, "attacks": ["mlp", "list-lr"], "n_shadows": 8}
     with_them, without = (

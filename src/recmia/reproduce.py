@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -19,13 +20,13 @@ from recmia.atomic import new_folder
 from recmia.attacks import RULES
 from recmia.data.interactions import Interactions
 from recmia.errors import ConfigError, nearest
+from recmia.game.plan import work_units
 from recmia.game.tasks import Store
 from recmia.metrics import Roc
-from recmia.results.audit import Progress, run_audit
+from recmia.results.audit import Progress, Reporter, run_audit
 from recmia.results.findings import REGIME_WORDS
 from recmia.results.folder import settings_toml, write_json
-from recmia.results.setup import resolve
-from recmia.results.sweep import SweepResult, cells, run_sweep
+from recmia.results.sweep import PlannedSweep, SweepResult, plan_sweep, run_planned
 from recmia.settings import AuditSettings
 
 if TYPE_CHECKING:
@@ -184,31 +185,57 @@ def reproduce(
     ConfigError
         For an unknown panel or setting, or if every cell of a panel fails.
     """
-    store = {} if store is None else store
-    chosen = chosen_panels(panels)
-    base = AuditSettings.parse({**BASE, **settings})
+    store, report = {} if store is None else store, Reporter(progress)
+    report("loading the data", 0)
+    planned = plan_panels(panels, settings, dataset=dataset)
+    # Of all panels, so that the time left is that of the whole.
+    report.total = max(1, work_units([plan for one in planned.values() for plan in one.ready]))
     sweeps: dict[str, SweepResult] = {}
     rocs: dict[tuple[str, str], list[Roc]] = {}
-    for panel in chosen:
-        told = None if progress is None else _named(panel, progress)
-        own = AuditSettings.parse({**BASE, **settings, **panel.settings})
-        sweeps[panel.name] = run_sweep(own, panel.axes, dataset=dataset, jobs=jobs, store=store, progress=told)
-        if panel.name == "fig1":
-            failed = [error[FEEDBACK] for error in sweeps[panel.name].errors]
-            for values, cell in cells(own, panel.axes):
+    for name, plan in planned.items():
+        told = partial(_told, report, name)
+        sweeps[name] = run_planned(plan, jobs=jobs, store=store, report=told)
+        if name == "fig1":
+            failed = [error[FEEDBACK] for error in sweeps[name].errors]
+            for values, setup in plan.grid:
                 if values[FEEDBACK] in failed:
                     continue
                 # Played a moment ago, so this reads the store.
-                result = run_audit(resolve(cell), dataset, store=store)
+                result = run_audit(setup, dataset, store=store)
                 rocs |= {
                     (regime, f"{values[FEEDBACK]}: {attack}"): curves
                     for (_, regime, attack), curves in result.rocs.items()
                 }
-    return Reproduction(base, chosen, sweeps, rocs)
+    base = AuditSettings.parse({**BASE, **settings})
+    return Reproduction(base, [PANELS[name] for name in planned], sweeps, rocs)
 
 
-def _named(panel: Panel, progress: Progress) -> Progress:
-    return lambda text, done, total: progress(f"{panel.name}: {text}", done, total)
+def plan_panels(
+    panels: Sequence[str], settings: Mapping[str, Any] = MappingProxyType({}), *, dataset: Interactions | None = None
+) -> dict[str, PlannedSweep]:
+    """Return the plans of panels by name; data are loaded, and splits drawn, once for all.
+
+    Parameters
+    ----------
+    panels, settings, dataset
+        As of `reproduce`.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown panel or setting.
+    """
+    draws: dict[Any, Any] = {}
+    return {
+        panel.name: plan_sweep(
+            AuditSettings.parse({**BASE, **settings, **panel.settings}), panel.axes, dataset=dataset, draws=draws
+        )
+        for panel in chosen_panels(panels)
+    }
+
+
+def _told(report: Reporter, panel: str, text: str, units: int) -> None:
+    report(f"{panel}: {text}", units)
 
 
 def write_reproduction(result: Reproduction, folder: Path) -> None:

@@ -301,3 +301,33 @@ def test_codes_of_emoji_are_letters_of_a_name(here: Here, tmp_path: Path) -> Non
     missing = here("data", str(tmp_path / "x:smile:y.csv"))
     assert missing.returncode == 2
     assert "x:smile:y.csv" in missing.stderr
+
+
+# What a run costs.
+COSTS = ("models ", "questions ", "time ", "memory ", "disk ", "nothing was written")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["audit", *QUICK],
+        ["sweep", "k=5,10", *QUICK],
+        ["defend", "--defences", "shorter-lists=5", *QUICK],
+        ["reproduce", "hu2023", "--panels", "fig1,list-length", "-d", "synthetic:120x2000x6000", "--seeds", "1"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_dry_run_says_what_it_costs_and_writes_nothing(arguments: list[str], here: Here, tmp_path: Path) -> None:
+    done = here(*arguments, "--dry-run", "-o", "out", "--store", "kept")
+    assert done.returncode == 0, done.stderr
+    for line, words in zip(done.stdout.splitlines(), COSTS, strict=True):
+        assert line.startswith(words)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.end_to_end
+def test_a_dry_run_knows_what_is_in_the_store(here: Here) -> None:
+    assert here("audit", *QUICK, "-o", "out", "--store", "kept").returncode == 0
+    again = here("audit", *QUICK, "--dry-run", "--store", "kept")
+    assert "models     10, 10 of which are in the store" in again.stdout
+    assert "0 MiB in the store" in again.stdout

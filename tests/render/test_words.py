@@ -220,3 +220,13 @@ def test_the_advice_of_a_comparison_stands_beside_its_regime(defended: DefendRes
 @pytest.mark.parametrize(("seeds", "said"), [(1, "over the users of a single repetition"), (3, "3 independent rep")])
 def test_one_repetition_is_not_several(seeds: int, said: str) -> None:
     assert said in words.intervals({"seeds": seeds, "n_members": 9, "n_nonmembers": 9})
+
+
+def test_a_costly_advice_says_how_costly(defended: DefendResult) -> None:
+    # 20 targets, a shadow and 8 of the pool, in place of 1, 1 and 8.
+    assert words.defend_advice(defended, "x")[-1].endswith(
+        "--n-targets 20`. That takes about 2.9 times the time of one defence of this run."
+    )
+    own = AuditSettings.parse({"n_targets": 20, "attacks": ["mlp"]})
+    assert words._takes(own, n_targets=22) == "", "hardly more"
+    assert words._takes(own.changed(n_targets=1), n_targets=20) == " That takes about 10 times the time of this run."

@@ -13,13 +13,13 @@ import typer
 from rich.markup import escape
 
 from recmia.cli import options
-from recmia.cli.console import WIDE, console, tell_columns, tell_damage, tell_data, tell_errors, tell_written
+from recmia.cli.console import WIDE, console, tell_columns, tell_cost, tell_damage, tell_data, tell_errors, tell_written
 from recmia.errors import ConfigError
 from recmia.settings import AuditSettings, FilesSettings, ForgetSettings
 
 if TYPE_CHECKING:
     from recmia.cache import ArrayStore
-    from recmia.game.plan import Setup
+    from recmia.game.plan import Plan, Setup
     from recmia.results.audit import AuditResult
     from recmia.results.gate import Limit
     from recmia.settings import AnyAuditSettings, AskedWith, Unit
@@ -65,7 +65,7 @@ def add_to(app: typer.Typer) -> None:
     )
     app.command(name="reproduce")(_reproduce)
     app.command(name="data")(options.with_columns(_data))
-    app.command(name="export-files")(give(_export_files, options.RECOMMENDER))
+    app.command(name="export-files")(give(_export_files, options.RECOMMENDER, without=("dry_run",)))
     app.command(name="doctor")(_doctor)
 
 
@@ -83,9 +83,9 @@ def _audit(**given: Any) -> None:
 
     Without options: the paper's case and the strict one, side by side, on MovieLens ml-latest-small.
     """
-    from recmia.results.audit import run_audit
+    from recmia.results.audit import Reporter, plan_audit, run_audit
 
-    _run_audit(given, AuditSettings, run_audit)
+    _run_audit(given, AuditSettings, run_audit, lambda setup: plan_audit(setup, None, Reporter(None)).plans)
 
 
 def _audit_files(**given: Any) -> None:
@@ -95,7 +95,14 @@ def _audit_files(**given: Any) -> None:
     """
     from recmia.results.files import run_files_audit
 
-    _run_audit(given, FilesSettings, run_files_audit)
+    _run_audit(given, FilesSettings, run_files_audit, _plans_of_files)
+
+
+def _plans_of_files(setup: Setup) -> list[Plan]:
+    from recmia.results.audit import Reporter
+    from recmia.results.files import read_files
+
+    return [read_files(setup, Reporter(None)).plan]
 
 
 def _ask(
@@ -141,6 +148,9 @@ def _forget(**given: Any) -> None:
     from recmia.results.forget import run_forget
 
     run = _prepared(given, ForgetSettings)
+    if run.dry:
+        _say_cost(run.store, run.workers, lambda: _plans_of_files(run.setup))
+        return
     with run.store as kept, run.workers as at_once, shown_progress() as progress:
         result = run_forget(run.setup, jobs=at_once, store=kept, progress=progress)
         write_result(result, run.out, pictures(result))
@@ -217,17 +227,18 @@ def _defend(**given: Any) -> None:
     from recmia.render import text
     from recmia.render.pictures import pictures
     from recmia.render.progress import shown_progress
-    from recmia.results.defend import DEFAULTS, run_defend
+    from recmia.results.defend import DEFAULTS, plan_defend, run_defend
     from recmia.results.folder import write_result
 
     names = [name.strip() for name in (given.pop("defences") or "").split(",") if name.strip()]
     level = given.pop("level")
+    level = 0.6 if level is None else level
     run = _prepared(given, AuditSettings, defaults=DEFAULTS)
+    if run.dry:
+        _say_cost(run.store, run.workers, lambda: plan_defend(run.data_settings, names, level=level).ready)
+        return
     with run.store as kept, run.workers as at_once, shown_progress() as progress:
-        result = run_defend(
-            run.data_settings, names, level=0.6 if level is None else level, jobs=at_once, store=kept,
-            progress=progress,
-        )  # fmt: skip
+        result = run_defend(run.data_settings, names, level=level, jobs=at_once, store=kept, progress=progress)
         write_result(result, run.out, pictures(result))
     out = console(WIDE)
     tell_columns(out, result.sweep.provenance["data"]["columns"])
@@ -258,6 +269,7 @@ def _reproduce(
     jobs: Annotated[int | None, options.JOBS] = None,
     store: Annotated[Path | None, options.STORE] = None,
     cluster: Annotated[str | None, options.CLUSTER] = None,
+    dry_run: Annotated[bool, options.DRY_RUN] = False,
     debug: Annotated[bool, options.DEBUG] = False,
 ) -> None:
     """Draw the figures of Hu (2023), and panels for what the paper leaves open.
@@ -275,14 +287,17 @@ def _reproduce(
     check_new(folder)
     lists = _store(store)
     settings = {"dataset": dataset, "seeds": seeds, "seed": seed}
-    with _workers(cluster, jobs) as at_once, shown_progress() as progress:
-        result = papers.reproduce(
-            [name.strip() for name in panels.split(",") if name.strip()],
-            settings,
-            jobs=at_once,
-            store=lists,
-            progress=progress,
+    names = [name.strip() for name in panels.split(",") if name.strip()]
+    if dry_run:
+        planned = papers.plan_panels
+        _say_cost(
+            nullcontext(lists),
+            _workers(cluster, jobs),
+            lambda: [plan for one in planned(names, settings).values() for plan in one.ready],
         )
+        return
+    with _workers(cluster, jobs) as at_once, shown_progress() as progress:
+        result = papers.reproduce(names, settings, jobs=at_once, store=lists, progress=progress)
         papers.write_reproduction(result, folder)
     told = console()
     tell_columns(told, next(iter(result.sweeps.values())).provenance["data"]["columns"])
@@ -366,12 +381,13 @@ def _doctor(
 
 @dataclass(frozen=True)
 class _Run:
-    """What a run needs, checked: its settings, its new folder, its store and its workers."""
+    """What a run needs, checked: its settings, its new folder, its store and its workers; and whether it is dry."""
 
     setup: Setup
     out: Path
     store: AbstractContextManager[ArrayStore]
     workers: AbstractContextManager[int]
+    dry: bool = False
 
     @property
     def data_settings(self) -> AuditSettings:
@@ -381,7 +397,10 @@ class _Run:
 
 
 def _run_audit(
-    given: dict[str, Any], model: type[AuditSettings] | type[FilesSettings], run_it: Callable[..., AuditResult]
+    given: dict[str, Any],
+    model: type[AuditSettings] | type[FilesSettings],
+    run_it: Callable[..., AuditResult],
+    plans: Callable[[Setup], Sequence[Plan]],
 ) -> None:
     from recmia.render import text
     from recmia.render.kept import kept_pictures
@@ -391,6 +410,9 @@ def _run_audit(
     asked = {name: given.pop(name) for name in ("fail_above", "require_below", "by_group", "junit", "json")}
     run = _prepared(given, model)
     limits = _limits(asked, run.setup)
+    if run.dry:
+        _say_cost(run.store, run.workers, lambda: plans(run.setup))
+        return
     with run.store as kept, run.workers as at_once, shown_progress() as progress:
         result = run_it(run.setup, jobs=at_once, store=kept, progress=progress)
         write_result(result, run.out, kept_pictures(result, kept))
@@ -411,9 +433,12 @@ def _run_sweep(axes: dict[str, list[Any]], given: dict[str, Any]) -> None:
     from recmia.render.pictures import pictures
     from recmia.render.progress import shown_progress
     from recmia.results.folder import write_result
-    from recmia.results.sweep import run_sweep
+    from recmia.results.sweep import plan_sweep, run_sweep
 
     run = _prepared(given, AuditSettings, axes)
+    if run.dry:
+        _say_cost(run.store, run.workers, lambda: plan_sweep(run.data_settings, axes).ready)
+        return
     with run.store as kept, run.workers as at_once, shown_progress() as progress:
         result = run_sweep(run.data_settings, axes, jobs=at_once, store=kept, progress=progress)
         write_result(result, run.out, pictures(result))
@@ -428,6 +453,25 @@ def _run_sweep(axes: dict[str, list[Any]], given: dict[str, Any]) -> None:
     tell_written(out, run.out, "table, figure, settings, provenance")
     if result.errors:
         raise typer.Exit(2)
+
+
+def _say_cost(
+    store: AbstractContextManager[ArrayStore],
+    workers: AbstractContextManager[int],
+    plans: Callable[[], Sequence[Plan]],
+) -> None:
+    """Say what a run would cost, and leave everything as it was."""
+    import time
+
+    from recmia.game.cost import expected_cost
+
+    # Imports are behind us, which a run pays for, too.
+    imports, started = time.process_time(), time.perf_counter()
+    planned = plans()
+    elapsed = imports + time.perf_counter() - started
+    with store as kept, workers as at_once:
+        cost = expected_cost(planned, store=kept, jobs=at_once)
+    tell_cost(console(), cost, elapsed)
 
 
 def _limits(asked: Mapping[str, Any], setup: Setup) -> list[Limit]:
@@ -488,6 +532,7 @@ def _prepared(
     file, out, jobs, kept, cluster = (given.pop(name) for name in ("config", "out", "jobs", "store", "cluster"))
     # Seen by main, and acted upon when it was parsed.
     del given["debug"], given["help_settings"]
+    dry = given.pop("dry_run", False)
     recommender = given.pop("recommender", None)
     read = read_settings_file(file) if file is not None else {}
     _of_command(file, read, model)
@@ -503,7 +548,7 @@ def _prepared(
     specs = [setup.target, setup.shadow, *(resolve_recommender(name) for name in swept)]
     own = kept is None and any(spec is not None and spec.user_code for spec in specs)
     store = _store_beside(folder) if own else nullcontext(_store(kept))
-    return _Run(setup, folder, store, _workers(cluster, jobs))
+    return _Run(setup, folder, store, _workers(cluster, jobs), dry)
 
 
 def _of_command(file: Path | None, read: Mapping[str, Any], model: type[AnyAuditSettings]) -> None:

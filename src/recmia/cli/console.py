@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from recmia.cache import ArrayStore
+    from recmia.game.cost import Cost
     from recmia.results.audit import AuditResult
     from recmia.results.sweep import SweepResult
 
@@ -39,6 +40,27 @@ def tell_data(out: Console, result: AuditResult) -> None:
         out.print(f"  order: {escape(data['order'])}", soft_wrap=True)
     for note in data["notes"]:
         out.print(f"  note: {escape(note)}", style="dim", soft_wrap=True)
+
+
+def tell_cost(out: Console, cost: Cost, elapsed: float) -> None:
+    """Say what a run would cost; `elapsed` is what was done before, which the run does, too: imports, loading."""
+    from recmia.render.progress import duration
+
+    stored = f", {cost.stored:,} of which are in the store" if cost.stored else ""
+    rows = {
+        "models": f"{cost.models:,}{stored}",
+        "questions": f"{cost.questions:,}",
+        "time": f"about {duration(elapsed + cost.seconds)}",
+        "memory": f"about {_size(cost.memory)}",
+        "disk": f"{_size(cost.disk)} in the store",
+    }
+    for name, words in rows.items():
+        out.print(f"{name:<10} {words}", soft_wrap=True)
+    out.print("nothing was written; run it without --dry-run", style="dim", soft_wrap=True)
+
+
+def _size(n_bytes: float) -> str:
+    return f"{n_bytes / 2**30:.1f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.0f} MiB"
 
 
 def tell_columns(out: Console, columns: Mapping[str, str]) -> None:

@@ -26,9 +26,10 @@ _RUN, _GATE, _COLUMNS = "The run", "The gate", "The columns of the histories"
 OUT = typer.Option("--out", "-o", help="New folder to write (else runs/NAME-TIME).", rich_help_panel=_RUN)
 JOBS = typer.Option("--jobs", "-j", min=1, help="Processes and threads (else one a core).", rich_help_panel=_RUN)
 CLUSTER = typer.Option(
-    "--cluster", help="Dask scheduler to run on, such as tcp://host:8786, in place of --jobs.", rich_help_panel=_RUN
+    "--cluster", help="Dask scheduler, as tcp://host:8786, in place of --jobs.", rich_help_panel=_RUN
 )
 STORE = typer.Option("--store", help="Folder of what was computed so far (else a cache).", rich_help_panel=_RUN)
+DRY_RUN = typer.Option("--dry-run", help="Only say what the run would cost: models, time, bytes.", rich_help_panel=_RUN)
 _CONFIG = typer.Option("--config", "-c", help="TOML file of settings.", rich_help_panel=_RUN)
 # Headings of the groups of settings.
 _PANELS = {
@@ -106,7 +107,7 @@ def give(
     model : type
         `AuditSettings` or `FilesSettings`.
     without : collection of str
-        Settings that have no option.
+        Settings, and options of every run, that it has not.
     renamed : mapping of str to tuple of str
         Spellings of options that are not the usual ones.
     """
@@ -116,6 +117,7 @@ def give(
         ("jobs", int | None, None, JOBS),
         ("store", Path | None, None, STORE),
         ("cluster", str | None, None, CLUSTER),
+        ("dry_run", bool, False, DRY_RUN),
         ("debug", bool, False, DEBUG),
         ("help_settings", str | None, None, _help_settings(model, without)),
     ]
@@ -125,6 +127,7 @@ def give(
         *(
             inspect.Parameter(name, _PARAMETER, default=default, annotation=Annotated[kind, option])
             for name, kind, default, option in run
+            if name not in without
         ),
     ]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -224,7 +224,6 @@ def run_tasks(
     done(len(tasks) - sum(map(len, missing.values())))
     if not missing:
         return {}
-    large = max(group[0].side.n_interactions for group in missing.values()) > _LARGE
     failed: dict[str, RecmiaError] = {}
     given_up: dict[str, RecmiaError] = {}
 
@@ -241,7 +240,7 @@ def run_tasks(
         _train_and_serve,
         worthwhile(),
         jobs=jobs,
-        at_once=1 if large else min(jobs, len(missing)),
+        at_once=models_at_once(missing, jobs)[0],
         shared=(one for group in missing.values() for task in group for one in task.data),
         threaded=all(one.recommender.threaded and not one.wrappers for group in missing.values() for one in group),
     )
@@ -257,6 +256,20 @@ def run_tasks(
             given_up.setdefault(recommender.name, errors[0])
         done(len(missing[model_key]))
     return failed
+
+
+def models_at_once(missing: Mapping[str, Sequence[Task]], jobs: int) -> tuple[int, int]:
+    """Return how many models are trained at once, and with how many threads each.
+
+    Parameters
+    ----------
+    missing : mapping of str to sequence of Task
+        The tasks of each model that is to be trained.
+    jobs : int
+    """
+    large = max((group[0].side.n_interactions for group in missing.values()), default=0) > _LARGE
+    at_once = 1 if large else max(1, min(jobs, len(missing)))
+    return at_once, max(1, jobs // at_once)
 
 
 def _train_and_serve(tasks: Sequence[Task], threads: int) -> tuple[str, dict[str, Arrays | RecmiaError]]:

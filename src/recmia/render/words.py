@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from recmia.attacks import ATTACKS, RULES
+from recmia.game.cost import models_a_seed
 from recmia.metrics import Metric
 from recmia.metrics.epsilon import most_found
 from recmia.results.audit import AuditResult
@@ -49,6 +50,8 @@ _KNOWLEDGE: Mapping[str, str] = {
 }
 NO_PROOF = "An audit shows what these attacks find. It does not prove that no other attack finds more."
 _MANY_SHADOWS = 16
+# An advice to run again says how many times longer that takes, from so many times on.
+_MUCH = 1.5
 # AUCs that differ by less are described as equal.
 _ALIKE = 0.01
 
@@ -237,10 +240,21 @@ def why_no_users(result: AuditResult) -> str:
         )
     if not any(name in ATTACKS and ATTACKS[name].needs == "pool" for name in result.settings.attacker.attacks):
         return "No attack was run that can identify single people; `--attack query-lr --n-targets 20` does."
+    assert isinstance(result.settings, AuditSettings), "of data or of files"
     return (
         "How exposed one person is can be measured only over several trained systems, some with that person in the "
         "training data and some without; this run has one. Run again with `--n-targets 20`."
+        + _takes(result.settings, n_targets=20)
     )
+
+
+def _takes(own: AuditSettings, of: str = "this run", **changed: Any) -> str:
+    """Say how many times the time of a run the same run takes with other settings, where that is much more.
+
+    Training takes most of the time, and so the models are counted: what is in the store took none.
+    """
+    times = models_a_seed(own.changed(**changed)) / models_a_seed(own)
+    return f" That takes about {times:.2g} times the time of {of}." if times >= _MUCH else ""
 
 
 def advice(result: AuditResult, config: str) -> list[str]:
@@ -288,14 +302,21 @@ def _advice(own: AuditSettings, found: Sequence[Finding], config: str) -> list[s
         words.append("Test whether the model itself memorised people: run again with `--regimes fold-in`.")
     elif not remembered:
         if any(finding.grade == "unclear" for finding in shared):
-            words.append("Obtain narrower intervals before any decision: use more users, `--n-targets` or `--seeds`.")
+            words.append(
+                "Obtain narrower intervals before any decision: use more users, `--n-targets` or `--seeds`. Twice the "
+                "seeds take twice the time."
+            )
         strong = "query-lr" not in own.attacker.attacks or own.attacker.n_shadows < _MANY_SHADOWS
         words.append(
             "Do not take this as proof that nothing leaks."
             + (f" Run the strongest attack first: `--attack query-lr --n-shadows {_MANY_SHADOWS}`." if strong else "")
+            + (_takes(own, attacks=["query-lr"], n_shadows=_MANY_SHADOWS) if strong else "")
         )
     if leaks and own.n_targets == 1:
-        words.append("Find out who is exposed most before any decision: run again with `--n-targets 20`.")
+        words.append(
+            "Find out who is exposed most before any decision: run again with `--n-targets 20`."
+            + _takes(own, n_targets=20)
+        )
     return words
 
 
@@ -376,7 +397,8 @@ def sweep_advice(result: SweepResult) -> list[str]:
     """Say what to do after a sweep."""
     return [
         "Consider what a setting leaks together with its recommendation quality, which a sweep does not measure.",
-        "Audit the chosen setting with `recmia audit --n-targets 20`, to see who is exposed.",
+        "Audit the chosen setting with `recmia audit --n-targets 20`, to see who is exposed."
+        + _takes(result.settings, "one setting of this sweep", n_targets=20),
     ]
 
 
@@ -429,9 +451,11 @@ def defend_advice(result: DefendResult, config: str) -> list[str]:
         *words,
         "Use, for each regime that you serve, the defence that is named above; where none is named, try stronger "
         "settings or several defences together, joined by `+`.",
-        "Obtain narrower intervals before choosing between defences with similar results: use more `--seeds`.",
+        "Obtain narrower intervals before choosing between defences with similar results: use more `--seeds`. Twice "
+        "the seeds take twice the time.",
         "Audit the chosen defence, to see who is still exposed: "
-        f"`recmia audit --config {config} --defence NAME=STRENGTH --n-targets 20`.",
+        f"`recmia audit --config {config} --defence NAME=STRENGTH --n-targets 20`."
+        + _takes(result.sweep.settings, "one defence of this run", n_targets=20),
     ]
 
 

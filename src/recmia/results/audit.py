@@ -20,7 +20,7 @@ from recmia.data.interactions import IdMap, Interactions, with_items_of
 from recmia.data.lists import read_columns
 from recmia.defences import Defence
 from recmia.errors import ConfigError, DataError, RecmiaError
-from recmia.game.plan import Setup, is_run, plan_from_data, work_units
+from recmia.game.plan import Plan, Setup, is_run, plan_from_data, work_units
 from recmia.game.run import Play, run_plans
 from recmia.game.tasks import Store
 from recmia.metrics import (
@@ -454,21 +454,48 @@ def run_audit(
     DataError
         If the data cannot be found or used; TooFewUsersError if they hold too few users.
     """
+    settings, report = setup.settings, Reporter(progress)
+    assert isinstance(settings, AuditSettings), "of data"
+    planned = plan_audit(setup, given, report)
+    report.total = work_units(planned.plans)
+    plays = run_plans(planned.plans, store={} if store is None else store, jobs=jobs, report=report)
+    return join_plays(settings, plays, planned.interactions, planned.cleaning, jobs, report, promised(setup))
+
+
+@dataclass(frozen=True, eq=False)
+class Planned:
+    """An audit of data before anything is trained.
+
+    Parameters
+    ----------
+    plans : list of Plan
+        One for each seed.
+    interactions : Interactions
+        Of all users.
+    cleaning : CleaningReport
+    """
+
+    plans: list[Plan]
+    interactions: Interactions
+    cleaning: CleaningReport
+
+
+def plan_audit(setup: Setup, given: Interactions | None, report: Reporter) -> Planned:
+    """Load the data of an audit, and plan each of its seeds.
+
+    Raises
+    ------
+    DataError
+        As `run_audit`.
+    """
     settings = setup.settings
     assert isinstance(settings, AuditSettings), "of data"
-    report = Reporter(progress)
     report("loading the data", 0)
-    started = time.perf_counter()
     interactions, cleaning = load_candidates(settings, given, order=setup.uses_order)
-    seconds = {"load": time.perf_counter() - started}
     cleaning = replace(cleaning, notes=(*cleaning.notes, *setup.cut_histories(interactions)))
     black_box = load_black_box(settings, interactions, order=setup.uses_order)
     plans = [plan_from_data(setup, interactions, seed, black_box) for seed in settings.seeds]
-    report.total = work_units(plans)
-    started = time.perf_counter()
-    plays = run_plans(plans, store={} if store is None else store, jobs=jobs, report=report)
-    seconds["train, serve and attack"] = time.perf_counter() - started
-    return join_plays(settings, plays, interactions, cleaning, jobs, seconds, report.peaks, promised(setup))
+    return Planned(plans, interactions, cleaning)
 
 
 def load_candidates(
@@ -504,8 +531,7 @@ def join_plays(
     interactions: Interactions,
     cleaning: CleaningReport,
     jobs: int,
-    seconds: dict[str, float],
-    peaks: dict[str, int],
+    report: Reporter,
     promises: Sequence[dict[str, Any]] = (),
 ) -> AuditResult:
     """Put the seeds of an audit together, or raise what went wrong in the first that did."""
@@ -546,10 +572,10 @@ def join_plays(
                 "fingerprint": interactions.fingerprint(),
             },
             "jobs": jobs,
-            "seconds": {stage: round(spent, 3) for stage, spent in seconds.items()},
-            "seconds_total": round(sum(seconds.values()), 3),
+            "seconds": {stage: round(spent, 3) for stage, spent in report.seconds.items()},
+            "seconds_total": round(sum(report.seconds.values()), 3),
             "peak_memory_bytes": max([peak_memory(), *(play.peak_memory for play in plays)]),
-            "peak_memory_bytes_by_stage": peaks,
+            "peak_memory_bytes_by_stage": report.peaks,
             "attacker": [{"seed": play.seed, **play.notes} for play in plays],
             **({"promises": list(promises)} if promises else {}),
         },
@@ -603,18 +629,34 @@ def promised(setup: Setup) -> list[dict[str, Any]]:
 
 
 class Reporter:
-    """Adds up units of work for a progress callback, and notes in `peaks` what memory each stage came to."""
+    """Adds up units of work for a progress callback, and notes what time and memory each stage took.
+
+    Attributes
+    ----------
+    total : int
+        All units of work.
+    seconds : dict of str to float
+        By stage: what was told last.
+    peaks : dict of str to int
+        The largest number of bytes that a process had used by the end of each stage.
+    """
 
     def __init__(self, progress: Progress | None) -> None:
         self._progress, self._done = progress, 0
         self.total = 1
+        self.seconds: dict[str, float] = {}
         self.peaks: dict[str, int] = {}
+        self._stage, self._since = "", time.perf_counter()
 
     def __call__(self, text: str, units: int) -> None:
         """Tell what is being done, and that more units are done."""
         # What is told second ends what was told first.
         peak = max([peak_memory(), *self.peaks.values()])
         self.peaks.update(dict.fromkeys([*list(self.peaks)[-1:], text], peak))
+        now = time.perf_counter()
+        if self._stage:
+            self.seconds[self._stage] = self.seconds.get(self._stage, 0.0) + now - self._since
+        self._stage, self._since = text, now
         self._done += units
         if self._progress is not None:
             self._progress(text, self._done, self.total)

@@ -16,13 +16,14 @@ import polars as pl
 from recmia.data.interactions import Interactions
 from recmia.defences import AnyDefences, DPTraining, name_defences, parse_defences
 from recmia.errors import ConfigError
+from recmia.game.plan import work_units
 from recmia.game.tasks import Store
 from recmia.metrics.epsilon import PromiseCheck
 from recmia.recommenders.private import noise_multiplier
-from recmia.results.audit import Progress
+from recmia.results.audit import Progress, Reporter
 from recmia.results.findings import LEAK, Finding, worst_of
 from recmia.results.setup import Attacks, Defences, Recommenders, resolve
-from recmia.results.sweep import SweepResult, metric_rows, run_sweep
+from recmia.results.sweep import PlannedSweep, SweepResult, metric_rows, plan_sweep, run_planned
 from recmia.settings import AuditSettings
 
 # Where a run says nothing else.
@@ -126,6 +127,35 @@ def run_defend(
     MissingExtraError
         For ``dp-training`` without dp-accounting.
     """
+    report = Reporter(progress)
+    report("loading the data", 0)
+    planned = plan_defend(settings, defences, level=level, dataset=dataset, recommenders=recommenders, attacks=attacks)
+    report.total = max(1, work_units(planned.ready))
+    found = run_planned(planned, jobs=jobs, store={} if store is None else store, report=report)
+    return DefendResult(level, _table(found), found)
+
+
+def plan_defend(
+    settings: AuditSettings,
+    defences: Sequence[AnyDefences] = (),
+    *,
+    level: float = 0.6,
+    dataset: Interactions | None = None,
+    recommenders: Recommenders = _NONE,
+    attacks: Attacks = _NONE,
+) -> PlannedSweep:
+    """Return the plan of a comparison of defences, which is that of a sweep over ``defence``.
+
+    Parameters
+    ----------
+    settings, defences, level, dataset, recommenders, attacks
+        As of `run_defend`.
+
+    Raises
+    ------
+    ConfigError, MissingExtraError
+        As `run_defend`.
+    """
     if not 0.5 < level <= 1:
         raise ConfigError(f"level, the AUC to stay under, must lie in (0.5, 1]; got {level:g}")
     if settings.system.defence or not settings.game.held_out:
@@ -144,11 +174,9 @@ def run_defend(
         if isinstance(defence, DPTraining):
             # A missing package is told now, and not after everything else was trained.
             noise_multiplier(defence.epsilon, defence.settings)
-    found = run_sweep(
-        settings, {"defence": texts}, dataset=dataset, recommenders=recommenders, attacks=attacks,
-        defences=objects, jobs=jobs, store=store, progress=progress,
-    )  # fmt: skip
-    return DefendResult(level, _table(found), found)
+    return plan_sweep(
+        settings, {"defence": texts}, dataset=dataset, recommenders=recommenders, attacks=attacks, defences=objects
+    )
 
 
 def standard_defences(

@@ -26,7 +26,6 @@ audit gives its numbers.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -113,13 +112,10 @@ def run_files_audit(
     settings = setup.settings
     assert isinstance(settings, FilesSettings), "of files"
     report = Reporter(progress)
-    files, started = read_files(setup, report), time.perf_counter()
+    files = read_files(setup, report)
     report.total = work_units([files.plan])
     plays = run_plans([files.plan], store={} if store is None else store, jobs=jobs, report=report)
-    files.seconds["train, serve and attack"] = time.perf_counter() - started
-    return join_plays(
-        files.plan.setup.settings, plays, files.audited, files.cleaning, jobs, files.seconds, report.peaks
-    )
+    return join_plays(files.plan.setup.settings, plays, files.audited, files.cleaning, jobs, report)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +129,6 @@ class Files:
     audited : Interactions
         Of the audited users.
     cleaning : CleaningReport
-    seconds : dict
     unanswered : Unanswered, optional
         Of questions, if there were any.
     """
@@ -141,7 +136,6 @@ class Files:
     plan: Plan
     audited: Interactions
     cleaning: CleaningReport
-    seconds: dict[str, float]
     unanswered: Unanswered | None = None
 
 
@@ -199,7 +193,7 @@ def read_files(setup: Setup, report: Reporter) -> Files:
     """
     settings = setup.settings
     assert isinstance(settings, FilesSettings), "of files"
-    files, started = settings.files, time.perf_counter()
+    files = settings.files
     report("reading histories", 0)
     histories, shadow_data, reference_data, cleaning = _read_histories(settings, setup.uses_order)
     for data in (histories, shadow_data, reference_data):
@@ -291,7 +285,7 @@ def read_files(setup: Setup, report: Reporter) -> Files:
         # What is said of the data is of the audited users.
         cleaning = replace(cleaning, rows_kept=len(audited), users_read=audited.n_users)
     cleaning = replace(cleaning, notes=(*cleaning.notes, *notes, *setup.cut_histories(audited)))
-    return Files(plan, audited, cleaning, {"load": time.perf_counter() - started}, unanswered)
+    return Files(plan, audited, cleaning, unanswered)
 
 
 def export_files(setup: Setup, folder: Path, *, jobs: int = 1, store: Store | None = None) -> CleaningReport:

@@ -7,7 +7,6 @@ asked for. `recmia.metrics.forgetting` compares their scores; members are the po
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -203,7 +202,7 @@ def run_forget(
     settings = setup.settings
     assert isinstance(settings, ForgetSettings), "of forgetting"
     report, chosen = Reporter(progress), settings.forgetting
-    files, started = read_files(setup, report), time.perf_counter()
+    files = read_files(setup, report)
     plan, audited = files.plan, files.audited
     member = plan.sections[0].targets[0].side.member
     rows = read_users(
@@ -224,8 +223,7 @@ def run_forget(
         files.unanswered.check({"deleted users": gone, "never members": ~gone & ~files.unanswered.member})
     report.total = work_units([plan])
     plays = run_plans([plan], store={} if store is None else store, jobs=jobs, report=report)
-    files.seconds["train, serve and attack"] = time.perf_counter() - started
-    whole = join_plays(plan.setup.settings, plays, audited, files.cleaning, jobs, files.seconds, report.peaks)
+    whole = join_plays(plan.setup.settings, plays, audited, files.cleaning, jobs, report)
     of_deleted = pl.col("user_id").is_in(deleted)
     # What answers give away is measured for members and all others, and the deleted are neither.
     for one in whole.provenance["attacker"]:

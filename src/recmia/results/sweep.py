@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -15,7 +15,7 @@ import polars as pl
 from recmia.data.datasets import CleaningReport
 from recmia.data.interactions import Interactions
 from recmia.errors import ConfigError, RecmiaError
-from recmia.game.plan import Plan, plan_from_data, work_units
+from recmia.game.plan import Plan, Setup, plan_from_data, work_units
 from recmia.game.run import run_plans
 from recmia.game.tasks import Store
 from recmia.metrics import Metric
@@ -159,43 +159,111 @@ def run_sweep(
     ConfigError
         As `cells`, or if every cell fails.
     """
+    report = Reporter(progress)
+    report("loading the data", 0)
+    planned = plan_sweep(settings, axes, dataset=dataset, recommenders=recommenders, attacks=attacks, defences=defences)
+    report.total = max(1, work_units(planned.ready))
+    return run_planned(planned, jobs=jobs, store={} if store is None else store, report=report)
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedSweep:
+    """A grid of audits before anything is trained.
+
+    Parameters
+    ----------
+    settings : AuditSettings
+        What the cells share.
+    axes : list of str
+        The swept keys.
+    grid : list of (dict, Setup)
+        For each cell the swept values by key, and its settings with what they name.
+    plans : list
+        For each cell its plans, one a seed, or why there are none.
+    loaded : list of (Interactions, CleaningReport)
+        For each cell that has plans, its data, in the same place; else None.
+    seconds : float
+        That loading and planning took.
+    """
+
+    settings: AuditSettings
+    axes: list[str]
+    grid: list[tuple[dict[str, Any], Setup]]
+    plans: list[list[Plan] | RecmiaError]
+    loaded: list[tuple[Interactions, CleaningReport] | None]
+    seconds: float
+
+    @property
+    def ready(self) -> list[Plan]:
+        """The plans of all cells that have some."""
+        return [plan for group in self.plans if not isinstance(group, RecmiaError) for plan in group]
+
+
+def plan_sweep(
+    settings: AuditSettings,
+    axes: Axes,
+    *,
+    dataset: Interactions | None = None,
+    recommenders: Recommenders = _NONE,
+    attacks: Attacks = _NONE,
+    defences: Defences = _NONE,
+    draws: MutableMapping[Any, Any] | None = None,
+) -> PlannedSweep:
+    """Load the data of a grid of audits, and plan each seed of each cell.
+
+    Parameters
+    ----------
+    settings, axes, dataset, recommenders, attacks, defences
+        As of `run_sweep`.
+    draws : mutable mapping, optional
+        What was loaded and drawn before; sweeps with the same mapping share it.
+
+    Raises
+    ------
+    ConfigError
+        As `cells`.
+    """
+    started = time.perf_counter()
     if dataset is not None:
         settings = settings.changed(dataset=IN_MEMORY)
     grid = [(chosen, resolve(cell, recommenders, attacks, defences)) for chosen, cell in cells(settings, axes)]
     order = any(setup.uses_order for _, setup in grid)
-    report = Reporter(progress)
-    report("loading the data", 0)
-    started = time.perf_counter()
-    loaded: dict[str, tuple[Interactions, CleaningReport]] = {}
-    draws: dict[Any, Any] = {}
+    draws = {} if draws is None else draws
     plans: list[list[Plan] | RecmiaError] = []
+    loaded: list[tuple[Interactions, CleaningReport] | None] = []
     for _, setup in grid:
         cell = setup.settings
         assert isinstance(cell, AuditSettings), "of data"
-        source = _source(cell)
+        source = f"{cell.data.model_dump_json(exclude={'max_users'})} {cell.run.seed} {order}"
         try:
-            if source not in loaded:
-                loaded[source] = load_candidates(cell, dataset, order=order)
-            interactions = loaded[source][0]
+            if source not in draws:
+                draws[source] = load_candidates(cell, dataset, order=order)
+            interactions = draws[source][0]
             black_box = load_black_box(cell, interactions, order=setup.uses_order)
             plans.append([plan_from_data(setup, interactions, seed, black_box, draws) for seed in cell.seeds])
+            loaded.append(draws[source])
         except RecmiaError as error:
             plans.append(error)
-    ready = [plan for group in plans if not isinstance(group, RecmiaError) for plan in group]
-    report.total = max(1, work_units(ready))
-    plays = iter(run_plans(ready, store={} if store is None else store, jobs=jobs, report=report))
+            loaded.append(None)
+    return PlannedSweep(settings, list(axes), grid, plans, loaded, time.perf_counter() - started)
+
+
+def run_planned(planned: PlannedSweep, *, jobs: int, store: Store, report: Callable[[str, int], None]) -> SweepResult:
+    """Run what `plan_sweep` planned; see `run_sweep`."""
+    started = time.perf_counter()
+    plays = iter(run_plans(planned.ready, store=store, jobs=jobs, report=report))
+    grid = planned.grid
     frames: list[tuple[pl.DataFrame, ...]] = []
     errors: list[dict[str, Any]] = []
     about: list[dict[str, Any]] = []
-    for (chosen, setup), group in zip(grid, plans, strict=True):
+    for (chosen, setup), group, data in zip(grid, planned.plans, planned.loaded, strict=True):
         try:
             if isinstance(group, RecmiaError):
                 raise group
-            results = [next(plays) for _ in group]
-            assert isinstance(setup.settings, AuditSettings), "of data"
-            interactions, cleaning = loaded[_source(setup.settings)]
+            assert data is not None, "there are plans"
+            results, (interactions, cleaning) = [next(plays) for _ in group], data
             cleaning = replace(cleaning, notes=(*cleaning.notes, *setup.cut_histories(interactions)))
-            result = join_plays(setup.settings, results, interactions, cleaning, jobs, {}, {}, promised(setup))
+            result = join_plays(setup.settings, results, interactions, cleaning, jobs, report, promised(setup))
             promises = [{**asdict(promise), "broken": promise.broken} for promise in result.promises]
             tables = (_with_joint_ends(result, len(grid)), result.utilities, promises)
             left_out = {name: result.provenance["data"][name] for name in ("users_read", "users")}
@@ -205,14 +273,14 @@ def run_sweep(
             errors.append({**chosen, "error": str(error)})
     if not frames:
         raise ConfigError(f"every cell of the sweep failed, the first with: {errors[0]['error']}")
-    data = next(iter(loaded.values()))
+    first = next(one for one in planned.loaded if one is not None)
     metrics, utility, kept = (
         pl.concat([part for part in parts if len(part)] or parts[:1], how="vertical_relaxed")
         for parts in zip(*frames, strict=True)
     )
     return SweepResult(
-        settings=settings,
-        axes={key: list(dict.fromkeys(chosen[key] for chosen, _ in grid)) for key in axes},
+        settings=planned.settings,
+        axes={key: list(dict.fromkeys(chosen[key] for chosen, _ in grid)) for key in planned.axes},
         table=metrics,
         utility=utility,
         promises=kept,
@@ -220,24 +288,20 @@ def run_sweep(
         provenance={
             "versions": versions(),
             "data": {
-                "source": data[1].source,
-                "users": data[0].n_users,
-                "fingerprint": data[0].fingerprint(),
-                "columns": dict(data[1].columns),
+                "source": first[1].source,
+                "users": first[0].n_users,
+                "fingerprint": first[0].fingerprint(),
+                "columns": dict(first[1].columns),
             },
             # What qualifies the findings of each cell: who was left out, and what the attacker could not know.
             "cells": about,
             "jobs": jobs,
-            "seconds_total": round(time.perf_counter() - started, 3),
+            "seconds": {stage: round(spent, 3) for stage, spent in report.seconds.items()},
+            "seconds_total": round(planned.seconds + time.perf_counter() - started, 3),
             "peak_memory_bytes": peak_memory(),
             "peak_memory_bytes_by_stage": report.peaks,
         },
     )
-
-
-def _source(settings: AuditSettings) -> str:
-    """What the loaded data depend on."""
-    return f"{settings.data.model_dump_json(exclude={'max_users'})} {settings.run.seed}"
 
 
 def _rows(chosen: dict[str, Any], rows: pl.DataFrame) -> pl.DataFrame:

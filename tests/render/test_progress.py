@@ -1,0 +1,62 @@
+"""Progress without a terminal: a plain line every 30 seconds, with the time left."""
+
+from __future__ import annotations
+
+import pytest
+
+from recmia.render import progress
+from recmia.render.progress import shown_progress
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(progress, "time", made)
+    monkeypatch.setattr(progress, "_notebook", lambda: None)
+    return made
+
+
+def test_a_line_every_half_minute(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with shown_progress() as update:
+        update("loading the data", 0, 1)
+        clock.now += 20
+        # What was in the store took no time.
+        update("taking stock", 6, 46)
+        update("training", 6, 46)
+        clock.now += 10
+        update("training", 7, 46)
+        for done in range(8, 13):
+            clock.now += 10
+            update("training", done, 46)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "training: 7 of 46, about 6 min left",
+        "training: 10 of 46, about 6 min left",
+    ]
+
+
+def test_nothing_is_said_of_the_time_left_before_anything_is_done(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with shown_progress() as update:
+        update("training", 0, 4)
+        clock.now += 31
+        update("training", 0, 4)
+    assert capsys.readouterr().err == "training: 0 of 4\n"
+
+
+def test_who_wants_none_gets_none(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with shown_progress(shown=False) as update:
+        clock.now += 100
+        update("training", 1, 4)
+    assert capsys.readouterr() == ("", "")
