@@ -10,12 +10,12 @@ from recmia.engine.matrices import (
     aligned_zeros,
     binary,
     count_in_rows,
-    dense_product,
     keep_columns,
     padded,
     row_items,
     whole_lanes,
 )
+from recmia.recommenders.neighbours import dense_product
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ import numpy as np
 from scipy import sparse
 
 from recmia.data.interactions import Float32, Int32, Int64, Interactions
-from recmia.engine.matrices import binary, dense_product
+from recmia.engine.matrices import binary
 from recmia.engine.ranking import GROUPS, largest
 from recmia.recommenders.base import SCORES_IN_CACHE, Recommender
 from recmia.settings.recommenders import NeighbourSettings
@@ -249,3 +249,41 @@ def _nearest_rows(
             a += 1
         written += len(kept)
     return values[:written].copy(), neighbours[:written].copy(), counts
+
+
+def dense_product(left: sparse.csr_array, right: sparse.csr_array) -> Float32:
+    """Return the product of two sparse matrices as a dense one.
+
+    Other threads run meanwhile. Nothing but the result takes memory.
+
+    Parameters
+    ----------
+    left : csr_array of float32, shape (n, m)
+    right : csr_array of float32, shape (m, n_items)
+
+    Returns
+    -------
+    float32, shape (n, n_items)
+        The terms of a sum are added in the order in which `left` stores them, as SciPy does.
+
+    Examples
+    --------
+    >>> from scipy import sparse
+    >>> left, right = sparse.csr_array([[1, 2]], dtype=np.float32), sparse.csr_array([[3, 0], [0, 5]], dtype=np.float32)
+    >>> dense_product(left, right).tolist()
+    [[3.0, 10.0]]
+    """
+    product = np.zeros((left.shape[0], right.shape[1]), np.float32)
+    _add_product(left.indptr, left.indices, left.data, right.indptr, right.indices, right.data, product)
+    return product
+
+
+@numba.njit(cache=True, nogil=True)
+def _add_product(
+    indptr: Int32, indices: Int32, data: Float32, ends: Int32, columns: Int32, values: Float32, product: Float32
+) -> None:  # fmt: skip
+    """Add the product of two csr matrices, of which the second has `ends`, `columns` and `values`."""
+    for row in range(len(product)):
+        for a in range(indptr[row], indptr[row + 1]):
+            for b in range(ends[indices[a]], ends[indices[a] + 1]):
+                product[row, columns[b]] += data[a] * values[b]
