@@ -107,7 +107,7 @@ class Code:
             archive = subprocess.run(["git", "archive", commit, "src"], cwd=ROOT, capture_output=True, check=True)
             subprocess.run(["tar", "-x", "-C", str(folder)], input=archive.stdout, check=True)
             self.source = folder / "src"
-        self._turn = 0
+        self._turn = self._stored = 0
 
     def run(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
         """Run a command with this code."""
@@ -120,9 +120,10 @@ class Code:
 
     def audit(self, arguments: Sequence[str], *, warm: bool = False) -> dict[str, float]:
         """Run an audit once; return wall and CPU seconds, and the peak memory of the largest process in MiB."""
-        self._turn += not warm
-        out = self.folder / f"run{self._turn}"
-        own = ["--out", str(out), "--store", str(self.folder / f"store{self._turn}"), "--overwrite"]
+        self._turn += 1
+        # A store of its own, or it would find all that the last one trained.
+        self._stored += not warm
+        own = ["--out", str(self.last), "--store", str(self.folder / f"store{self._stored}")]
         done = self.run([sys.executable, "-c", _WATCH, *PROGRAM, *arguments, *own])
         found: dict[str, float] = json.loads(done.stderr.splitlines()[-1])
         return found
@@ -134,9 +135,14 @@ class Code:
         return found
 
     @property
+    def last(self) -> Path:
+        """The folder of the last audit."""
+        return self.folder / f"run{self._turn}"
+
+    @property
     def scores(self) -> pl.DataFrame:
         """The scores of the last audit."""
-        return pl.read_parquet(self.folder / f"run{self._turn}" / "scores.parquet")
+        return pl.read_parquet(self.last / "scores.parquet")
 
 
 def middle(runs: Sequence[dict[str, float]], name: str) -> float:
@@ -178,7 +184,8 @@ def models(before: Code, now: Code, turns: int) -> None:
     assert one.drop("score").equals(other.drop("score")), "scores of the same users"
     both = one.with_columns(other["score"].alias("now"))
     for (name,), part in both.group_by(["attack"], maintain_order=True):
-        apart = np.abs(part["score"].to_numpy() - part["now"].to_numpy()).max() / max(part["score"].std(), 1e-12)
+        score = part["score"].to_numpy()
+        apart = np.abs(score - part["now"].to_numpy()).max() / max(float(score.std()), 1e-12)
         lines.append(f"| {name} | {len(part):,} | {apart:.1g} |")
     write_section("The audit and its models", f"{COMMAND} --only models", lines)
     print("\n".join(lines))
@@ -186,8 +193,9 @@ def models(before: Code, now: Code, turns: int) -> None:
 
 def start_up(before: Code, now: Code, turns: int) -> None:
     """What is left when everything is found in the store."""
-    commands = {
-        "`import recmia`": lambda code: code.run([sys.executable, "-c", _WATCH, sys.executable, "-c", "import recmia"]),
+    importing = [sys.executable, "-c", _WATCH, sys.executable, "-c", "import recmia"]
+    commands: dict[str, list[str] | None] = {
+        "`import recmia`": None,
         "`recmia audit --seeds 1`, all in the store": ["--seeds", "1"],
         "`recmia audit`, all in the store": [],
     }
@@ -199,8 +207,8 @@ def start_up(before: Code, now: Code, turns: int) -> None:
         runs: dict[str, list[dict[str, float]]] = {"before": [], "now": []}
         for turn in range(turns + 1):
             for label, code in (("before", before), ("now", now)):
-                if callable(what):
-                    found = json.loads(what(code).stderr.splitlines()[-1])
+                if what is None:
+                    found = json.loads(code.run(importing).stderr.splitlines()[-1])
                 else:
                     found = code.audit(what, warm=turn > 0)
                 if turn:
@@ -242,7 +250,9 @@ def _auc_by_seed(scores: pl.DataFrame) -> dict[str, list[float]]:
 
     found: dict[str, list[float]] = {}
     for (regime, _), part in scores.group_by(["regime", "seed"], maintain_order=True):
-        found.setdefault(str(regime), []).append(auc(part["member"].to_numpy(), part["score"].to_numpy()).value)
+        value = auc(part["member"].to_numpy(), part["score"].to_numpy()).value
+        assert value is not None, "there are members and others"
+        found.setdefault(str(regime), []).append(value)
     return found
 
 
@@ -258,7 +268,7 @@ def scale(now: Code, quick: bool) -> None:
     cases.append(("25 million", "ml-25m", ["--queries", "0"]))
     for words, shape, options in cases[:2] if quick else cases:
         run = now.audit(["--dataset", f"synthetic:{shape}", "--seeds", "1", *options])
-        spent = json.loads((now.folder / f"run{now._turn}" / "run.json").read_text())["seconds"]
+        spent = json.loads((now.last / "run.json").read_text())["seconds"]
         known = [
             spent["loading the data"],
             spent["training recommenders and serving lists"],

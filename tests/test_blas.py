@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import threading
 import types
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
@@ -18,7 +20,7 @@ def threads() -> set[int]:
 
 
 @pytest.fixture(autouse=True)
-def two_threads():
+def two_threads() -> Iterator[None]:
     with threadpool_limits(2, user_api="blas"):
         yield
 
@@ -60,12 +62,11 @@ def test_it_holds_until_the_block_of_the_last_thread_ends() -> None:
 def test_libraries_are_looked_for_again_after_an_import(monkeypatch: pytest.MonkeyPatch) -> None:
     looked = []
 
-    class Limits(threadpool_limits):
-        def __init__(self, *args, **kwargs):
-            looked.append(args)
-            super().__init__(*args, **kwargs)
+    def limits(*args: Any, **kwargs: Any) -> Any:
+        looked.append(args)
+        return threadpool_limits(*args, **kwargs)
 
-    monkeypatch.setattr(blas, "threadpool_limits", Limits)
+    monkeypatch.setattr(blas, "threadpool_limits", limits)
     with one_blas_thread():
         with one_blas_thread():
             assert len(looked) == 1

@@ -231,15 +231,14 @@ def asking_pool() -> ShadowPool:
 
 def test_deep_lists_and_answers_go_with_their_shadows_and_users() -> None:
     pool = asking_pool()
-    assert pool.deep is not None
-    assert pool.answers is not None
+    deep, answers = np.asarray(pool.deep), np.asarray(pool.answers)
     part = pool.take(np.array([2, 0]))
-    np.testing.assert_array_equal(part.deep, pool.deep[[2, 0]])
-    np.testing.assert_array_equal(part.answers, pool.answers[[2, 0]])
+    np.testing.assert_array_equal(np.asarray(part.deep), deep[[2, 0]])
+    np.testing.assert_array_equal(np.asarray(part.answers), answers[[2, 0]])
     assert part.queries is pool.queries
     fewer = pool.take_users(np.array([False, True, True]))
-    np.testing.assert_array_equal(fewer.deep, pool.deep[:, 1:])
-    np.testing.assert_array_equal(fewer.answers, pool.answers[:, 2:])
+    np.testing.assert_array_equal(np.asarray(fewer.deep), deep[:, 1:])
+    np.testing.assert_array_equal(np.asarray(fewer.answers), answers[:, 2:])
     assert fewer.queries is not None
     assert fewer.queries.user.tolist() == [1, 1]
     looked = pool.looking_only()
@@ -248,28 +247,29 @@ def test_deep_lists_and_answers_go_with_their_shadows_and_users() -> None:
     for number in range(4):
         one = pool.observe_shadow(number)
         np.testing.assert_array_equal(one.lists, pool.lists[number])
-        np.testing.assert_array_equal(one.answers, pool.answers[number])
+        np.testing.assert_array_equal(np.asarray(one.answers), answers[number])
         assert one.queries is pool.queries
         assert pool.looking_only().observe_shadow(number).queries is None
-    seen = pool.observe(pool.lists[0], pool.answers[0])
+    seen = pool.observe(pool.lists[0], answers[0])
     assert seen.queries is pool.queries
     assert pool.observe(pool.lists[0]).queries is None, "of a system that was not asked"
 
 
 def test_what_a_shadow_pool_refuses_of_deep_lists_and_answers() -> None:
     pool = asking_pool()
-    assert pool.deep is not None
-    assert pool.answers is not None
-    answers = pool.answers.copy()
+    deep, answers = np.array(pool.deep), np.array(pool.answers)
+    fewer = answers[:, :3]
     answers[3, 1, 1] = answers[3, 1, 0]
-    twice = pool.deep.copy()
+    twice = deep.copy()
     twice[1, 2, 3] = twice[1, 2, 0]
     for changed, words in (
-        ({"deep": pool.deep[:, :, ::-1]}, "must be the starts of its deep lists"),
-        ({"deep": pool.deep[:, :2]}, "must be the starts of its deep lists"),
+        ({"deep": deep[:, :, ::-1]}, "must be the starts of its deep lists"),
+        ({"deep": deep[:, :2]}, "must be the starts of its deep lists"),
         ({"deep": twice}, "shadow 1: the list of user 2 holds an item twice"),
         ({"answers": answers}, "shadow 3: the answer to query 1 holds an item twice"),
-        ({"answers": pool.answers[:, :3]}, r"shadow 0: lists must be int32 with shape \(4, k\)"),
+        ({"answers": fewer}, r"shadow 0: lists must be int32 with shape \(4, k\)"),
+        ({"deep": list(deep)[:3]}, "a pool of 4 shadow models needs as many deep; got 3"),
+        ({"answers": list(fewer)[:2]}, "a pool of 4 shadow models needs as many answers; got 2"),
         ({"queries": None}, "there are answers, and no queries that they answer"),
     ):
         with pytest.raises(ProtocolError, match=words):

@@ -417,7 +417,8 @@ class ShadowPool:
 
     def observe_shadow(self, number: int) -> Observation:
         """Return the observation of one of the shadow models, which keeps its features from call to call."""
-        return self.feature("observations of the shadow models", ShadowPool._observations)[self.numbers[number]]
+        seen = self.feature("observations of the shadow models", ShadowPool._observations)
+        return seen[int(self.numbers[number])]
 
     def shadow_number(self, observation: Observation) -> int | None:
         """Return which shadow model of the whole pool an observation of `observe_shadow` is of; None for any other."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -193,8 +192,8 @@ def reproduce(
     sweeps: dict[str, SweepResult] = {}
     rocs: dict[tuple[str, str], list[Roc]] = {}
     for name, plan in planned.items():
-        told = partial(_told, report, name)
-        sweeps[name] = run_planned(plan, jobs=jobs, store=store, report=told)
+        report.heading = name
+        sweeps[name] = run_planned(plan, jobs=jobs, store=store, report=report)
         if name == "fig1":
             failed = [error[FEEDBACK] for error in sweeps[name].errors]
             for values, setup in plan.grid:
@@ -232,10 +231,6 @@ def plan_panels(
         )
         for panel in chosen_panels(panels)
     }
-
-
-def _told(report: Reporter, panel: str, text: str, units: int) -> None:
-    report(f"{panel}: {text}", units)
 
 
 def write_reproduction(result: Reproduction, folder: Path) -> None:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from recmia.attacks.network import Network
 from recmia.errors import DivergedError
 from recmia.metrics import auc
 
-SETTINGS = {"hidden": (32, 8), "learning_rate": 0.01, "momentum": 0.9, "epochs": 50}
+SETTINGS: dict[str, Any] = {"hidden": (32, 8), "learning_rate": 0.01, "momentum": 0.9, "epochs": 50}
 
 
-def sample(seed: int, n: int = 300, width: int = 20, shift: float = 0.8) -> tuple[np.ndarray, np.ndarray]:
+def sample(seed: int, n: int = 300, width: int = 20, shift: float = 0.8) -> tuple[Any, Any]:
     """Vectors of n users, the members' shifted in five directions."""
     rng = np.random.default_rng(seed)
     y = rng.permutation(np.arange(n) % 2 == 0)
@@ -25,7 +27,9 @@ def sample(seed: int, n: int = 300, width: int = 20, shift: float = 0.8) -> tupl
     return X, y
 
 
-def trained_by_equations(X, y, seed, hidden, learning_rate, momentum, epochs, batch_size):
+def trained_by_equations(
+    X: Any, y: Any, seed: int, hidden: Any, learning_rate: float, momentum: float, epochs: int, batch_size: int
+) -> npt.NDArray[np.float64]:
     """The log odds of the rows, by the module's equations in float64, with the same random numbers."""
     rng = np.random.default_rng(seed)
     X = (X - X.mean(axis=0)) / X.std(axis=0)
@@ -37,7 +41,7 @@ def trained_by_equations(X, y, seed, hidden, learning_rate, momentum, epochs, ba
         b.append(drawn[into * out :])
     v = [np.zeros_like(part) for part in (*W, *b)]
 
-    def forward(rows):
+    def forward(rows: Any) -> list[Any]:
         values = [rows]
         for number, (weights, bias) in enumerate(zip(W, b, strict=True), 1):
             z = values[-1] @ weights + bias
@@ -50,7 +54,7 @@ def trained_by_equations(X, y, seed, hidden, learning_rate, momentum, epochs, ba
             rows = order[start : start + batch_size]
             values = forward(X[rows])
             error = (1 / (1 + np.exp(-values[-1])) - y[rows, None]) / len(rows)
-            dW, db = [], []
+            dW, db = list[Any](), list[Any]()
             for number in range(len(W) - 1, -1, -1):
                 dW.insert(0, values[number].T @ error)
                 db.insert(0, error.sum(axis=0))
@@ -58,14 +62,21 @@ def trained_by_equations(X, y, seed, hidden, learning_rate, momentum, epochs, ba
             for place, (part, slope) in enumerate(zip((*W, *b), (*dW, *db), strict=True)):
                 v[place] = momentum * v[place] - learning_rate * slope
                 part += v[place]
-    return forward(X)[-1][:, 0]
+    found: npt.NDArray[np.float64] = forward(X)[-1][:, 0]
+    return found
 
 
 @pytest.mark.parametrize("hidden", [(4,), (32, 8), (5, 3, 7)])
 @pytest.mark.parametrize("batch_size", [1, 7, 60, 100])
 def test_it_follows_its_equations(hidden: tuple[int, ...], batch_size: int) -> None:
     X, y = sample(1, n=60, width=6)
-    options = {"hidden": hidden, "learning_rate": 0.05, "momentum": 0.8, "epochs": 4, "batch_size": batch_size}
+    options: dict[str, Any] = {
+        "hidden": hidden,
+        "learning_rate": 0.05,
+        "momentum": 0.8,
+        "epochs": 4,
+        "batch_size": batch_size,
+    }
     found = Network(3, **options).fit(X, y).decision_function(X)
     np.testing.assert_allclose(found, trained_by_equations(X, y, 3, **options), atol=2e-3)
 
@@ -75,7 +86,7 @@ def test_its_auc_is_that_of_scikit_learn() -> None:
     from sklearn.neural_network import MLPClassifier
     from sklearn.preprocessing import StandardScaler
 
-    ours, theirs = [], []
+    ours, theirs = list[Any](), list[Any]()
     for seed in range(40):
         (X, y), (others, truth) = sample(2 * seed), sample(2 * seed + 1)
         made = Network(seed, **SETTINGS, batch_size=15).fit(X, y)
@@ -97,7 +108,7 @@ def test_its_auc_is_that_of_scikit_learn() -> None:
 
 
 def test_it_learns_nothing_where_there_is_nothing() -> None:
-    values = []
+    values = list[Any]()
     for seed in range(20):
         (X, y), (others, truth) = sample(2 * seed, shift=0), sample(2 * seed + 1, shift=0)
         made = Network(seed, **SETTINGS, batch_size=15).fit(X, y)

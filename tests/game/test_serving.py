@@ -112,11 +112,11 @@ def test_members_of_a_sample_are_served_their_own_vectors(small: Interactions) -
     n = int(side.member.sum())
     assert len(model.user_vectors) > n
     for regime in ("popular", "trained"):
-        lists = serve(regime, model, side, 10, rng=np.random.default_rng(2))  # type: ignore[arg-type]
+        lists = serve(regime, model, side, 10, rng=np.random.default_rng(2))
         assert lists.shape == (30, 10)
         scores = model.user_vectors[:n] @ model.item_vectors.T
         histories = side.histories()[side.member].toarray() > 0
-        best = np.where(histories | ~model.trained_items, -np.inf, scores).max(axis=1)
+        best = np.where(histories | ~model.fitted_items(), -np.inf, scores).max(axis=1)
         np.testing.assert_allclose(scores[np.arange(n), lists[side.member][:, 0]], best, rtol=1e-5)
 
 

@@ -29,7 +29,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numba
 import numpy as np
@@ -199,7 +199,8 @@ class _Reference:
 
     def sums_of(self, lists: Int32) -> Float64:
         """Return the sums of the lists of a system for the same users, float64, shape (n, S)."""
-        _check_shown(lists, *self.lists.shape[1:], self.n_items)
+        _, n, k = self.lists.shape
+        _check_shown(lists, n, k, self.n_items)
         return _sum_log_ranks(self.deep, lists[None], self.n_items)[:, 0]
 
 
@@ -675,7 +676,7 @@ def _logistic_regression(X: Float64, y: Bool) -> tuple[Float64, float]:
         value = (np.logaddexp(0, z) - y * z).mean() + w[:-1] @ w[:-1] / (2 * n)
         return float(value), np.append(X.T @ error + w[:-1] / n, error.sum())
 
-    options = {"maxiter": 100, "maxls": 50, "gtol": 1e-4, "ftol": 64 * np.finfo(np.float64).eps}
+    options: Any = {"maxiter": 100, "maxls": 50, "gtol": 1e-4, "ftol": 64 * np.finfo(np.float64).eps}
     # What BLAS splits among threads has other last bits.
     with one_blas_thread():
         w = minimize(loss, np.zeros(X.shape[1] + 1), method="L-BFGS-B", jac=True, options=options).x
@@ -738,9 +739,8 @@ def _ratios(tally: _Tally) -> tuple[Float64, Float64]:
     present = np.log(p[:, 1]) - np.log(p[:, 0]) - absent
     # Entries of none of the lists say nothing.
     absent[:, 0, 0] = present[:, 0, 0] = 0
-    place = ((tally.entries.spread(pair.ravel()) * (S + 1) + tally.total[0]) * (S + 1) + tally.total[1]).astype(
-        np.int64
-    )
+    of_entry = tally.entries.spread(pair.ravel().astype(np.float64))
+    place = ((of_entry * (S + 1) + tally.total[0]) * (S + 1) + tally.total[1]).astype(np.int64)
     return present.ravel()[place], absent.ravel()[place]
 
 

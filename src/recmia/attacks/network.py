@@ -114,7 +114,14 @@ class Network:
 
 @numba.njit(cache=True, nogil=True)
 def _train_epoch(
-    X: Float32, y: Float32, sizes: Int64, weights: Float32, velocity: Float32, step: int, rate: float, momentum: float
+    X: Float32,
+    y: Float32,
+    sizes: Int64,
+    weights: Float32,
+    velocity: Float32,
+    step: int,
+    rate: np.float32,
+    momentum: np.float32,
 ) -> None:
     """Train on the rows in their order; `weights` holds the matrix and then the bias of each layer, one after another.
 

@@ -317,7 +317,7 @@ def _keep_best(keys: npt.NDArray[np.uint64], k: int) -> np.uint64:
             key = keys[i]
             keys[i] = keys[place]
             keys[place] = key
-            place += np.int64(key > pivot)
+            place += int(key > pivot)
         keys[high] = keys[place]
         keys[place] = pivot
         if place == k - 1:

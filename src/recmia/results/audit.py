@@ -635,6 +635,8 @@ class Reporter:
     ----------
     total : int
         All units of work.
+    heading : str
+        What stands before each text, where several things are done one after the other.
     seconds : dict of str to float
         By stage: what was told last.
     peaks : dict of str to int
@@ -643,7 +645,7 @@ class Reporter:
 
     def __init__(self, progress: Progress | None) -> None:
         self._progress, self._done = progress, 0
-        self.total = 1
+        self.total, self.heading = 1, ""
         self.seconds: dict[str, float] = {}
         self.peaks: dict[str, int] = {}
         self._stage, self._since = "", time.perf_counter()
@@ -659,7 +661,7 @@ class Reporter:
         self._stage, self._since = text, now
         self._done += units
         if self._progress is not None:
-            self._progress(text, self._done, self.total)
+            self._progress(f"{self.heading}: {text}" if self.heading else text, self._done, self.total)
 
 
 def metric_names(settings: AnyAuditSettings) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -248,7 +248,7 @@ def plan_sweep(
     return PlannedSweep(settings, list(axes), grid, plans, loaded, time.perf_counter() - started)
 
 
-def run_planned(planned: PlannedSweep, *, jobs: int, store: Store, report: Callable[[str, int], None]) -> SweepResult:
+def run_planned(planned: PlannedSweep, *, jobs: int, store: Store, report: Reporter) -> SweepResult:
     """Run what `plan_sweep` planned; see `run_sweep`."""
     started = time.perf_counter()
     plays = iter(run_plans(planned.ready, store=store, jobs=jobs, report=report))
