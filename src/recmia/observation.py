@@ -19,6 +19,8 @@ _Value = TypeVar("_Value")
 
 # Users that are processed together where each takes much memory.
 _BLOCK = 2**15
+# Marks for users and items at once: they stay in a core's second-level cache.
+_MARKS = 2**19
 
 Bool = npt.NDArray[np.bool_]
 Float64 = npt.NDArray[np.float64]
@@ -598,17 +600,17 @@ def in_history(lists: npt.NDArray[np.int32], histories: sparse.csr_array) -> Boo
     array([[False,  True, False]])
     """
     n, n_items = histories.shape
-    if not histories.has_sorted_indices:
-        histories = histories.sorted_indices()
     found = np.zeros(lists.shape, np.bool_)
-    for rows in blocks(n):
-        own = np.arange(rows.stop - rows.start)
-        ends = histories.indptr[rows.start : rows.stop + 1]
-        seen = np.repeat(own, np.diff(ends)) * n_items + histories.indices[ends[0] : ends[-1]]
-        if len(seen):
-            listed = own[:, None] * n_items + lists[rows]
-            place = np.minimum(np.searchsorted(seen, listed), len(seen) - 1)
-            found[rows] = (lists[rows] >= 0) & (seen[place] == listed)
+    at_once = max(1, _MARKS // (n_items + 1))
+    # The last column stands for padding, which -1 refers to.
+    marks = np.zeros((at_once, n_items + 1), np.bool_)
+    for start in range(0, n, at_once):
+        stop = min(start + at_once, n)
+        ends = histories.indptr[start : stop + 1]
+        seen = np.repeat(np.arange(stop - start), np.diff(ends)), histories.indices[ends[0] : ends[-1]]
+        marks[seen] = True
+        found[start:stop] = np.take_along_axis(marks[: stop - start], lists[start:stop], axis=1)
+        marks[seen] = False
     return found
 
 

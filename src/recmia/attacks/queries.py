@@ -31,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from recmia.attacks.base import Attack, Float64, PoolAttack, for_every_user
+from recmia.attacks.base import Attack, Bool, Float64, PoolAttack, for_every_user
 from recmia.attacks.lists import RANK_OFFSET, Int32, Sides, SurpriseBoth
 from recmia.blas import one_blas_thread
 from recmia.errors import NotFittedError, ProtocolError
@@ -219,12 +219,13 @@ class QueryCompletion(PoolAttack):
         if pool.queries is None or pool.answers is None:
             raise ProtocolError(f"the attack {self.name} needs what the shadow models answer to queries")
         queries, self._k = pool.queries, pool.answers[0].shape[1]
-        ranks = [hidden_ranks(answers, queries) for answers in pool.answers]
-        log_ranks = np.zeros((2, len(ranks[0])))
+        # The ranks in the answers of a model are the same in all parts of a pool.
+        of_all = pool.feature("hidden ranks", _ranks_of)
+        ranks = [of_all[number] for number in pool.numbers]
         of_user = np.repeat(queries.user, _hidden_counts(queries))
+        log_rank, log_ranks = np.log(np.arange(self._k + 2) + RANK_OFFSET), np.zeros((2, len(of_user)))
         for rank, member in zip(ranks, pool.member, strict=True):
-            into = member[of_user]
-            log_ranks[into.astype(int), np.arange(len(into))] += np.log(rank + RANK_OFFSET)
+            _add_log_ranks(rank, member, of_user, log_rank, log_ranks)
         count = np.stack([(~pool.member).sum(axis=0), pool.member.sum(axis=0)])[:, of_user]
         self._weight = np.exp(_RANK_POWER * (log_ranks / np.maximum(count, 1)).sum(axis=0) / (count > 0).sum(axis=0))
         asked = np.bincount(queries.user, minlength=pool.n_users) > 0
@@ -309,8 +310,9 @@ def hidden_ranks(answers: Int32, queries: Queries) -> Int32:
 
 def weighted_hits(ranks: Int32, weight: Float64, queries: Queries, k: int, power: float) -> Float64:
     """Return the module's z of each query, float64, shape (q,), where c is `power`."""
-    hits = np.where(ranks <= k, weight / np.sqrt(np.log2(1 + ranks)), 0)
-    found: Float64 = _sums(hits, queries.hidden) / np.clip(_hidden_counts(queries), 1, k) ** power
+    discount = np.sqrt(np.log2(1 + np.arange(k + 1)))
+    found: Float64 = _sum_hits(ranks, weight, queries.hidden.indptr, discount)
+    found /= np.clip(_hidden_counts(queries), 1, k) ** power
     return found
 
 
@@ -341,6 +343,39 @@ def _residual(y: Float64, X: Float64) -> Float64:
     # What rounding leaves of a perfect fit is no residual: its order would be taken for a finding.
     spread = float(np.abs(y).max(initial=0))
     return residual if np.abs(residual).max(initial=0) > _ROUNDING * spread else np.zeros_like(y)
+
+
+def _ranks_of(pool: ShadowPool) -> list[Int32]:
+    assert pool.queries is not None, "of an attacker who asks"
+    assert pool.answers is not None, "of an attacker who asks"
+    return [hidden_ranks(answers, pool.queries) for answers in pool.answers]
+
+
+@numba.njit(cache=True, nogil=True)
+def _add_log_ranks(ranks: Int32, member: Bool, user: Int32, log_rank: Float64, sums: Float64) -> None:
+    """Add the log ranks in the answers of a model to the sums without, or with, each hidden item's user in training.
+
+    Parameters
+    ----------
+    ranks : int32, shape (m,)
+    member : bool, shape (n,)
+    user : int32, shape (m,)
+    log_rank : float64, shape (k + 2,)
+    sums : float64, shape (2, m)
+    """
+    for entry in range(len(ranks)):
+        sums[int(member[user[entry]]), entry] += log_rank[ranks[entry]]
+
+
+@numba.njit(cache=True, nogil=True)
+def _sum_hits(ranks: Int32, weight: Float64, ends: Int32, discount: Float64) -> Float64:
+    """Return the sum of weight / discount over the hidden items of each query that have a rank: float64, shape (q,)."""
+    sums = np.zeros(len(ends) - 1)
+    for query in range(len(sums)):
+        for entry in range(ends[query], ends[query + 1]):
+            if ranks[entry] < len(discount):
+                sums[query] += weight[entry] / discount[ranks[entry]]
+    return sums
 
 
 @numba.njit(cache=True, nogil=True)

@@ -82,7 +82,9 @@ class _Frozen:
         with one_blas_thread():
             gram[:width, :width] = vectors.T @ vectors
             spectrum, U = np.linalg.eigh(gram[:width, :width])
-            return cls(trained, Q, gram, np.maximum(spectrum, 0), U, vectors @ U)
+            # Only trained items are looked up.
+            vectors[trained.trained_items] = vectors[trained.trained_items] @ U
+            return cls(trained, Q, gram, np.maximum(spectrum, 0), U, vectors)
 
 
 class LFM(VectorRecommender):
