@@ -17,7 +17,7 @@ from recmia.render.style import STAR, TEXT, Style, text_width, wrap
 # Liberation Sans, which vl-convert includes, has the metrics of Arial.
 _FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 _TITLE, _SUBTITLE, _PANEL_TITLE = 15, 12, 12
-_PADDING, _ROW_HEIGHT = 12, 18
+_PADDING, _ROW_HEIGHT, _COLUMN_GAP = 12, 18, 26
 # Least width that a title may take, in pixels.
 _NARROWEST = 560
 _CONFIG: Mapping[str, Any] = MappingProxyType(
@@ -111,7 +111,7 @@ def picture(
     rows : sequence of rows, each a sequence of (title, chart)
         Plots of a column start at the same place, those of a row at the same height.
     title : str
-        The first line is printed large, others below it; lines are wrapped to the width of the picture.
+        The first line is printed large, others below it; lines are wrapped to the width of the plots and legends.
     legends : sequence of Legend
         One beside each row, or one beside all.
     size : (int, int)
@@ -133,28 +133,37 @@ def picture(
         "concat": panels,
         "columns": columns + (len(legends) > 1),
         "align": "each",
-        "spacing": {"row": 22, "column": 26},
+        "spacing": {"row": 22, "column": _COLUMN_GAP},
     }
     if len(legends) == 1:
-        body = {"hconcat": [body, _legend_panel(legends[0])], "spacing": 26}
+        body = {"hconcat": [body, _legend_panel(legends[0])], "spacing": _COLUMN_GAP}
     spec: dict[str, Any] = _with_light_colours({**body, "background": "var(--card)", "config": _CONFIG})
     spec |= {
         "padding": _PADDING,
         "params": [{"name": "shown", "value": list(dict.fromkeys(shown))}],
         "datasets": datasets,
     }
-    width = max(_NARROWEST, _drawn(spec)[1]) - 2 * _PADDING
+    # How wide the axes are is known only after drawing, which takes long.
+    width = columns * size[0] + (columns - 1) * _COLUMN_GAP
+    if legends:
+        width += _COLUMN_GAP + max(_legend_panel(legend)["width"] for legend in legends)
+    spec["title"] = _title(title, max(_NARROWEST - 2 * _PADDING, width))
+    return Static(spec, *_drawn(spec))
+
+
+def _title(title: str, width: float) -> Spec:
+    """The title of a picture, each line of it wrapped to a width."""
     first, *others = title.split("\n")
-    spec["title"] = {
+    spec: Spec = {
         "text": wrap(first, width, _TITLE), "fontSize": _TITLE, "lineHeight": _TITLE + 4, "fontWeight": 600,
         "anchor": "start", "frame": "bounds", "offset": 14,
     }  # fmt: skip
     if others:
-        spec["title"] |= {
+        spec |= {
             "subtitle": [part for other in others for part in wrap(other, width, _SUBTITLE)],
             "subtitleFontSize": _SUBTITLE, "subtitleLineHeight": _SUBTITLE + 4, "subtitlePadding": 5,
         }  # fmt: skip
-    return Static(spec, *_drawn(spec))
+    return spec
 
 
 def _panel(
