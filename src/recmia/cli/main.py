@@ -42,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit; known errors are told in a line, without a traceback."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     errors = Console(emoji=False, stderr=True, soft_wrap=True, highlight=False)
+    # Typer makes the options of every command, several hundred, whichever is called.
+    called = [command for command in app.registered_commands if command.name in arguments[:1]]
+    app.registered_commands = called or app.registered_commands
     try:
         app(args=arguments)
     except SystemExit as stop:
