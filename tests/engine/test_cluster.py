@@ -91,6 +91,27 @@ def test_a_worker_that_is_killed_changes_nothing(
 
 
 @pytest.mark.end_to_end
+def test_data_are_sent_once_for_models_and_attacks(
+    dask_cluster: Cluster, small: Interactions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Any] = []
+    scatter = distributed.Client.scatter
+
+    def counted(self: Any, data: Any, *arguments: Any, **options: Any) -> Any:
+        sent.append(data)
+        return scatter(self, data, *arguments, **options)
+
+    monkeypatch.setattr(distributed.Client, "scatter", counted)
+    settings: dict[str, Any] = SETTINGS | {"attacks": ["mlp", "query-lr"], "regimes": ["fold-in"]}
+    here = recmia.audit(small, **settings)
+    with cluster(dask_cluster.address) as at_once:
+        far = recmia.audit(small, jobs=at_once, **settings)
+    assert far.scores.equals(here.scores)
+    assert len(sent) > 2, "sides and queries of two seeds"
+    assert len({id(one) for one in sent}) == len(sent), "nothing twice"
+
+
+@pytest.mark.end_to_end
 def test_a_scheduler_that_is_killed_is_told_in_a_line(
     dask_cluster: Cluster, small: Interactions, monkeypatch: pytest.MonkeyPatch
 ) -> None:

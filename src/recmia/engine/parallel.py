@@ -14,7 +14,7 @@ import os
 import pickle
 import signal
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -28,6 +28,7 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from mmap import mmap
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import joblib
 import numpy as np
@@ -49,6 +50,9 @@ Result = TypeVar("Result")
 _PATIENCE = 20
 # How often calls that a cluster lost are sent, in all.
 _TURNS = 3
+# What the workers of a cluster have, by client: models and attacks need the same data, which are sent once, and stay as
+# long as they are in use here.
+_SENT: WeakKeyDictionary[Any, WeakKeyDictionary[Shared, Any]] = WeakKeyDictionary()
 
 
 @contextmanager
@@ -130,7 +134,7 @@ def run_calls(
     backend, _ = get_active_backend()
     client = getattr(backend, "client", None)
     if client is not None:
-        yield from _on_cluster(client, function, payloads, shared)
+        yield from _on_cluster(client, function, payloads, list(shared))
         return
     if at_once == 1:
         with one_blas_thread():
@@ -178,19 +182,23 @@ def _in_threads(
 
 
 def _on_cluster(
-    client: Any, function: Callable[[Payload, int], Result], payloads: Iterable[Payload], shared: Iterable[Shared]
+    client: Any, function: Callable[[Payload, int], Result], payloads: Iterable[Payload], shared: Collection[Shared]
 ) -> Iterator[Result]:
     """As `run_calls`, through Dask itself, which repeats the calls of a worker that dies; joblib's backend does not."""
     distributed = import_extra("distributed", "cluster")
-    apart = {id(one): one for one in shared}
     waiting = [_pack(payload) for payload in payloads]
-    for _ in range(_TURNS):
+    sent = _SENT.setdefault(client, WeakKeyDictionary())
+    for turn in range(_TURNS):
         lost = []
         try:
-            # Not named by their content: Dask would take data that died with a worker for data that are still there.
-            sent = {key: client.scatter(one, broadcast=True, hash=False) for key, one in apart.items()}
+            if turn:
+                sent.clear()
+            for one in shared:
+                if one not in sent:
+                    # Not named by their content: Dask would take data that died with a worker for data still there.
+                    sent[one] = client.scatter(one, broadcast=True, hash=False)
             calls = {
-                client.submit(_unpack_and_call, function, 1, packed, *(sent[id(one)] for one in needed), pure=False): (
+                client.submit(_unpack_and_call, function, 1, packed, *(sent[one] for one in needed), pure=False): (
                     packed,
                     needed,
                 )
