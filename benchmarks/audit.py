@@ -1,6 +1,6 @@
 """What `recmia audit` costs beside its models, against the code before it was made faster, and at scale.
 
-    python benchmarks/audit.py [--only models,start-up,mlp,scale,process] [--quick]
+    python benchmarks/audit.py [--only process,models,start-up,mlp,scale,workers,users] [--quick]
 
 Needs `RECMIA_DATA`, a folder that holds ml-latest-small, and the history of the repository: the code before is taken
 from it. Times are CPU seconds of a process and its children, but where they are said to be wall time: the machines are
@@ -12,12 +12,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -285,6 +288,87 @@ def scale(now: Code, quick: bool) -> None:
     write_section("The audit at scale", f"{COMMAND} --only scale", lines)
 
 
+def workers(now: Code, quick: bool) -> None:
+    """The same audit on Dask workers, each a process of this machine."""
+    arguments = ["--dataset", "synthetic:ml-1m", "--seeds", "2" if quick else "4", "--n-audited", "1000"]
+    lines = [
+        f"`recmia audit {' '.join(arguments)}`, each worker a process with one thread, on {os.cpu_count()} cores.",
+        "",
+        "| workers | seconds | times as fast as one | training and serving, s | attacking, s |",
+        "|---|---|---|---|---|",
+    ]
+    first, reference = 0.0, None
+    for n in (1, 2, 4):
+        with _scheduler(now, n) as address:
+            run = now.audit([*arguments, "--cluster", address])
+        if reference is None:
+            first, reference = run["wall"], now.scores
+        assert now.scores.equals(reference), "the same scores, however many workers"
+        spent = json.loads((now.last / "run.json").read_text())["seconds"]
+        lines.append(
+            f"| {n} | {run['wall']:.0f} | {first / run['wall']:.2f} | "
+            f"{spent['training recommenders and serving lists']:.0f} | {spent['attacking']:.0f} |"
+        )
+        print(lines[-1], flush=True)
+    write_section("The audit on Dask workers", f"{COMMAND} --only workers", lines)
+
+
+@contextmanager
+def _scheduler(code: Code, n: int) -> Iterator[str]:
+    """A scheduler with n workers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    local = ["--host", "127.0.0.1", "--no-dashboard"]
+    commands = [["scheduler", "--port", address.rpartition(":")[2], *local]]
+    commands += [["worker", address, "--nthreads", "1", "--no-nanny", *local]] * n
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "dask", *command], env=environment(code.source, str(code.folder)),
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )
+        for command in commands
+    ]  # fmt: skip
+    try:
+        from distributed import Client
+
+        with Client(address, timeout=60) as client:
+            client.wait_for_workers(n, timeout=60)
+        yield address
+    finally:
+        for one in started:
+            one.kill()
+            one.wait()
+
+
+def users() -> None:
+    """How narrow intervals are for so many audited users, of normal scores."""
+    from recmia.metrics import auc, tpr_at_fpr
+
+    lines = [
+        "Half members; scores are normal, members' shifted; means over 20 draws of the width of the 95% interval.",
+        "",
+        "| audited users | AUC 0.60 | AUC 0.90 | TPR at FPR 1%, where the AUC is 0.90 |",
+        "|---|---|---|---|",
+    ]
+    for n in (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000):
+        member = np.arange(n) < n // 2
+        cells = []
+        for shift in (0.358, 1.812):
+            rngs = np.random.default_rng(n).spawn(20)
+            scores = [rng.normal(size=n) + shift * member for rng in rngs]
+            cells.append(_mean_width([auc(member, score) for score in scores]))
+        cells.append(_mean_width([tpr_at_fpr(member, score, 0.01) for score in scores]))
+        lines.append(f"| {n:,} | {' | '.join(cells)} |")
+    write_section("Intervals by the number of audited users", f"{COMMAND} --only users", lines)
+    print("\n".join(lines))
+
+
+def _mean_width(estimates: Sequence[Any]) -> str:
+    widths = [one.high - one.low for one in estimates if one.value is not None]
+    return f"{np.mean(widths):.3f}" if widths else "not defined: too few non-members"
+
+
 def process(now: Code, turns: int) -> None:
     """Wall time and memory of the default audit, as users see them."""
     cases = {
@@ -310,14 +394,14 @@ def process(now: Code, turns: int) -> None:
 def main() -> None:
     """Measure and write the sections of `RESULTS.md`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    names = ("process", "models", "start-up", "mlp", "scale")
+    names = ("process", "models", "start-up", "mlp", "scale", "workers", "users")
     parser.add_argument("--only", default=",".join(names), help="sections, joined by commas")
     parser.add_argument("--quick", action="store_true", help="fewer turns and sizes; RESULTS.md stays as it is")
     arguments = parser.parse_args()
     wanted = arguments.only.split(",")
     if not set(wanted) <= set(names):
         parser.error(f"--only takes {', '.join(names)}")
-    if not os.environ.get("RECMIA_DATA"):
+    if {"process", "models", "start-up", "mlp"} & set(wanted) and not os.environ.get("RECMIA_DATA"):
         sys.exit("set RECMIA_DATA to the folder that holds ml-latest-small")
     turns = 1 if arguments.quick else 3
     with tempfile.TemporaryDirectory() as folder:
@@ -335,6 +419,10 @@ def main() -> None:
                 mlp(before, now, 4 if arguments.quick else 40)
         if "scale" in wanted:
             scale(now, arguments.quick)
+        if "workers" in wanted:
+            workers(now, arguments.quick)
+    if "users" in wanted:
+        users()
 
 
 if __name__ == "__main__":
