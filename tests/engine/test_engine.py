@@ -335,6 +335,28 @@ def test_top_k_refuses_scores_that_are_not_finite(bad: float, item: int) -> None
     assert top_k(scores, None, known, 5).shape == (4, 5)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("item", [0, 150, 299])
+def test_top_k_by_vectors_refuses_scores_that_are_not_finite(bad: float, item: int) -> None:
+    Q = np.random.default_rng(0).normal(size=(300, 2)).astype(np.float32)
+    bias, known = np.zeros(300, np.float32), np.ones(300, bool)
+    bias[item] = bad
+    with pytest.raises(ProtocolError, match="user 0 are not finite"):
+        top_k_by_vectors(np.ones((4, 2), np.float32), Q, bias, None, known, 5)
+    known[item] = False
+    assert top_k_by_vectors(np.ones((4, 2), np.float32), Q, bias, None, known, 5).shape == (4, 5)
+
+
+def test_extreme_scores_and_both_zeros_are_ranked() -> None:
+    most = np.float32(1e18)
+    scores = np.array([[0.0, -0.0, most, -most, 1e-45, -1e-45, -0.0, 0.0]], np.float32)
+    one, known = np.ones((1, 1), np.float32), np.ones(8, bool)
+    wanted = [[2, 4, 0, 1, 6, 7, 5, 3]]
+    assert top_k(scores, None, known, 8).tolist() == wanted
+    assert top_k_by_vectors(one, scores.T.copy(), np.zeros(8, np.float32), None, known, 8).tolist() == wanted
+    assert top_k_by_vectors(one, scores.T.copy(), np.zeros(8, np.float32), None, known, 3).tolist() == [wanted[0][:3]]
+
+
 def fold_in_densely(model: LFM, items: npt.NDArray[np.int32], values: npt.NDArray[np.float32]) -> Float64:
     """The minimiser of the objective as one least-squares problem: a row for each seen and each unseen item."""
     factors, how = model.factorization, model.settings
