@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from recmia.cli import commands
+from recmia.cli.commands import add_to
 from recmia.errors import RecmiaError
 
 _INTERRUPTED = 130
@@ -23,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-commands.add_to(app)
+add_to(app)
 
 
 @app.callback(invoke_without_command=True)
@@ -43,8 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     errors = Console(emoji=False, stderr=True, soft_wrap=True, highlight=False)
     # Typer makes the options of every command, several hundred, whichever is called.
-    called = [command for command in app.registered_commands if command.name in arguments[:1]]
-    app.registered_commands = called or app.registered_commands
+    commands = app.registered_commands
+    app.registered_commands = [command for command in commands if command.name in arguments[:1]] or commands
     try:
         app(args=arguments)
     except SystemExit as stop:
@@ -65,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         reason = escape(f"{type(error).__name__}: {error}")
         errors.print(f"[bold red]a bug in recmia:[/] {reason} (run again with --debug for the traceback)")
         sys.exit(3)
+    finally:
+        app.registered_commands = commands
 
 
 def _hints(error: BaseException | None) -> list[str]:
