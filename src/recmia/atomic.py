@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -23,6 +23,78 @@ def check_new(path: Path, kind: str = "folder") -> None:
         raise ConfigError(f"the output {kind} {path} exists; name a new one or remove it")
 
 
+def check_file(path: Path) -> None:
+    """Refuse a file that cannot be written, before the work that it is for; it may exist.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise ConfigError(f"cannot write {path}: it must be a file in a folder that exists")
+    if _special(path):
+        return
+    try:
+        tempfile.TemporaryFile(dir=path.absolute().parent).close()
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {reason(error)}") from None
+
+
+def reason(error: OSError) -> str:
+    """Return why the system refused something, in its words; libraries do not always set those apart."""
+    return error.strerror or str(error)
+
+
+@contextmanager
+def reserved(path: Path, kind: str = "folder") -> Iterator[None]:
+    """Keep the name of a new folder or file for a block, so that long work ends with a place to write to.
+
+    A hidden file beside it is locked meanwhile. It stays if the process is killed, and the next block takes it over.
+
+    Raises
+    ------
+    ConfigError
+        If `path` exists, cannot be made, or is kept by another process.
+    """
+    check_new(path, kind)
+    lock = path.with_name(f".{path.name}.lock")
+    with ExitStack() as left:
+        try:
+            for parent in reversed([parent for parent in path.parents if not parent.exists()]):
+                parent.mkdir(exist_ok=True)
+                left.callback(_remove_empty, parent)
+            file = left.enter_context(lock.open("a"))
+            _lock(file)
+        except BlockingIOError:
+            raise ConfigError(f"another run is about to write the output {kind} {path}; name a new one") from None
+        except OSError as error:
+            raise ConfigError(f"cannot make the output {kind} {path}: {reason(error)}") from None
+        left.callback(lock.unlink, missing_ok=True)
+        # It may have been written since.
+        check_new(path, kind)
+        yield
+
+
+def _lock(file: IO[str]) -> None:
+    """Lock a file until it is closed, where the system can."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        # Not every file system knows locks. A folder that two runs write is then found when the second is written.
+        return
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
+
+
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """Give a scratch folder beside `folder` that takes its name when the block ends well, and else disappears.
@@ -30,18 +102,20 @@ def new_folder(folder: Path) -> Iterator[Path]:
     Raises
     ------
     ConfigError
-        If `folder` exists or cannot be made.
+        If `folder` exists or cannot be made, or not all of it can be written.
     """
     check_new(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     except OSError as error:
-        raise ConfigError(f"cannot make the output folder {folder}: {error.strerror}") from None
+        raise ConfigError(f"cannot make the output folder {folder}: {reason(error)}") from None
     try:
         scratch.chmod(0o755)
         yield scratch
         scratch.rename(folder)
+    except OSError as error:
+        raise ConfigError(f"cannot write the output folder {folder}: {reason(error)}") from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -67,7 +141,7 @@ def replaced(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_text(path: Path, text: str, *, new: bool = False) -> None:
-    """Write a text file, all of it or nothing.
+    """Write a text file, all of it or nothing; what is no file, such as ``/dev/stdout``, is written to as it is.
 
     Parameters
     ----------
@@ -84,8 +158,16 @@ def write_text(path: Path, text: str, *, new: bool = False) -> None:
     if new:
         check_new(path, "file")
     try:
+        if _special(path):
+            path.write_text(text, encoding="utf-8")
+            return
         with replaced(path) as file:
             file.write(text.encode())
             Path(file.name).chmod(0o644)
     except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
+        raise ConfigError(f"cannot write {path}: {reason(error)}") from None
+
+
+def _special(path: Path) -> bool:
+    """Whether a path is a device, a pipe or the like, which no file may take the place of."""
+    return path.exists() and not path.is_file() and not path.is_dir()
