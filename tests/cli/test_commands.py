@@ -189,10 +189,13 @@ def test_a_killed_audit_goes_on_where_it_was(tmp_path: Path, stop: signal.Signal
         assert errors.strip().splitlines() == [
             "interrupted; no results were written, and what was trained is kept: the same command continues"
         ]
-    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+    # What kept the name of the folder is taken over by the next run of that name.
+    left = [".killed.lock"] if stop == signal.SIGKILL else []
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*left, "store"]
     before = stored(tmp_path / "store")
-    done = recmia(*arguments, "--store", "store", "-o", "again", cwd=tmp_path)
+    done = recmia(*arguments, "--store", "store", "-o", "killed", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "store"]
     assert "damaged" not in done.stdout
     after = stored(tmp_path / "store")
     assert len(after) == 1 + 1 + 8 + 1 > len(before), "the lists of each model, and the scores"
@@ -200,7 +203,7 @@ def test_a_killed_audit_goes_on_where_it_was(tmp_path: Path, stop: signal.Signal
     undisturbed = recmia(*arguments, "--store", "other", "-o", "undisturbed", cwd=tmp_path)
     assert undisturbed.returncode == 0, undisturbed.stderr
     for name in ("scores.parquet", "metrics.json", "roc.svg"):
-        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
 
 
 @pytest.mark.end_to_end
