@@ -92,7 +92,7 @@ def test_a_name_is_kept_by_one_at_a_time(tmp_path: Path) -> None:
             assert not run.exists()
         run.mkdir()
     assert [path.name for path in run.parent.iterdir()] == ["run"]
-    with pytest.raises(ConfigError, match="the output folder .*run exists"), reserved(run):
+    with pytest.raises(ConfigError, match=r"the output folder .*run exists"), reserved(run):
         pass
 
 
@@ -117,7 +117,10 @@ def test_a_name_whose_owner_was_killed_is_free(tmp_path: Path) -> None:
 
 def test_a_name_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(ConfigError, match="cannot make the output folder .*run: "), reserved(tmp_path / "file" / "run"):
+    with (
+        pytest.raises(ConfigError, match=r"cannot make the output folder .*run: "),
+        reserved(tmp_path / "file" / "run"),
+    ):
         pass
     with (
         pytest.raises(ConfigError, match="cannot make the output file /proc/deep/run: "),
@@ -144,10 +147,8 @@ def test_what_the_system_refuses_is_told_with_its_place(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot write .*/full: No space left on device"):
         write_text(tmp_path / "full", "x")
     assert (tmp_path / "full").is_char_device()
-    with (
-        pytest.raises(ConfigError, match=r"cannot write the output folder .*/run: No space left on device"),
-        new_folder(tmp_path / "run") as scratch,
-    ):
+    words = r"cannot write the output folder .*/run: No space left on device"
+    with pytest.raises(ConfigError, match=words), new_folder(tmp_path / "run") as scratch:  # noqa: PT012
         (scratch / "half").write_text("x")
         Path("/dev/full").write_text("x")
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
