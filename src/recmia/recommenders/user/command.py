@@ -169,7 +169,7 @@ class CommandRecommender(Recommender):
                 _write(members.frame(), files["interactions"])
                 _write(_frame(histories, users, members), files["histories"])
             except OSError as error:
-                raise ConfigError(f"cannot write the files of the training command in {kept}: {reason(error)}") from None
+                raise ConfigError(f"cannot write for the training command in {kept}: {reason(error)}") from None
             fields = {"k": k, "seed": self._seed, "folder": folder, **files}
             log = folder / "output.txt"
             try:
