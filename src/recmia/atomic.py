@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -9,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from recmia.errors import ConfigError
+from recmia.errors import ConfigError, RecmiaError
 
 
 def check_new(path: Path, kind: str = "folder") -> None:
@@ -34,15 +36,36 @@ def check_file(path: Path) -> None:
         raise ConfigError(f"cannot write {path}: it must be a file in a folder that exists")
     if _special(path):
         return
-    try:
+    with refusals(f"write {path}"):
         tempfile.TemporaryFile(dir=path.absolute().parent).close()
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {reason(error)}") from None
 
 
-def reason(error: OSError) -> str:
-    """Return why the system refused something, in its words; libraries do not always set those apart."""
-    return error.strerror or str(error)
+def reason(error: Exception) -> str:
+    """Return why the system refused something, in its words; nothing if the error means something else.
+
+    Examples
+    --------
+    >>> reason(FileNotFoundError(2, "No such file or directory", "log.csv")), reason(KeyError("log"))
+    ('No such file or directory', '')
+    """
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    # Libraries that are written in Rust have errors of their own for it.
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    return os.strerror(int(number.group(1))) if number else ""
+
+
+@contextmanager
+def refusals(doing: str) -> Iterator[None]:
+    """Tell what the system refuses in a block as `ConfigError`, which says what was being done, as ``"write x.csv"``."""
+    try:
+        yield
+    except RecmiaError:
+        raise
+    except Exception as error:
+        if why := reason(error):
+            raise ConfigError(f"cannot {doing}: {why}") from None
+        raise
 
 
 @contextmanager
@@ -59,35 +82,33 @@ def reserved(path: Path, kind: str = "folder") -> Iterator[None]:
     check_new(path, kind)
     lock = path.with_name(f".{path.name}.lock")
     with ExitStack() as left:
-        try:
+        with refusals(f"make the output {kind} {path}"):
             for parent in reversed([parent for parent in path.parents if not parent.exists()]):
                 parent.mkdir(exist_ok=True)
                 left.callback(_remove_empty, parent)
             file = left.enter_context(lock.open("a"))
-            _lock(file)
-        except BlockingIOError:
-            raise ConfigError(f"another run is about to write the output {kind} {path}; name a new one") from None
-        except OSError as error:
-            raise ConfigError(f"cannot make the output {kind} {path}: {reason(error)}") from None
+        if not _locked(file):
+            raise ConfigError(f"another run is about to write the output {kind} {path}; name a new one")
         left.callback(lock.unlink, missing_ok=True)
         # It may have been written since.
         check_new(path, kind)
         yield
 
 
-def _lock(file: IO[str]) -> None:
-    """Lock a file until it is closed, where the system can."""
+def _locked(file: IO[str]) -> bool:
+    """Lock a file until it is closed; False if somebody else did.
+
+    Not every system and file system knows locks. A name that two runs want is then found when the second is written.
+    """
     try:
         import fcntl
-    except ImportError:
-        return
-    try:
+
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise
-    except OSError:
-        # Not every file system knows locks. A folder that two runs write is then found when the second is written.
-        return
+        return False
+    except (ImportError, OSError):
+        pass
+    return True
 
 
 def _remove_empty(folder: Path) -> None:
@@ -105,17 +126,14 @@ def new_folder(folder: Path) -> Iterator[Path]:
         If `folder` exists or cannot be made, or not all of it can be written.
     """
     check_new(folder)
-    try:
+    with refusals(f"make the output folder {folder}"):
         folder.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    except OSError as error:
-        raise ConfigError(f"cannot make the output folder {folder}: {reason(error)}") from None
     try:
-        scratch.chmod(0o755)
-        yield scratch
-        scratch.rename(folder)
-    except OSError as error:
-        raise ConfigError(f"cannot write the output folder {folder}: {reason(error)}") from None
+        with refusals(f"write the output folder {folder}"):
+            scratch.chmod(0o755)
+            yield scratch
+            scratch.rename(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -157,15 +175,13 @@ def write_text(path: Path, text: str, *, new: bool = False) -> None:
     """
     if new:
         check_new(path, "file")
-    try:
+    with refusals(f"write {path}"):
         if _special(path):
             path.write_text(text, encoding="utf-8")
             return
         with replaced(path) as file:
             file.write(text.encode())
             Path(file.name).chmod(0o644)
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {reason(error)}") from None
 
 
 def _special(path: Path) -> bool:
