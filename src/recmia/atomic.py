@@ -57,7 +57,7 @@ def reason(error: Exception) -> str:
 
 @contextmanager
 def refusals(doing: str) -> Iterator[None]:
-    """Tell what the system refuses in a block as `ConfigError`, which says what was being done, as ``"write x.csv"``."""
+    """Raise what the system refuses in a block as `ConfigError`, which says what was being done: ``"write x.csv"``."""
     try:
         yield
     except RecmiaError:

@@ -44,8 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit; known errors are told in a line, without a traceback."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     # Typer makes the options of every command, several hundred, whichever is called.
-    called = [command for command in app.registered_commands if command.name in arguments[:1]]
-    app.registered_commands = called or app.registered_commands
+    every = app.registered_commands
+    app.registered_commands = [command for command in every if command.name in arguments[:1]] or every
     with lasting_streams():
         try:
             app(args=arguments)
@@ -60,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         except Exception as error:
             sys.exit(_tell(error, debug="--debug" in arguments))
+        finally:
+            app.registered_commands = every
 
 
 def _tell(error: BaseException, *, debug: bool) -> int:

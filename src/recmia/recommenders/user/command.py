@@ -47,7 +47,7 @@ from recmia.atomic import refusals
 from recmia.data.interactions import Float32, IdMap, Int32, Int64, Interactions, places_in_groups
 from recmia.data.lists import read_lists
 from recmia.engine.matrices import count_in_rows, once_each
-from recmia.errors import ConfigError, DataError, ProtocolError, RecmiaError
+from recmia.errors import DataError, ProtocolError, RecmiaError
 from recmia.observation import in_history
 from recmia.recommenders.base import Recommender
 from recmia.settings.recommenders import CommandSettings
