@@ -348,3 +348,24 @@ def test_runs_that_start_together_have_names_of_their_own(tmp_path: Path) -> Non
     ended = [(one.communicate(timeout=240), one.returncode) for one in running]
     assert [code for _, code in ended] == [0, 0, 0], ended
     assert len(names(tmp_path / "runs")) == 3
+
+
+# ---- What an earlier run left ----
+
+
+@pytest.mark.parametrize(
+    "arguments", [AUDIT, ["sweep", "k=5,10", *AUDIT[1:]], ["export-files", *AUDIT[1:]]], ids=lambda words: words[0]
+)
+def test_what_an_unfinished_run_left_goes_when_it_is_finished(arguments: list[str], tmp_path: Path) -> None:
+    store = ["--store", "earlier.unfinished"]
+    for wrong in (["-o", "log/run"], ["-o", "run", "--dry-run"]):
+        (tmp_path / "earlier.unfinished" / "ab").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "log").write_text("a file")
+        run(*arguments, *store, *wrong, cwd=tmp_path)
+        assert names(tmp_path) == ["earlier.unfinished", "log"]
+    done = run(*arguments, *store, "-o", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert names(tmp_path) == ["log", "run"]
+    named = run(*arguments, "--store", "store", "-o", "again", cwd=tmp_path)
+    assert named.returncode == 0, named.stderr
+    assert names(tmp_path) == ["again", "log", "run", "store"]
