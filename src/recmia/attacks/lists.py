@@ -31,13 +31,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
 from recmia.attacks.base import Bool, Float64, PoolAttack, cross_scores
 from recmia.blas import one_blas_thread
+from recmia.compiled import compiled
 from recmia.errors import NotFittedError, ProtocolError
 from recmia.observation import Observation, ShadowPool
 
@@ -749,7 +749,7 @@ def _ratios(tally: _Tally) -> tuple[Float64, Float64]:
     return present.ravel()[place], absent.ravel()[place]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _count_items(lists: Int32, n_items: int) -> Int64:
     """Return the number of items in any list of each user; `lists` is int32, shape (S, n, k)."""
     S, n, k = lists.shape
@@ -764,7 +764,7 @@ def _count_items(lists: Int32, n_items: int) -> Int64:
     return counts
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _find_entries(lists: Int32, n_items: int, ends: Int64, item: Int32, listed: Entry) -> None:
     """Fill `item` and `listed` of `_Entries`; `lists` is int32, shape (S, n, k)."""
     S, n, k = lists.shape
@@ -787,7 +787,7 @@ def _find_entries(lists: Int32, n_items: int, ends: Int64, item: Int32, listed: 
                     listed[s, u, j] = entry[lists[s, u, j]]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _look_up(lists: Int32, ends: Int64, item: Int32, n_items: int, found: Entry) -> None:
     """Fill `found`, see `_Entries.look_up`."""
     n, k = lists.shape
@@ -802,7 +802,7 @@ def _look_up(lists: Int32, ends: Int64, item: Int32, n_items: int, found: Entry)
                 found[u, j] = entry[i] if last[i] == u else -2
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _tally(listed: Entry, numbers: Int64, member: Bool, h: Float64, total: Float64, square: Float64) -> None:
     """Fill `total` and `square` of `_Tally` with the lists ``listed[numbers]``; `member` is bool, shape (S, n)."""
     for s in range(len(numbers)):
@@ -815,7 +815,7 @@ def _tally(listed: Entry, numbers: Int64, member: Bool, h: Float64, total: Float
                     square[lists[u, j]] += h[j] ** 2
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _table_weights(ends: Int64, count: Float64, n: Float64, table: Float64, scale: Float64) -> Float64:
     """Return ``table[n[u], count[e]] / scale[u]`` for each entry e of each user u: float64, shape (m,)."""
     weight = np.empty(len(count))
@@ -825,7 +825,7 @@ def _table_weights(ends: Int64, count: Float64, n: Float64, table: Float64, scal
     return weight
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _weigh_ranks(
     ends: Int64, total: Float64, square: Float64, shadows: Float64, weight: Float64, constant: Float64
 ) -> None:
@@ -841,7 +841,7 @@ def _weigh_ranks(
             constant[place] = (out**2 - into**2) / (2 * variance)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _sum_weights(listed: Entry, h: Float64, weight: Float64, default: Float64) -> Float64:
     """Return the sum of h w over each list, float64, shape (n,); `listed` is int32, shape (n, k)."""
     n, k = listed.shape
@@ -864,7 +864,7 @@ def _sum_log_ranks(deep: Sequence[Int32] | Int32, lists: Int32, n_items: int) ->
     return sums
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _add_log_ranks(deep: Int32, lists: Int32, log_rank: Float64, n_items: int, s: int, sums: Float64) -> None:
     """Fill ``sums[:, :, s]`` with the sums over the lists, int32[R, n, k], of the ranks in `deep`, int32[n, d]."""
     n, d = deep.shape

@@ -26,12 +26,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Self
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
 from recmia.blas import one_blas_thread
+from recmia.compiled import compiled
 from recmia.data.interactions import Bool, Float32, Int32, Int64, Interactions
 from recmia.engine.matrices import padded
 from recmia.engine.sgd import FASTMATH, Factorization, factorize
@@ -157,7 +157,7 @@ class LFM(VectorRecommender):
         return np.ascontiguousarray(vectors[:, : self.factors])
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FASTMATH)
+@compiled(nogil=True, fastmath=FASTMATH)
 def _inner_products(rows: Float64, n: int, width: int, system: Float64) -> None:
     """Write the inner products of the first n rows to the lower triangle of a system.
 
@@ -205,7 +205,7 @@ def _inner_products(rows: Float64, n: int, width: int, system: Float64) -> None:
             system[a3, b], system[a3, b1], system[a3, b2], system[a3, b3] = t30, t31, t32, t33
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FASTMATH)
+@compiled(nogil=True, fastmath=FASTMATH)
 def _cholesky_solve(system: Float64, target: Float64, n: int) -> None:
     """Solve the leading n x n of a positive definite system in place; only its lower triangle is read.
 
@@ -246,7 +246,7 @@ def _cholesky_solve(system: Float64, target: Float64, n: int) -> None:
             target[f] -= system[i, f] * target[i]
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FASTMATH)
+@compiled(nogil=True, fastmath=FASTMATH)
 def _solve(
     indptr: Int64, indices: Int32, values: Float32, trained_items: Bool, Q: Float32, item_bias: Float32, mean: float,
     gram: Float64, spectrum: Float64, U: Float64, rotated: Float64, n_negatives: int, reg: float, vectors: Float32,
