@@ -25,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-add_to(app)
+commands.add_to(app)
 
 
 @app.callback(invoke_without_command=True)
