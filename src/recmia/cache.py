@@ -14,7 +14,6 @@ from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pooch
 
 from recmia.atomic import reason, replaced
 from recmia.errors import ConfigError
@@ -211,6 +210,9 @@ class Entry(NamedTuple):
 
 def default_store() -> ArrayStore:
     """Return the store in the user's cache, which may be missing: nobody asked for it."""
+    # Here, because it brings tqdm, which warns in a notebook.
+    import pooch
+
     return ArrayStore(Path(pooch.os_cache("recmia")) / "lists", required=False)
 
 
