@@ -33,7 +33,6 @@ from scipy import sparse
 from recmia.blas import one_blas_thread
 from recmia.compiled import compiled
 from recmia.data.interactions import Bool, Float32, Int32, Int64, Interactions
-from recmia.engine.matrices import padded
 from recmia.engine.sgd import FASTMATH, Factorization, factorize
 from recmia.errors import NotFittedError
 from recmia.recommenders.base import VectorRecommender
@@ -41,9 +40,8 @@ from recmia.settings.recommenders import SGDSettings
 
 Float64 = npt.NDArray[np.float64]
 
-# Users solved in one call, and the float64s of a whole turn of the SIMD loop.
+# Users solved in one call.
 _USERS_AT_ONCE = 256
-_LANES = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +51,9 @@ class _Frozen:
     Parameters
     ----------
     trained : Factorization
-    Q : float32, shape (n_items, lanes)
-        The item vectors, padded; with biases the last column is 1.
-    gram : float64, shape (lanes, lanes)
+    Q : float32, shape (n_items, width)
+        The item vectors; with biases the last column is 1.
+    gram : float64, shape (width, width)
         :math:`Q^\top Q`; 0 with explicit feedback.
     spectrum, U, rotated : float64
         S, U and Q U of the module.
@@ -69,19 +67,18 @@ class _Frozen:
     rotated: Float64
 
     @classmethod
-    def of(cls, trained: Factorization, factors: int, width: int, *, implicit: bool) -> Self:
+    def of(cls, trained: Factorization, width: int, *, implicit: bool) -> Self:
         """Compute it."""
         # With biases the last unknown is b_u, whose item vector is constant 1.
-        Q = padded(trained.item, width, _LANES)
-        Q[:, factors:width] = 1
-        gram, spectrum = np.zeros((Q.shape[1], Q.shape[1])), np.zeros(width)
-        vectors = Q[:, :width].astype(np.float64)
+        Q = np.ones((len(trained.item), width), np.float32)
+        Q[:, : trained.item.shape[1]] = trained.item
+        vectors = Q.astype(np.float64)
         if not implicit:
-            return cls(trained, Q, gram, spectrum, np.eye(width), vectors)
+            return cls(trained, Q, np.zeros((width, width)), np.zeros(width), np.eye(width), vectors)
         # What BLAS splits among threads has other last bits.
         with one_blas_thread():
-            gram[:width, :width] = vectors.T @ vectors
-            spectrum, U = np.linalg.eigh(gram[:width, :width])
+            gram = vectors.T @ vectors
+            spectrum, U = np.linalg.eigh(gram)
             # Only trained items are looked up.
             vectors[trained.trained_items] = vectors[trained.trained_items] @ U
             return cls(trained, Q, gram, np.maximum(spectrum, 0), U, vectors)
@@ -138,7 +135,7 @@ class LFM(VectorRecommender):
         trained, settings = self.factorization, self.settings
         width, implicit = self.factors + settings.bias, settings.feedback == "implicit"
         if self._frozen is None or self._frozen.trained is not trained:
-            self._frozen = _Frozen.of(trained, self.factors, width, implicit=implicit)
+            self._frozen = _Frozen.of(trained, width, implicit=implicit)
         frozen = self._frozen
         vectors = np.zeros((histories.shape[0], width), np.float32)
         indptr = histories.indptr.astype(np.int64)
@@ -253,7 +250,7 @@ def _solve(
 ) -> None:  # fmt: skip
     """Write the user vectors of the module's equations to `vectors`; ``n_negatives == 0`` means explicit feedback."""
     width, n_trained = vectors.shape[1], trained_items.sum()
-    system, target = np.empty_like(gram), np.empty(len(gram))
+    system, target = np.empty((width, width)), np.empty(width)
     seen, small, root = np.empty((width, 0)), np.empty((width, width)), np.empty(width)
     for row in range(len(vectors)):
         n = 0
