@@ -14,7 +14,7 @@ from typing import Any, Self, Unpack, cast
 from recmia.atomic import reserved, write_text
 from recmia.data.interactions import Interactions
 from recmia.defences import AnyDefences, name_defences
-from recmia.errors import ConfigError
+from recmia.errors import ConfigError, nearest
 from recmia.game.tasks import Store
 from recmia.render import text
 from recmia.render.progress import shown_progress
@@ -66,9 +66,11 @@ class _Public:
             folder.write_result(result, target, pictures(result))
         return target
 
-    def report(self, path: AnyPath, *, redact: str = "none") -> Path:
+    def report(
+        self, path: AnyPath, *, redact: str = "none", title: str = "", owner: str = "", period: str = ""
+    ) -> Path:
         """Write one page that anybody can open, offline, and read; see `recmia.report`."""
-        return report(cast(folder.Result, self), path, redact=redact)
+        return report(cast(folder.Result, self), path, redact=redact, title=title, owner=owner, period=period)
 
     def __repr__(self) -> str:
         whole: Any = getattr(self, "sweep", self)
@@ -495,7 +497,14 @@ def defend(
 
 
 def report(
-    runs: folder.Result | AnyPath | Sequence[AnyPath], path: AnyPath = "report.html", *, redact: str = "none"
+    runs: folder.Result | AnyPath | Sequence[AnyPath],
+    path: AnyPath = "report.html",
+    *,
+    form: str | None = None,
+    redact: str = "none",
+    title: str = "",
+    owner: str = "",
+    period: str = "",
 ) -> Path:
     """Write one page about a result, or about run folders, that anybody can open, offline, and read.
 
@@ -503,9 +512,14 @@ def report(
     ----------
     runs : result, or path of a run folder, or several
     path : str or Path
-        New HTML file.
+        New file.
+    form : {"html", "md"}, optional
+        A page in HTML, or a summary in Markdown, for a pull request; by default as the name of the file ends.
     redact : {"none", "hash", "omit"}
         What becomes of user ids; see `recmia.render.page`.
+    title, owner, period : str
+        Of the page, of the system, and of its data; by default the names of system and data, nothing, and the first
+        and the last day in the data.
 
     Returns
     -------
@@ -517,17 +531,48 @@ def report(
     ConfigError
         If the file exists or cannot be made, or a folder is no run folder.
     """
-    from recmia.render.page import page
-
     target = Path(path)
     with reserved(target, "file"):
-        if isinstance(runs, folder.Result):
-            results = {Path("this result"): runs}
-        else:
-            names = [runs] if isinstance(runs, (str, Path)) else list(runs)
-            results = {Path(name): folder.read_result(Path(name)) for name in names}
-        write_text(target, page(results, redact=redact), new=True)
+        chosen = form or ("md" if target.suffix.lower() == ".md" else "html")
+        text = report_text(runs, chosen, redact=redact, title=title, owner=owner, period=period)
+        write_text(target, text, new=True)
     return target
+
+
+def report_text(
+    runs: folder.Result | AnyPath | Sequence[AnyPath],
+    form: str = "html",
+    *,
+    redact: str = "none",
+    title: str = "",
+    owner: str = "",
+    period: str = "",
+) -> str:
+    """Return the page in HTML, or the summary in Markdown, as text.
+
+    Parameters
+    ----------
+    runs, redact, title, owner, period
+        As of `report`.
+    form : {"html", "md"}
+
+    Raises
+    ------
+    ConfigError
+        For another form, or as `report`.
+    """
+    from recmia.render.assessment import Labels
+    from recmia.render.page import page, summary
+
+    forms = {"html": page, "md": summary}
+    if form not in forms:
+        raise ConfigError(f"unknown format {form!r} of a report; {nearest(form, forms)}")
+    if isinstance(runs, folder.Result):
+        results = {Path("this result"): runs}
+    else:
+        names = [runs] if isinstance(runs, (str, Path)) else list(runs)
+        results = {Path(name): folder.read_result(Path(name)) for name in names}
+    return forms[form](results, redact=redact, labels=Labels(title, owner, period))
 
 
 def read_run(folder_name: AnyPath) -> AuditResult | SweepResult | DefendResult | ForgetResult:

@@ -347,19 +347,42 @@ def _report(
     runs: Annotated[
         list[Path], typer.Argument(help="Folders of runs, of any command that writes one.", show_default=False)
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="New HTML file to write.")] = Path("report.html"),
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="New file to write (else report.html).", show_default=False)
+    ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="html, or md: a summary for a pull request, printed unless --out is given.",
+            show_default=False,
+        ),
+    ] = None,
+    title: Annotated[str, typer.Option(help="Title of the page (else system and data).", show_default=False)] = "",
+    owner: Annotated[str, typer.Option(help="Who answers for the system.", show_default=False)] = "",
+    period: Annotated[
+        str, typer.Option(help="Period of the data (else its first and last day).", show_default=False)
+    ] = "",
     redact: Annotated[
         str, typer.Option(help="User ids: none (shown), hash (a pseudonym of this report alone), omit.")
     ] = "none",
     debug: Annotated[bool, options.DEBUG] = False,
 ) -> None:
     """Make one page of one or more runs that anybody can open, offline, and read."""
-    from recmia.api import report
+    from recmia.api import report, report_text
 
-    path = report(runs, out, redact=redact)
-    console().print(
-        f"written to {escape(str(path))} ({path.stat().st_size / 1e6:.1f} MB, opens offline)", soft_wrap=True
-    )
+    labels = {"redact": redact, "title": title, "owner": owner, "period": period}
+    if form == "md" and out is None:
+        # As it is: no line is broken, and no text is taken for marks of the terminal.
+        console().out(report_text(runs, form, **labels), end="", highlight=False)
+        return
+    path = report(runs, Path("report.html") if out is None else out, form=form, **labels)
+    about = "" if form == "md" or path.suffix == ".md" else ", opens offline"
+    console().print(f"written to {escape(str(path))} ({_size(path.stat().st_size)}{about})", soft_wrap=True)
+
+
+def _size(n: int) -> str:
+    return f"{n / 1e6:.1f} MB" if n >= 1e5 else f"{n / 1e3:.0f} kB"
 
 
 def _doctor(

@@ -21,6 +21,8 @@ Float32 = npt.NDArray[np.float32]
 Bool = npt.NDArray[np.bool_]
 
 MAX_INTERACTIONS = 2**31 - 1
+# The first second of 1990: whatever has only smaller times counts steps, and not seconds since the epoch.
+_FIRST_DATE = 631_152_000
 # Stands for a time that is not known; NumPy and pandas write NaT so.
 UNKNOWN_TIME = int(np.iinfo(np.int64).min)
 _ROWS_AT_ONCE = 2**22
@@ -292,6 +294,22 @@ class Interactions:
     def item_counts(self) -> Int64:
         """Return how many users interacted with each item, int64, shape (n_items,)."""
         return np.bincount(self.item, minlength=self.n_items)
+
+    def period(self) -> tuple[str, str] | None:
+        """Return the first and the last day (UTC) that are known, as ``YYYY-MM-DD``.
+
+        None without times, or where they are no dates: numbers so small that all lie before 1990.
+
+        Examples
+        --------
+        >>> Interactions.from_arrays([1, 1], ["a", "b"], time=[1_700_000_000, 1_700_090_000]).period()
+        ('2023-11-14', '2023-11-15')
+        """
+        known = np.empty(0, np.int64) if self.time is None else self.time[self.time != UNKNOWN_TIME]
+        if not len(known) or known.max() < _FIRST_DATE:
+            return None
+        first, last = known[[known.argmin(), known.argmax()]].astype("datetime64[s]").astype("datetime64[D]")
+        return str(first), str(last)
 
     def last_time(self) -> npt.NDArray[np.float64] | None:
         """Return each user's latest known time in seconds, float64, shape (n_users,), else -inf; None without times."""

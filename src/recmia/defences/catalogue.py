@@ -22,12 +22,10 @@ from recmia.errors import ConfigError, nearest
 from recmia.game.tasks import Task
 from recmia.recommenders.base import Recommender
 from recmia.recommenders.spec import RECOMMENDERS
-from recmia.settings import FOLDING, PrivacySettings, Regime
+from recmia.settings import FALLBACK, FOLDING, PrivacySettings
 
 # What can be passed where defences are wanted.
 AnyDefences = str | Defence | Sequence[str | Defence]
-
-_POPULAR: tuple[Regime, ...] = ("popular", "popular-random")
 
 
 class PopularityOnly(Defence):
@@ -204,11 +202,11 @@ class PopularRandom(Defence):
 
     def change(self, task: Task) -> Task:
         """Return the task in the regime `popular-random` instead of `popular`; other regimes have no popular list."""
-        return replace(task, regime="popular-random", alpha=self.alpha) if task.regime in _POPULAR else task
+        return replace(task, regime="popular-random", alpha=self.alpha) if task.regime in FALLBACK else task
 
     def refusal(self, system: System) -> str:
         """See `Defence.refusal`."""
-        if set(system.regimes).isdisjoint(_POPULAR):
+        if set(system.regimes).isdisjoint(FALLBACK):
             return f"nobody is given a popular list in {', '.join(system.regimes)}; it applies to popular"
         return ""
 

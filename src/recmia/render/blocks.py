@@ -11,9 +11,10 @@ from typing import Any
 import tomli_w
 
 from recmia.attacks import RULES
+from recmia.metrics import Metric
 from recmia.render.charts import Chart, Rows, Spec
 from recmia.render.style import styles
-from recmia.results.findings import GRADES, Finding, Grade, of_100, towards_members
+from recmia.results.findings import GRADES, Grade, of_100, towards_members
 from recmia.settings import AnyAuditSettings
 
 
@@ -109,35 +110,85 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Card:
-    """A finding as a page shows it.
+class Gauge:
+    """Pairs of 100 that somebody tells apart, with the interval, on the full scale from 0 to 100.
 
     Parameters
     ----------
-    name, about : str
-    grade : Grade
-    figure : str
-        Pairs of 100 that the strongest attack tells apart, in whichever direction.
-    share : float
-        How far that is from chance (0) to always (100).
-    label, text : str
-        What the figure is, and what was found.
+    label : str
+        Who, in plain words.
+    name : str
+        Of the attack or rule, as a tooltip.
+    value, low, high : float
+        Pairs of 100, in whichever direction an attack is read.
     """
 
+    label: str
+    name: str
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, label: str, row: Metric) -> Gauge:
+        """Return the gauge of an AUC."""
+        value, low, high = towards_members(row)
+        # What is turned round may be worse than a coin at one end.
+        return cls(label, row.attack, 100 * value, max(0.0, 100 * low), min(100.0, 100 * high))
+
+    @property
+    def text(self) -> str:
+        """The figure with its interval."""
+        return f"{of_100(self.value / 100)} ({of_100(self.low / 100)} to {of_100(self.high / 100)})"
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How bad it is: a sentence, and 100 people of whom some are found.
+
+    Parameters
+    ----------
+    before, figure, after : str
+        The sentence, whose `figure` stands out.
+    people : int, optional
+        How many of 100 are found; None where that was not measured.
+    note : str
+        The interval, and what guessing finds.
+    gauges : sequence of Gauge
+    scale : str
+        What the gauges measure.
+    """
+
+    before: str
+    figure: str
+    after: str
+    people: int | None
+    note: str
+    gauges: Sequence[Gauge]
+    scale: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """What attackers of several kinds learn from one way of serving people.
+
+    Parameters
+    ----------
+    title, name : str
+        In plain words, and as settings call it.
+    about : str
+    grade : Grade
+    gauges : sequence of Gauge
+    text : str
+        What else was found, and what limits it.
+    """
+
+    title: str
     name: str
     about: str
     grade: Grade
-    figure: str
-    share: float
-    label: str
+    gauges: Sequence[Gauge]
     text: str
-
-    @classmethod
-    def of(cls, finding: Finding, label: str) -> Card:
-        """Return the card of a finding."""
-        value = towards_members(finding.best)[0]
-        share = max(0.0, 200 * value - 100)
-        return cls(finding.name, finding.about, finding.grade, of_100(value), share, label, finding.text)
 
     @property
     def chip(self) -> str:
@@ -147,7 +198,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Chapter:
-    """All about one run.
+    """All about one run: three questions answered, then the details.
 
     Parameters
     ----------
@@ -155,24 +206,43 @@ class Chapter:
     grade : str
         Of `recmia.results.findings`.
     headline, more, chip : str
-        The verdict in a sentence, what qualifies it, and in a word or two, where that of the grade does not fit.
-    cards : sequence of Card
-    answers : sequence of (question, paragraphs)
+        Do we leak: the verdict in a sentence, what qualifies it, and in a word or two, where that of the grade does not
+        fit.
+    extent : Extent
+        How bad it is.
+    impact : str
+        When that matters.
     advice : sequence of str
-        What to do.
+        What to do now; the choice comes first.
+    cards : sequence of Card
+    asides : sequence of Card
+        Of other ways of serving people than the system's own.
+    answers : sequence of (question, paragraphs)
     parts : sequence of Part
+        Those without figures, tables and texts are left out.
+    graded : bool
+        Whether the grade is of the scale of an audit.
     """
 
     title: str
     folder: str
     grade: Grade
     headline: str
+    extent: Extent
+    advice: Sequence[str]
     cards: Sequence[Card]
     answers: Sequence[tuple[str, Sequence[str]]]
-    advice: Sequence[str]
     parts: Sequence[Part]
     more: str = ""
     chip: str = ""
+    impact: str = ""
+    asides: Sequence[Card] = ()
+    graded: bool = True
+
+    @property
+    def label(self) -> str:
+        """The verdict in a word or two."""
+        return self.chip or GRADES[self.grade]
 
 
 def data_name(settings: AnyAuditSettings) -> str:
@@ -185,15 +255,16 @@ def provenance_part(settings: AnyAuditSettings, about: Mapping[str, Any]) -> Par
     rows = []
     for key in sorted(about, key=lambda key: isinstance(about[key], (Mapping, list))):
         if isinstance(about[key], Mapping):
-            rows.append(Row([key.replace("_", " ").capitalize()], "group"))
-            rows += [row for name, value in about[key].items() for row in _facts(name, value)]
+            rows.append(Row([key.replace("_bytes", "").replace("_", " ").capitalize()], "group"))
+            unit = "_bytes" if "_bytes" in key else ""
+            rows += [row for name, value in about[key].items() for row in _facts(f"{name}{unit}", value)]
         else:
             rows += _facts(key, about[key])
     return Part(
         "Provenance",
         words=["Everything that is needed to repeat the run exactly: settings, versions, and the fingerprint of the "
                "data."],
-        tables=[Table("Data, versions, time and memory", ["What", "Value"], rows, open=True, prose=True)],
+        tables=[Table("Data, versions, time and memory", ["What", "Value"], rows, prose=True)],
         texts=[("Settings (config.toml)", tomli_w.dumps(settings.flat()))],
     )  # fmt: skip
 

@@ -11,9 +11,9 @@ import polars as pl
 
 from recmia.attacks import RULES
 from recmia.metrics import METRICS
-from recmia.render import charts, words
+from recmia.render import answers, charts, words
+from recmia.render.assessment import Labels, assessment
 from recmia.render.blocks import (
-    Card,
     Chapter,
     Control,
     Figure,
@@ -33,6 +33,7 @@ from recmia.results.findings import (
     REGIME_WORDS,
     UNITS,
     Grade,
+    as_served_first,
     exposed_at_once,
     fewest,
     figure,
@@ -55,15 +56,17 @@ _NAMED = 10
 _COLUMNS = ("auc", "tpr@fpr=0.1", "tpr@fpr=0.01", "tpr@fpr=0.001", "balanced_accuracy", "epsilon")
 
 
-def chapter(folder: Path, result: Result, names: Names, points: int) -> Chapter:
+def chapter(folder: Path, result: Result, names: Names, points: int, labels: Labels) -> Chapter:
     """Return the chapter of a run of any kind."""
     if isinstance(result, DefendResult):
-        return defend_chapter(folder, result)
-    if isinstance(result, SweepResult):
-        return sweep_chapter(folder, result)
-    if isinstance(result, ForgetResult):
-        return _forget(folder, result, names, points)
-    return _audit(folder, result, names, points)
+        made = defend_chapter(folder, result)
+    elif isinstance(result, SweepResult):
+        made = sweep_chapter(folder, result)
+    elif isinstance(result, ForgetResult):
+        made = _forget(folder, result, names, points)
+    else:
+        made = _with_assessment(result, _audit(folder, result, names, points), labels)
+    return replace(made, parts=[part for part in made.parts if part.figures or part.tables or part.texts])
 
 
 def _audit(folder: Path, result: AuditResult, names: Names, points: int) -> Chapter:
@@ -72,24 +75,27 @@ def _audit(folder: Path, result: AuditResult, names: Names, points: int) -> Chap
         users = users.with_columns(names(users["user_id"]).alias("user_id"))
     settings = result.settings
     promised = [str(promise) for promise in result.promises]
-    known = settings.knowledge.known if isinstance(settings, AuditSettings) else 1.0
+    cards, asides = answers.cards(found.sections)
     return Chapter(
         title=f"{settings.target} on {data_name(settings)}",
         folder=str(folder),
         grade=found.grade,
         headline=found.claim,
         more=" ".join(found.caveats),
-        cards=[Card.of(one, words.bar_label(one, settings.unit)) for one in found.sections],
+        extent=answers.extent(found.sections, settings.unit),
+        impact=answers.IMPACT[settings.unit],
+        cards=cards or asides,
+        asides=asides if cards else [],
         answers=[
             ("What was tested", words.tested(result)),
-            ("What the attacker knows and asks", [words.attackers(settings.levels, known), words.queries(result)]),
+            ("What the attacker knows and asks", _attackers(result)),
             ("Which attacks were run", [words.attacks_run(_series(result))]),
             ("How certain the results are", words.certainty(result, found)),
             *([("What answers give away", [found.disclosure])] if found.disclosure else []),
             *([("What the defence promises", promised)] if promised else []),
             ("Who is exposed most", words.exposed(result, users)),
         ],
-        advice=words.advice(result, f"{folder}/config.toml"),
+        advice=answers.advice(result, f"{folder}/config.toml"),
         parts=[
             _regimes(result, users, names),
             *_asking(result),
@@ -98,9 +104,30 @@ def _audit(folder: Path, result: AuditResult, names: Names, points: int) -> Chap
             _users(result, users, names),
             _groups(result),
             _baselines(result),
+            _glossary(result),
             provenance_part(settings, result.provenance),
         ],
     )
+
+
+def _attackers(result: AuditResult) -> list[str]:
+    settings = result.settings
+    known = settings.knowledge.known if isinstance(settings, AuditSettings) else 1.0
+    return [words.attackers(settings.levels, known), words.queries(result)]
+
+
+def _with_assessment(result: AuditResult, made: Chapter, labels: Labels) -> Chapter:
+    """The chapter of an audit with a text for a data-protection impact assessment, before names and provenance."""
+    text = assessment(made, labels, _attackers(result), labels.period or words.period(result.provenance))
+    part = Part(
+        "For a data-protection impact assessment",
+        words=[
+            "What this audit can say in an assessment (Art. 35 GDPR; EDPB Opinion 28/2024 on AI models), as text to "
+            "copy. It covers membership, and leaves severity and conclusion to whoever answers for the system.",
+        ],
+        texts=[("Text to copy", text)],
+    )
+    return replace(made, parts=[*made.parts[:-2], part, *made.parts[-2:]])
 
 
 # The colour of each outcome of a test of forgetting.
@@ -149,20 +176,16 @@ def _forget(folder: Path, result: ForgetResult, names: Names, points: int) -> Ch
                   ["User", "Score", "p-value", "Length of history", "Rarity of taste", "Recognised"], rows, open=True),
         ],
     )  # fmt: skip
-    asked = "The same deleted users, asked about anew after every deletion and every training, show whether it holds."
-    if found.outcome == "not forgotten":
-        advice = ["Train again without the deleted users; what was learned from them stays in the items' side of a "
-                  "model when only their own rows or vectors are removed.", asked]  # fmt: skip
-    else:
-        advice = [asked]
     return replace(
         control,
         title=f"Deleted users of {control.title}",
         grade=_OUTCOMES[found.outcome],
         chip=result.label,
+        graded=False,
         headline=result.claim,
         more=result.details()[0],
-        advice=advice,
+        extent=answers.forget_extent(result),
+        advice=answers.forget_advice(result),
         parts=[part, *control.parts],
     )
 
@@ -496,7 +519,6 @@ def _exposed_at_once(result: AuditResult, names: Names) -> list[Table]:
 
 
 def _baselines(result: AuditResult) -> Part:
-    series = _series(result)
     aucs = {(row.knowledge, row.regime, row.attack): row for row in result.metrics if row.metric == "auc"}
     lowest = min(row.low for row in aucs.values() if row.low is not None)
     drawn = []
@@ -512,7 +534,6 @@ def _baselines(result: AuditResult) -> Part:
                 views={"": charts.intervals(values, rules=RULES, lowest=lowest)},
             )
         )
-    does = [Row([name, about], row_kind(name)) for name, about in words.what_attacks_do(series)]
     return Part(
         "Comparison with rules that need no model",
         words=[
@@ -521,15 +542,30 @@ def _baselines(result: AuditResult) -> Part:
             "random, their intervals should contain 0.5, which is a check of the audit itself.",
         ],
         figures=drawn,
-        tables=[Table("What each attack and rule does", ["Name", "What it does"], does, open=True, prose=True)],
+    )
+
+
+def _glossary(result: AuditResult) -> Part:
+    """What every name on the page means."""
+    rows = [Row(["Ways of serving people"], "group")]
+    rows += [Row([name, about]) for name, about in words.regimes_of([row.regime for row in result.metrics])]
+    rows += [Row(["Attacks and rules"], "group")]
+    rows += [Row([name, about], row_kind(name)) for name, about in words.what_attacks_do(_series(result))]
+    rows += [Row(["Figures"], "group"), *(Row(list(one)) for one in words.FIGURES)]
+    return Part(
+        "What the names mean", tables=[Table("Names and figures", ["Name", "What it is"], rows, open=True, prose=True)]
     )
 
 
 def _sections(result: AuditResult) -> list[tuple[str, str, str]]:
     """Name, level of knowledge and regime of each section."""
     levels = list(dict.fromkeys(row.knowledge for row in result.metrics))
-    regimes = dict.fromkeys(row.regime for row in result.metrics)
-    return [(section_name(level, regime, len(levels)), level, regime) for regime in regimes for level in levels]
+    regimes = [row.regime for row in result.metrics]
+    return [
+        (section_name(level, regime, len(levels)), level, regime)
+        for regime in as_served_first(regimes)
+        for level in levels
+    ]
 
 
 def _series(result: AuditResult, level: str = "", regime: str = "") -> list[str]:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from recmia.attacks import RULES
-from recmia.render import charts, words
+from recmia.render import answers, charts, words
 from recmia.render.blocks import (
-    Card,
     Chapter,
     Control,
     Figure,
@@ -25,13 +24,14 @@ from recmia.render.blocks import (
 from recmia.render.style import defence_family
 from recmia.render.text import transfer, with_interval
 from recmia.results.defend import NONE, POPULARITY, DefendResult
-from recmia.results.findings import REGIME_WORDS, Finding, section_name
+from recmia.results.findings import REGIME_WORDS, as_served_first, section_name
 from recmia.results.sweep import SweepResult
 
 
 def sweep_chapter(folder: Path, result: SweepResult) -> Chapter:
     """Return the chapter of a sweep."""
     found = words.sweep_findings(result)
+    cards, asides = answers.cards(found)
     grade, headline = words.sweep_headline(result)
     settings, data = result.settings, result.provenance["data"]
     cells = math.prod(len(values) for values in result.axes.values())
@@ -48,7 +48,9 @@ def sweep_chapter(folder: Path, result: SweepResult) -> Chapter:
         folder=str(folder),
         grade=grade,
         headline=headline,
-        cards=[Card.of(one, _most(one)) for one in found],
+        extent=answers.sweep_extent(found),
+        cards=cards or asides,
+        asides=asides if cards else [],
         answers=[
             (
                 "What was tested",
@@ -70,7 +72,7 @@ def sweep_chapter(folder: Path, result: SweepResult) -> Chapter:
             *([("Do the attacks transfer between algorithms?", transferred)] if transferred else []),
             ("Who is exposed most", ["Not known: a sweep keeps no scores of single people; an audit does."]),
         ],
-        advice=words.sweep_advice(result),
+        advice=answers.sweep_advice(result),
         parts=[_grid_part(result), provenance_part(result.settings, result.provenance)],
     )  # fmt: skip
 
@@ -128,6 +130,8 @@ def defend_chapter(folder: Path, result: DefendResult) -> Chapter:
     found, table = result.sweep, result.table
     settings, data = found.settings, found.provenance["data"]
     grade, chip, headline, more = words.defend_headline(result)
+    undefended = words.defend_findings(result)
+    cards, asides = answers.cards(undefended)
     levels = found.table["knowledge"].unique(maintain_order=True).to_list()
     first = found.table.row(0, named=True)
     regimes = table["regime"].unique(maintain_order=True).to_list()
@@ -142,7 +146,10 @@ def defend_chapter(folder: Path, result: DefendResult) -> Chapter:
         headline=headline,
         more=more,
         chip=chip,
-        cards=[Card.of(one, _undefended(one)) for one in words.defend_findings(result)],
+        graded=False,
+        extent=answers.defend_extent(result, undefended),
+        cards=cards or asides,
+        asides=asides if cards else [],
         answers=[
             (
                 "What was tested",
@@ -173,7 +180,7 @@ def defend_chapter(folder: Path, result: DefendResult) -> Chapter:
             *([("What the defences promise", promised)] if promised else []),
             ("Who is exposed most", ["Not known: a comparison keeps no scores of single people; an audit does."]),
         ],
-        advice=words.defend_advice(result, f"{folder}/config.toml"),
+        advice=answers.defend_advice(result, undefended, f"{folder}/config.toml"),
         parts=[_frontier(result), provenance_part(settings, found.provenance)],
     )
 
@@ -184,7 +191,7 @@ def _frontier(result: DefendResult) -> Part:
     views = {"auc": "AUC", "tpr": "Members found"}
     views = {measure: label for measure, label in views.items() if table[measure].is_not_null().any()}
     drawn, rows = [], []
-    for regime in table["regime"].unique(maintain_order=True):
+    for regime in as_served_first(table["regime"]):
         part = table.filter(regime=regime)
         by_measure = {
             measure: charts.frontier(part, measure, result.level, families=families)  # type: ignore[arg-type]
@@ -235,11 +242,3 @@ def _defence_row(row: Mapping[str, Any], level: float) -> Row:
     holds = "promise broken" if row["broken"] else "yes" if row["auc_high"] < level else "no"
     cells = [figure("auc", ".3f"), figure("tpr", ".2f"), figure("ndcg@10", ".3f"), worth, promise, holds]
     return Row([row["defence"], *cells], "dim" if row["defence"] in (NONE, POPULARITY) else "")
-
-
-def _most(finding: Finding) -> str:
-    return f"{words.bar_label(finding)} This is the setting where most is found."
-
-
-def _undefended(finding: Finding) -> str:
-    return f"{words.bar_label(finding)} This is the system without a defence."

@@ -87,6 +87,21 @@
   dark.addEventListener("change", label);
   label();
 
+  // Without a clipboard, such as in an old browser, the text is selected, to be copied by hand.
+  for (const button of document.querySelectorAll(".copy")) {
+    const text = button.nextElementSibling;
+    button.hidden = false;
+    button.addEventListener("click", async () => {
+      try {
+        await navigator.clipboard.writeText(text.textContent);
+        button.textContent = "Copied";
+      } catch {
+        getSelection().selectAllChildren(text);
+        button.textContent = "Selected; copy it";
+      }
+    });
+  }
+
   // Folded tables are printed, too.
   let folded = [];
   addEventListener("beforeprint", () => {

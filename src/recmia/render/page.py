@@ -18,12 +18,16 @@ import polars as pl
 from markupsafe import Markup, escape
 
 from recmia.errors import ConfigError, nearest
+from recmia.render.assessment import Labels, markdown
+from recmia.render.blocks import Chapter
 from recmia.render.chapters import Names, chapter
+from recmia.render.words import period
 from recmia.results.audit import AuditResult
 from recmia.results.defend import DefendResult
-from recmia.results.findings import GRADES
+from recmia.results.findings import GRADE_LIMITS, GRADES, GRADES_RAISED
 from recmia.results.folder import Result
 
+_UNLABELLED = Labels()
 REDACTIONS = ("none", "hash", "omit")
 # Points of all ROC curves of a page, and of one.
 _CURVE_POINTS, _MOST_POINTS = 40_000, 400
@@ -31,7 +35,7 @@ _CURVE_POINTS, _MOST_POINTS = 40_000, 400
 _SHORT_CODE = 24
 
 
-def page(runs: Mapping[Path, Result], *, redact: str = "none", today: str = "") -> str:
+def page(runs: Mapping[Path, Result], *, redact: str = "none", today: str = "", labels: Labels = _UNLABELLED) -> str:
     """Return the page as HTML.
 
     Parameters
@@ -44,19 +48,15 @@ def page(runs: Mapping[Path, Result], *, redact: str = "none", today: str = "") 
         one page to the next; ``"omit"`` leaves them out.
     today : str
         Date on the page; if not given, today's.
+    labels : Labels
+        What only the owner of the system knows.
 
     Raises
     ------
     ConfigError
         For another `redact`, or no run.
     """
-    if redact not in REDACTIONS:
-        raise ConfigError(f"unknown redaction {redact!r}; {nearest(redact, REDACTIONS)}")
-    if not runs:
-        raise ConfigError("a report needs a run; got none")
-    names = _names(redact)
-    points = _curve_points(runs.values())
-    chapters = [chapter(folder, result, names, points) for folder, result in runs.items()]
+    chapters = _chapters(runs, redact, labels)
     figures = {
         f"run-{number}-{part.key}-{place}": {"specs": figure.specs, "data": figure.data}
         for number, one in enumerate(chapters, 1)
@@ -74,9 +74,13 @@ def page(runs: Mapping[Path, Result], *, redact: str = "none", today: str = "") 
     text: str = template.render(
         chapters=chapters,
         grades=GRADES,
+        limits=GRADE_LIMITS,
+        raised=GRADES_RAISED,
+        labels=labels,
+        period=labels.period or _period(runs.values()),
         redaction=_REDACTION_WORDS[redact],
         today=today or datetime.date.today().isoformat(),
-        version=_provenance(next(iter(runs.values()))).get("versions", {}).get("recmia", ""),
+        version=_version(runs),
         style=Markup(style),
         bundle=Markup(bundle),
         script=Markup(own),
@@ -84,6 +88,45 @@ def page(runs: Mapping[Path, Result], *, redact: str = "none", today: str = "") 
         figures=Markup(_json(figures)),
     )
     return text
+
+
+def summary(runs: Mapping[Path, Result], *, redact: str = "none", today: str = "", labels: Labels = _UNLABELLED) -> str:
+    """Return a summary in Markdown, for a pull request or the log of a build.
+
+    Parameters
+    ----------
+    runs, redact, today, labels
+        As of `page`.
+
+    Raises
+    ------
+    ConfigError
+        As `page`.
+    """
+    version = _version(runs)
+    made = f"recmia{f' {version}' if version else ''}, {today or datetime.date.today().isoformat()}"
+    return markdown(_chapters(runs, redact, labels), labels, made)
+
+
+def _chapters(runs: Mapping[Path, Result], redact: str, labels: Labels) -> list[Chapter]:
+    if redact not in REDACTIONS:
+        raise ConfigError(f"unknown redaction {redact!r}; {nearest(redact, REDACTIONS)}")
+    if not runs:
+        raise ConfigError("a report needs a run; got none")
+    names, points = _names(redact), _curve_points(runs.values())
+    return [chapter(folder, result, names, points, labels) for folder, result in runs.items()]
+
+
+def _version(runs: Mapping[Path, Result]) -> str:
+    """The version of recmia that made the results."""
+    found: str = _provenance(next(iter(runs.values()))).get("versions", {}).get("recmia", "")
+    return found
+
+
+def _period(runs: Iterable[Result]) -> str:
+    """The period of the data; empty where it is not known, or differs from run to run."""
+    found = {period(_provenance(result)) for result in runs}
+    return found.pop() if len(found) == 1 else ""
 
 
 _REDACTION_WORDS = {

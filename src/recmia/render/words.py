@@ -12,9 +12,9 @@ from typing import Any
 import polars as pl
 
 from recmia.attacks import ATTACKS, RULES
-from recmia.game.cost import models_a_seed
 from recmia.metrics import Metric
 from recmia.metrics.epsilon import most_found
+from recmia.render.answers import takes
 from recmia.results.audit import AuditResult
 from recmia.results.defend import NONE, POPULARITY, DefendResult
 from recmia.results.findings import (
@@ -24,6 +24,7 @@ from recmia.results.findings import (
     Finding,
     Findings,
     Grade,
+    as_served_first,
     called,
     fewest,
     figure,
@@ -34,7 +35,7 @@ from recmia.results.findings import (
     worst_of,
 )
 from recmia.results.sweep import SweepResult
-from recmia.settings import AS_SERVED, IN_MEMORY, SERVED_ALIKE, AuditSettings, FilesSettings
+from recmia.settings import AS_SERVED, AnyAuditSettings, AuditSettings, FilesSettings
 
 _REGIMES: Mapping[str, str] = {
     "popular": "people who were not in the training data are all shown one list of popular items",
@@ -49,26 +50,8 @@ _KNOWLEDGE: Mapping[str, str] = {
     "white-box": "such data and the item vectors of the model itself",
 }
 NO_PROOF = "An audit shows what these attacks find. It does not prove that no other attack finds more."
-_MANY_SHADOWS = 16
-# An advice to run again says how many times longer that takes, from so many times on.
-_MUCH = 1.5
 # AUCs that differ by less are described as equal.
 _ALIKE = 0.01
-
-
-def figure_of_100(finding: Finding) -> str:
-    """Return the AUC of the strongest attack as pairs of 100 that it tells apart, in whichever direction."""
-    return of_100(towards_members(finding.best)[0])
-
-
-def bar_label(finding: Finding, unit: str = "users") -> str:
-    """Say what the large figure of a finding is."""
-    if unit == "interactions":
-        return (
-            "pairs of an interaction that was trained on and one that was not, in which "
-            f"{called(finding.best)} tells which is which. Chance: 50."
-        )
-    return f"pairs of a member and a non-member in which {called(finding.best)} tells which is the member. Chance: 50."
 
 
 def tested(result: AuditResult) -> list[str]:
@@ -88,9 +71,29 @@ def tested(result: AuditResult) -> list[str]:
         f"The recommender `{settings.target}`{defended} on {data['source']}{f' ({size})' if size else ''}, {serving} "
         f"{settings.k} items. {_who_was(settings.unit)} in its training data {known}. The attacks were run on "
         f"{fewest(first)}{_in_and_out(settings.unit, first)}.",
+        *left_out(settings, data),
         regimes([row.regime for row in result.metrics]),
         *result.findings.caveats,
     ]
+
+
+def left_out(settings: AnyAuditSettings, data: Mapping[str, Any]) -> list[str]:
+    """Say how many users were left out for too short a history; nothing where that is not known."""
+    read, kept = data.get("users_read"), data.get("users")
+    if read is None or kept is None:
+        return []
+    if read == kept or not isinstance(settings, AuditSettings):
+        return ["No user of the data was left out."]
+    least = settings.data.min_interactions
+    return [
+        f"{read - kept:,} of the {read:,} users were left out, for fewer than {least} interactions each: the audit "
+        "says nothing about them."
+    ]
+
+
+def period(about: Mapping[str, Any]) -> str:
+    """Return the period of the data, from the provenance; empty where it is not known."""
+    return " to ".join(about["data"].get("period", ()))
 
 
 def _who_was(unit: str) -> str:
@@ -103,9 +106,25 @@ def _in_and_out(unit: str, row: Metric) -> str:
     return f"{row.n_members:,} interactions that were in it and {row.n_nonmembers:,} of the same people that were not"
 
 
+def regimes_of(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return each regime with what it means."""
+    return [(name, _REGIMES[name]) for name in as_served_first(names) if name in _REGIMES]
+
+
+# The words of a table's head, for whoever does not know them.
+FIGURES: Sequence[tuple[str, str]] = (
+    ("member", "a person, or an interaction, in the training data of the system that is attacked"),
+    ("AUC", "the probability that, of one member and one non-member, the attack names the member; 0.5 is a coin's"),
+    ("TPR at FPR 0.01", "the share of members found when one non-member in 100 is wrongly called a member"),
+    ("epsilon", "of differential privacy: a system that keeps it lets no attack change the odds by more than a factor "
+     "of e to the power of epsilon; the figure is the largest that the attack refutes"),
+    ("95% interval", "made so that it contains the true value in 95 of 100 such audits"),
+)  # fmt: skip
+
+
 def regimes(names: Sequence[str]) -> str:
     """Say what each regime means."""
-    told = "; ".join(f"in `{name}`, {_REGIMES[name]}" for name in dict.fromkeys(names) if name in _REGIMES)
+    told = "; ".join(f"in `{name}`, {about}" for name, about in regimes_of(names))
     return f"{told[:1].upper()}{told[1:]}."
 
 
@@ -244,115 +263,8 @@ def why_no_users(result: AuditResult) -> str:
     return (
         "How exposed one person is can be measured only over several trained systems, some with that person in the "
         "training data and some without; this run has one. Run again with `--n-targets 20`."
-        + _takes(result.settings, n_targets=20)
+        + takes(result.settings, n_targets=20)
     )
-
-
-def _takes(own: AuditSettings, of: str = "this run", **changed: Any) -> str:
-    """Say how many times the time of a run the same run takes with other settings, where that is much more.
-
-    Training takes most of the time, and so the models are counted: what is in the store took none.
-    """
-    times = models_a_seed(own.changed(**changed)) / models_a_seed(own)
-    return f" That takes about {times:.2g} times the time of {of}." if times >= _MUCH else ""
-
-
-def advice(result: AuditResult, config: str) -> list[str]:
-    """Say what to do; `config` is the path of the settings of the run."""
-    found, settings = result.findings.sections, result.settings
-    if settings.unit == "interactions":
-        words = _advice_on_interactions(found)
-    elif isinstance(settings, FilesSettings):
-        words = _advice_on_files(settings, found)
-    else:
-        assert isinstance(settings, AuditSettings), "of data or of files"
-        words = _advice(settings, found, config)
-    return [*words, "Audit again after every change of the model, of its settings or of the data."]
-
-
-def _advice_on_interactions(found: Sequence[Finding]) -> list[str]:
-    if any(finding.grade in LEAK for finding in found):
-        return [
-            "Rare items give most away: look at the groups below, and consider leaving items of very few people out of "
-            "training and of answers.",
-            "Measure what defences achieve and cost: `recmia defend --unit interactions`.",
-        ]
-    return ["Do not take this as proof that nothing leaks."]
-
-
-def _advice(own: AuditSettings, found: Sequence[Finding], config: str) -> list[str]:
-    leaks = [finding for finding in found if finding.grade in LEAK]
-    shared = [finding for finding in found if finding.regime in SERVED_ALIKE]
-    words = []
-    fallback = [finding.regime for finding in leaks if finding.of_the_fallback]
-    if fallback:
-        words.append(
-            f"Serve people who are not in the training data by the same path as everyone else, instead of by "
-            f"{' or '.join(f'`{name}`' for name in dict.fromkeys(fallback))}: the common list reveals that a person "
-            "was not in the training data, and any other list that a person was."
-        )
-    remembered = [finding for finding in shared if finding in leaks]
-    if remembered:
-        words.append(
-            "The model itself memorised people of its training data. Measure what defences achieve and cost"
-            # What was in memory, no command can find again.
-            + ("." if IN_MEMORY in own.source + own.target else f": `recmia defend --config {config} --held-out 0.2`.")
-        )
-    if not shared:
-        words.append("Test whether the model itself memorised people: run again with `--regimes fold-in`.")
-    elif not remembered:
-        if any(finding.grade == "unclear" for finding in shared):
-            words.append(
-                "Obtain narrower intervals before any decision: use more users, `--n-targets` or `--seeds`. Twice the "
-                "seeds take twice the time."
-            )
-        strong = "query-lr" not in own.attacker.attacks or own.attacker.n_shadows < _MANY_SHADOWS
-        words.append(
-            "Do not take this as proof that nothing leaks."
-            + (f" Run the strongest attack first: `--attack query-lr --n-shadows {_MANY_SHADOWS}`." if strong else "")
-            + (_takes(own, attacks=["query-lr"], n_shadows=_MANY_SHADOWS) if strong else "")
-        )
-    if leaks and own.n_targets == 1:
-        words.append(
-            "Find out who is exposed most before any decision: run again with `--n-targets 20`."
-            + _takes(own, n_targets=20)
-        )
-    return words
-
-
-def _advice_on_files(own: FilesSettings, found: Sequence[Finding]) -> list[str]:
-    words = []
-    leaks, asked = any(finding.grade in LEAK for finding in found), bool(own.files.answers)
-    if leaks and asked:
-        words.append(
-            "The system answers a stranger's question differently when it was trained on that history. Measure what "
-            "defences achieve and cost on a recommender of the same kind: `recmia defend --recommender NAME`."
-        )
-    elif leaks:
-        words.append(
-            "Find out whether members and non-members are served differently or the model memorised members: let the "
-            "system serve both from their histories alone, by the same path, and audit those lists."
-        )
-    if any("differ in their histories alone" in caveat for finding in found for caveat in finding.caveats):
-        words.append(
-            "Draw members at random: toss a coin for some users, and leave those with tails out of one training."
-        )
-    if not asked:
-        words.append(
-            "Run the strongest attack that one training is enough for: `recmia ask` writes questions, and "
-            "`recmia audit-files --questions --answers` audits the answers."
-        )
-    elif "completion" in own.attacker.attacks and "completion-reference" not in own.attacker.attacks:
-        words.append(
-            "Run the stronger attack: name people who are not audited with `--reference-interactions`, or answers of "
-            "the system trained without the audited users with `--reference-answers`."
-        )
-    elif not own.files.reference_answers:
-        words.append(
-            "Answers of your own system, trained once more without the audited users (`--reference-answers`), compare "
-            "better than models of another kind."
-        )
-    return words
 
 
 def sweep_findings(result: SweepResult) -> list[Finding]:
@@ -393,15 +305,6 @@ def sweep_headline(result: SweepResult) -> tuple[Grade, str]:
     return worst, words[worst]
 
 
-def sweep_advice(result: SweepResult) -> list[str]:
-    """Say what to do after a sweep."""
-    return [
-        "Consider what a setting leaks together with its recommendation quality, which a sweep does not measure.",
-        "Audit the chosen setting with `recmia audit --n-targets 20`, to see who is exposed."
-        + _takes(result.settings, "one setting of this sweep", n_targets=20),
-    ]
-
-
 def defend_findings(result: DefendResult) -> list[Finding]:
     """Return, for each regime, the finding about the undefended system, with the advice as its claim."""
     advice = dict(line.partition(": ")[::2] for line in result.advice.splitlines())
@@ -440,23 +343,6 @@ def defend_headline(result: DefendResult) -> tuple[Grade, str, str, str]:
     if partly:
         more = f"In some regimes, these do: {', '.join(f'`{name}`' for name in partly)}. {more}".strip()
     return "marked", "No defence holds", f"None of the defences tried is shown to keep {goal}.", more
-
-
-def defend_advice(result: DefendResult, config: str) -> list[str]:
-    """Say what to do after a comparison of defences."""
-    words = []
-    if len(result.broken):
-        words.append("Do not use a defence with a broken promise before it is corrected.")
-    return [
-        *words,
-        "Use, for each regime that you serve, the defence that is named above; where none is named, try stronger "
-        "settings or several defences together, joined by `+`.",
-        "Obtain narrower intervals before choosing between defences with similar results: use more `--seeds`. Twice "
-        "the seeds take twice the time.",
-        "Audit the chosen defence, to see who is still exposed: "
-        f"`recmia audit --config {config} --defence NAME=STRENGTH --n-targets 20`."
-        + _takes(result.sweep.settings, "one defence of this run", n_targets=20),
-    ]
 
 
 def what_attacks_do(names: Sequence[str]) -> list[tuple[str, str]]:

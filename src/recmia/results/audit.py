@@ -573,6 +573,7 @@ def join_plays(
                 "columns": dict(cleaning.columns),
                 "users": interactions.n_users,
                 "items": interactions.n_items,
+                **period_of(interactions),
                 "fingerprint": interactions.fingerprint(),
             },
             "jobs": jobs,
@@ -584,6 +585,12 @@ def join_plays(
             **({"promises": list(promises)} if promises else {}),
         },
     )
+
+
+def period_of(interactions: Interactions) -> dict[str, list[str]]:
+    """Return the period of some data as a note on them; nothing where it is not known."""
+    period = interactions.period()
+    return {} if period is None else {"period": list(period)}
 
 
 def read_group_tables(

@@ -15,7 +15,7 @@ reach what would be a leak, a small figure is graded "unclear".
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -24,7 +24,7 @@ import polars as pl
 from recmia.attacks import ATTACKS, attack_spec
 from recmia.metrics import Metric
 from recmia.metrics.epsilon import PromiseCheck
-from recmia.settings import AS_SERVED, FOLDING, SERVED_ALIKE
+from recmia.settings import AS_SERVED, FALLBACK, FOLDING, SERVED_ALIKE
 
 Grade = Literal["none", "slight", "untested", "unclear", "marked", "strong"]
 # From the least to the worst; what could not be told comes after what was found to be little.
@@ -100,11 +100,24 @@ TOGETHER = (
 _WEAK, _STRONG, _ALMOST_ALWAYS = 0.65, 0.8, 0.95
 # The upper end of an interval below which a weak figure is known to be weak.
 _SURELY_WEAK = 0.7
-# The false-positive rate of the first question that people ask, and how many times it the share of members found must
-# surely be to count as a leak.
-_FPR, _TIMES = 0.01, 10
+# The false-positive rate of the first question that people ask, the metric there, and how many times it the share of
+# members found must surely be to count as a leak.
+_FPR, _FOUND, _TIMES = 0.01, "tpr@fpr=0.01", 10
 # An epsilon above which a promise of privacy would mean little: odds change by a factor of e.
 _EPSILON = 1.0
+# What each grade stands for, in pairs of one inside and one outside of the training data of which an attack says which
+# is which.
+GRADE_LIMITS: Mapping[Grade, str] = {
+    "none": "no better than a coin",
+    "slight": f"under {100 * _WEAK:.0f} of 100 pairs",
+    "marked": f"{100 * _WEAK:.0f} to {100 * _STRONG:.0f} of 100 pairs",
+    "strong": f"{100 * _STRONG:.0f} of 100 pairs or more",
+}
+GRADES_RAISED = (
+    f"At one false accusation in {1 / _FPR:.0f}, a share found that is surely {_TIMES} times that of guessing, or "
+    f"scores that refute an epsilon of {_EPSILON:g}, count as a leak in part, whatever the pairs. Where no strong "
+    "attack was run, or where the interval is too wide, little found is no grade: the audit then cannot say."
+)
 # AUCs that differ by less are not told apart in words.
 _ALIKE = 0.01
 # Shares above which what is missing is part of the finding.
@@ -137,6 +150,9 @@ class Finding:
         What limits the claim.
     of_the_fallback : bool
         Whether a rule without a model finds as much, because of what non-members are served.
+    published, looking, rule : Metric, optional
+        The AUCs of the strongest published attack, of the strongest that only looks at lists, and of the strongest rule
+        without a model; None where there is none, or where it is the strongest attack itself.
     """
 
     name: str
@@ -149,11 +165,24 @@ class Finding:
     details: tuple[str, ...] = ()
     caveats: tuple[str, ...] = ()
     of_the_fallback: bool = False
+    published: Metric | None = None
+    looking: Metric | None = None
+    rule: Metric | None = None
 
     @property
     def best(self) -> Metric:
         """The AUC of the strongest attack."""
         return self.figures[0]
+
+    @property
+    def found(self) -> Metric | None:
+        """The share of members that an attack finds at a false-positive rate of 1%; None if that is not resolvable."""
+        return next((row for row in self.figures if row.metric == _FOUND), None)
+
+    @property
+    def as_it_serves(self) -> bool:
+        """Whether the system itself serves non-members; elsewhere they get popular lists."""
+        return self.regime not in FALLBACK
 
     @property
     def text(self) -> str:
@@ -168,7 +197,8 @@ class Findings:
     Parameters
     ----------
     grade : Grade
-        The worst of all sections, after broken promises.
+        The worst of the sections in which the system serves everyone, after broken promises: any model leaks where
+        others are shown popular lists. Without such sections, the worst of all.
     claim : str
         What was found, in a sentence.
     caveats : tuple of str
@@ -193,6 +223,15 @@ class Findings:
     def label(self) -> str:
         """The grade in words."""
         return GRADES[self.grade]
+
+
+def as_served_first(regimes: Iterable[str]) -> list[str]:
+    """Return regimes with those first in which the system itself serves everyone, else in their order.
+
+    >>> as_served_first(["popular", "fold-in"])
+    ['fold-in', 'popular']
+    """
+    return sorted(dict.fromkeys(regimes), key=FALLBACK.__contains__)
 
 
 def section_name(level: str, regime: str, n_levels: int) -> str:
@@ -242,8 +281,9 @@ def find(
             rows = [row for row in metrics if (row.knowledge, row.regime) == (level, regime)]
             if rows:
                 sections.append(_finding(section_name(level, regime, len(levels)), rows, about, UNITS[unit]))
-    worst = max((one.grade for one in sections), key=ORDER.index)
-    caveats = [*_fallback_only(sections, worst), *_left_out(about)]
+    served = [one for one in sections if one.as_it_serves]
+    worst = max((one.grade for one in served or sections), key=ORDER.index)
+    caveats = [*_of_the_fallback(sections, served), *_left_out(about)]
     broken = [promise for promise in promises if promise.broken]
     if broken:
         # Whatever the attacks find, it is more than was promised.
@@ -348,6 +388,8 @@ def _finding(name: str, rows: Sequence[Metric], about: Mapping[str, Any], unit: 
     strong_attack = any(_is_strong(row.attack) for row in attacks)
     if grade in ("none", "slight") and not strong_attack and regime in (*FOLDING, AS_SERVED):
         grade = "untested"
+    published = _strongest_other([row for row in attacks if attack_spec(row.attack).published], best)
+    looking = _strongest_other([row for row in attacks if not attack_spec(row.attack).asks], best)
     alike = (
         rule is not None and grade_auc(rule) in LEAK and towards_members(rule)[0] >= towards_members(best)[0] - _ALIKE
     )
@@ -359,10 +401,19 @@ def _finding(name: str, rows: Sequence[Metric], about: Mapping[str, Any], unit: 
         grade=grade,
         claim=_claim(best, tpr, epsilon, unit),
         figures=tuple(figures),
-        details=tuple(_details(regime, grade, attacks, best, rule, unit, alike=alike)),
+        details=tuple(_details(regime, grade, best, published, looking, rule, unit, alike=alike)),
         caveats=tuple(_caveats(regime, grade, aucs, about)),
-        of_the_fallback=alike and regime in ("popular", "popular-random"),
+        of_the_fallback=alike and regime in FALLBACK,
+        published=published,
+        looking=looking,
+        rule=None if rule is best else rule,
     )
+
+
+def _strongest_other(attacks: Sequence[Metric], best: Metric) -> Metric | None:
+    """The AUC of the strongest of some attacks; None if that is the strongest of all."""
+    found = strongest(attacks)
+    return None if found is best else found
 
 
 def _is_strong(attack: str) -> bool:
@@ -383,7 +434,7 @@ def _raising(rows: Sequence[Metric], attacks: Sequence[Metric]) -> tuple[Metric 
             key=lambda row: row.low or 0.0,
             default=None,
         )
-        for metric in (f"tpr@fpr={_FPR:g}", "epsilon")
+        for metric in (_FOUND, "epsilon")
     )
     return tpr, epsilon
 
@@ -421,15 +472,21 @@ def strength(row: Metric, unit: Unit = UNITS["users"]) -> str:
 
 
 def _details(
-    regime: str, grade: Grade, attacks: Sequence[Metric], best: Metric, rule: Metric | None, unit: Unit, *, alike: bool
+    regime: str,
+    grade: Grade,
+    best: Metric,
+    published: Metric | None,
+    looking: Metric | None,
+    rule: Metric | None,
+    unit: Unit,
+    *,
+    alike: bool,
 ) -> list[str]:
     sentences = []
-    published = strongest([row for row in attacks if attack_spec(row.attack).published])
-    if published is not None and published is not best:
+    if published is not None:
         sentences.append(
             f"The published attack (`{published.attack}`) {strength(published)} (AUC {figure(published)})."
         )
-    looking = strongest([row for row in attacks if not attack_spec(row.attack).asks])
     if attack_spec(best.attack).asks and looking is not None and looking is not published:
         sentences.append(
             f"Without asking, the strongest attack (`{looking.attack}`) {strength(looking, unit)} (AUC "
@@ -506,18 +563,19 @@ def _unknown_shares(about: Mapping[str, Any], regime: str) -> tuple[float, float
     return history, shown
 
 
-def _fallback_only(sections: Sequence[Finding], worst: Grade) -> list[str]:
-    shared = [one.grade for one in sections if one.regime in SERVED_ALIKE]
-    alike = max(shared, key=ORDER.index, default=worst)
-    if worst not in LEAK or alike in LEAK:
+def _of_the_fallback(sections: Sequence[Finding], served: Sequence[Finding]) -> list[str]:
+    """What popular lists give away, where the system itself does not; or that nothing else was tested."""
+    if not served:
+        return [
+            "Only popular lists for non-members were tested, and not how the system itself serves people outside of "
+            "its training data."
+        ]
+    if any(one.grade in LEAK for one in served) or not any(one.grade in LEAK for one in sections):
         return []
-    found = {
-        "unclear": "this audit is too small to say",
-        "untested": "no strong attack was run",
-        "slight": "these attacks find little",
-        "none": "these attacks find nothing",
-    }[alike]
-    return [f"This is due to whom the system serves differently. Where everyone is served by the same path, {found}."]
+    return [
+        "But where people outside of the training data are shown popular lists in place of the system's, these lists "
+        "tell them from members."
+    ]
 
 
 def _left_out(about: Mapping[str, Any]) -> list[str]:

@@ -27,6 +27,7 @@ from recmia.results.audit import (
     join_plays,
     load_black_box,
     load_candidates,
+    period_of,
     promised,
 )
 from recmia.results.findings import JUDGED, Findings, find
@@ -290,6 +291,7 @@ def run_planned(planned: PlannedSweep, *, jobs: int, store: Store, report: Repor
             "data": {
                 "source": first[1].source,
                 "users": first[0].n_users,
+                **period_of(first[0]),
                 "fingerprint": first[0].fingerprint(),
                 "columns": dict(first[1].columns),
             },

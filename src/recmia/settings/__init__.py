@@ -16,6 +16,7 @@ from recmia.settings.defences import FilesSystemSettings, PrivacySettings, Syste
 from recmia.settings.files import FILE_COLUMNS, FileNames, ForgettingSettings, named_columns
 from recmia.settings.game import (
     AS_SERVED,
+    FALLBACK,
     FOLDING,
     SERVED_ALIKE,
     FilesGameSettings,
@@ -43,6 +44,7 @@ from recmia.settings.run import FilesRunSettings, RunSettings
 
 __all__ = [
     "AS_SERVED",
+    "FALLBACK",
     "FILE_COLUMNS",
     "FOLDING",
     "GROUPINGS",

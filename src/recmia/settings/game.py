@@ -12,6 +12,8 @@ Regime = Literal["popular", "popular-random", "fold-in", "trained"]
 SplitUnit = Literal["users", "interactions", "shared"]
 # In place of a regime, for lists from files: how they came about is not known.
 AS_SERVED = "as-served"
+# Regimes in which non-members get popular lists in place of the system's: any model leaks there.
+FALLBACK: tuple[Regime, ...] = ("popular", "popular-random")
 # Regimes in which the system serves users that it was not trained on from their histories.
 FOLDING: tuple[Regime, ...] = ("fold-in", "trained")
 # Regimes in which members and non-members are served alike, by the same code path: what an attack finds there is in the
@@ -29,7 +31,7 @@ class GameSettings(Settings):
 
     split: SplitUnit = Field("users", description="What the shadow and the target side do not share.")
     regimes: tuple[Regime, ...] = Field(
-        ("popular", "fold-in"), min_length=1, description="What non-members are served; one result each."
+        ("fold-in", "popular"), min_length=1, description="What non-members are served; one result each."
     )
     k: int = Field(100, ge=1, description="Length of the recommended lists.")
     n_targets: int = Field(1, ge=1, description="Independent targets a seed; 20 or so show single users.")
