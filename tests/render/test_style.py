@@ -10,28 +10,41 @@ from typing import Any
 import numpy as np
 import pytest
 
+from recmia.attacks import ATTACKS
+from recmia.attacks import RULES as ATTACK_RULES
 from recmia.render import style
 from recmia.render.style import defence_family, styles, wrap
-from tests.render.helpers import DEFENCES, MANY, RULES
+from tests.render.helpers import DEFENCES, RULES
 
 
 def hue(names: Sequence[str], name: str) -> str:
     return styles(names, RULES)[name].colour
 
 
-def test_an_attack_has_one_colour_in_every_figure() -> None:
-    for name in MANY[:8]:
-        assert {hue(names, name) for names in ([name], MANY, MANY[::-1], [name, *RULES])} == {hue([name], name)}, name
+KNOWN = [name for name in ATTACKS if name not in ATTACK_RULES]
+
+
+def test_an_attack_looks_alike_in_every_figure() -> None:
+    for name in KNOWN:
+        assert len({styles(names, RULES)[name] for names in ([name], KNOWN, KNOWN[::-1], [name, "own", *RULES])}) == 1
     own = "my-attack"
     assert hue(["mlp", own], own) == hue([own, "list-lr", "mlp"], own)
 
 
-def test_no_two_attacks_share_a_colour_while_there_are_others() -> None:
-    for count in range(2, 9):
-        assert len({style.colour for style in styles(MANY[-count:], RULES).values()}) == count
-    chosen = styles(MANY, RULES)
-    assert len({(style.colour, style.dashes) for style in chosen.values()}) == len(MANY)
-    assert len({(style.colour, style.shape) for style in chosen.values()}) == len(MANY)
+def test_attacks_can_be_told_apart() -> None:
+    chosen = styles([*KNOWN, "my-attack", "someone's"], RULES)
+    assert len({(style.colour, style.dashes) for style in chosen.values()}) == len(chosen)
+    assert len({(style.colour, style.shape) for style in chosen.values()}) == len(chosen)
+    # Those of a default audit, of one that only looks, and of interactions: no hue twice.
+    for names in (["mlp", "list-lr", "completion", "query-lr", "completion-reference"], ["mlp", "list-lr", "rmia"],
+                  ["item-completion", "item-reference", "item-lr"]):  # fmt: skip
+        assert len({hue(names, name) for name in names}) == len(names)
+
+
+def test_own_attacks_take_free_hues() -> None:
+    for count in range(1, 6):
+        names = ["mlp", "list-lr", *(f"own-{number}" for number in range(count))]
+        assert len({hue(names, name) for name in names}) == len(names)
 
 
 def test_rules_are_grey_and_thin() -> None:

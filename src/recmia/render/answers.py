@@ -35,9 +35,8 @@ _LEVEL_TITLES: Mapping[str, str] = {
     "white-box": "the attacker has the item vectors, too",
 }
 _PAIRS: Mapping[str, str] = {
-    "users": "Of 100 pairs of a person in the training data and one who was not: in how many it is told which is which",
-    "interactions": "Of 100 pairs of an interaction that was trained on and one that was not: in how many it is told "
-    "which is which",
+    "users": "Of 100 pairs of a person in the training data and one who is not: how many are told apart",
+    "interactions": "Of 100 pairs of an interaction that was trained on and one that was not: how many are told apart",
 }
 _FOUND_OF: Mapping[str, str] = {
     "users": "of your users.",
@@ -91,6 +90,7 @@ def extent(sections: Sequence[Finding], unit: str = "users", gauges: Sequence[Ga
             "",
             shown,
             scale,
+            worst.grade,
         )
     if found is None or found.value is None:
         fewer = worst.best.n_nonmembers < _A_HUNDRED
@@ -105,6 +105,7 @@ def extent(sections: Sequence[Finding], unit: str = "users", gauges: Sequence[Ga
             else "",
             shown,
             scale,
+            worst.grade,
         )
     low, high = (0.0 if found.low is None else found.low, 1.0 if found.high is None else found.high)
     return Extent(
@@ -112,9 +113,10 @@ def extent(sections: Sequence[Finding], unit: str = "users", gauges: Sequence[Ga
         f"{of_100(found.value)} of 100",
         _FOUND_OF[unit],
         round(100 * found.value),
-        f"95% interval: {of_100(low)} to {of_100(high)}. Guessing finds 1.",
+        f"95% interval: {100 * low:.0f} to {of_100(high)}. Guessing finds 1.",
         shown,
         scale,
+        worst.grade,
     )
 
 
@@ -157,7 +159,8 @@ def forget_extent(result: ForgetResult) -> Extent:
             _gauge("Deleted, against people who were never there", result.attack, found.against_never),
             _gauge("Members, against the same: what the test can find", result.attack, found.control),
         ],
-        "Of 100 pairs of one of these and a person who was never there: in how many it is told which is which",
+        "Of 100 pairs of one of these and a person who was never there: how many are told apart",
+        "strong" if found.outcome == "not forgotten" else "unclear",
     )
 
 
@@ -167,7 +170,8 @@ def _gauge(label: str, attack: str, area: Estimate) -> Gauge:
 
 def sweep_extent(found: Sequence[Finding]) -> Extent:
     """Say how bad it is in the setting where most is found."""
-    return extent(found, gauges=[Gauge.of("The setting where most is found", worst_of(found).best)])
+    worst = worst_of([one for one in found if one.as_it_serves] or found)
+    return extent(found, gauges=[Gauge.of("The setting where most is found", worst.best)])
 
 
 def defend_extent(result: DefendResult, sections: Sequence[Finding]) -> Extent:
@@ -182,11 +186,11 @@ def defend_extent(result: DefendResult, sections: Sequence[Finding]) -> Extent:
         key=lambda row: row["ndcg@10"],
         default=None,
     )  # fmt: skip
-    shown = [("Without a defence", rows.get(NONE)), ("Popular lists for everyone", rows.get(POPULARITY))]
+    shown = [("No defence", rows.get(NONE)), ("Popular lists", rows.get(POPULARITY))]
     if best is not None:
-        shown.insert(1, (f"With {best['defence']}", best))
+        shown.insert(1, (best["defence"], best))
     gauges = [
-        Gauge(f"{label}; quality {row['ndcg@10']:.3f}", row["auc_attack"],
+        Gauge(f"{label} · quality {row['ndcg@10']:.3f}", row["auc_attack"],
               *(100 * row[f"auc{end}"] for end in ("", "_low", "_high")))
         for label, row in shown
         if row is not None

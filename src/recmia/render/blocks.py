@@ -14,7 +14,7 @@ from recmia.attacks import RULES
 from recmia.metrics import Metric
 from recmia.render.charts import Chart, Rows, Spec
 from recmia.render.style import styles
-from recmia.results.findings import GRADES, Grade, of_100, towards_members
+from recmia.results.findings import GRADES, Grade, grade_of, of_100, towards_members
 from recmia.settings import AnyAuditSettings
 
 
@@ -132,9 +132,12 @@ class Gauge:
     @classmethod
     def of(cls, label: str, row: Metric) -> Gauge:
         """Return the gauge of an AUC."""
-        value, low, high = towards_members(row)
-        # What is turned round may be worse than a coin at one end.
-        return cls(label, row.attack, 100 * value, max(0.0, 100 * low), min(100.0, 100 * high))
+        return cls(label, row.attack, *(100 * end for end in towards_members(row)))
+
+    @property
+    def grade(self) -> Grade:
+        """Of this figure alone."""
+        return grade_of(self.value / 100, self.low / 100, self.high / 100)
 
     @property
     def text(self) -> str:
@@ -157,6 +160,8 @@ class Extent:
     gauges : sequence of Gauge
     scale : str
         What the gauges measure.
+    grade : Grade
+        Of what the sentence says.
     """
 
     before: str
@@ -166,6 +171,7 @@ class Extent:
     note: str
     gauges: Sequence[Gauge]
     scale: str
+    grade: Grade
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,8 @@
     if (views.get(element).turn !== turn) return result.finalize();
     views.get(element).result?.finalize();
     views.set(element, { turn, result });
+    // The element around it has the words; its parts have none.
+    element.querySelector("svg").setAttribute("aria-hidden", "true");
     if (shown) await result.view.signal("shown", shown).runAsync();
     element.dataset.drawn = `${view}/${pick}`;
   }

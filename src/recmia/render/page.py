@@ -179,8 +179,13 @@ def _prose(text: str) -> Markup:
         code, *rest = quoted
         if not rest:
             return out + "`" + code
-        kind = "short" if len(code) <= _SHORT_CODE else "long"
-        out += Markup('<code class="{}">{}</code>').format(kind, code) + rest[0]
+        # Lines of commands end between words, and not at the hyphens of options.
+        words = Markup(" ").join(Markup("<span>{}</span>").format(word) for word in code.split(" "))
+        out += (
+            Markup('<code class="long">{}</code>').format(words)
+            if len(code) > _SHORT_CODE
+            else Markup('<code class="short">{}</code>').format(code)
+        ) + rest[0]
         quoted = rest[1:]
     return out
 

@@ -292,7 +292,9 @@ def _heat_maps(
 def frontier_picture(
     table: pl.DataFrame, level: float, title: str, *, words: Mapping[str, str] = MappingProxyType({})
 ) -> Static:
-    """Return a picture of leakage over utility, a column for each regime: AUC above, TPR at an FPR of 1% below.
+    """Return a picture of leakage over utility: AUC above, TPR at an FPR of 1% below, a column for each regime.
+
+    Of one regime, they stand side by side.
 
     Parameters
     ----------
@@ -308,14 +310,18 @@ def frontier_picture(
     chosen = styles(families)
     parts = {str(key[0]): part for key, part in table.partition_by("regime", as_dict=True, maintain_order=True).items()}
     lowest = min((low for low in table["auc_low"] if low is not None), default=None)
-    above, below = (
-        [
-            (_heading(regime, words) if measure == "auc" else "",
-             charts.frontier(part, measure, level, families=families, lowest=lowest))
-            for regime, part in parts.items()
-        ]
+    drawn = {
+        measure: [charts.frontier(part, measure, level, families=families, lowest=lowest) for part in parts.values()]
         for measure in ("auc", "tpr")
-    )  # fmt: skip
+    }
+    above = [(_heading(regime, words), chart) for regime, chart in zip(parts, drawn["auc"], strict=True)]
+    if len(parts) > 1:
+        rows = [above, [("", chart) for chart in drawn["tpr"]]]
+    else:
+        # Side by side, where both need a title for the plots to start at one height.
+        rows = [
+            [*above, *((f"{regime}, members found", chart) for regime, chart in zip(parts, drawn["tpr"], strict=True))]
+        ]
     joined = {
         name: sum(defence_family(one) == name for one in parts[next(iter(parts))]["defence"]) > 1 for name in families
     }
@@ -326,7 +332,7 @@ def frontier_picture(
     ]  # fmt: skip
     entries.append(Entry(f"AUC to stay under: {level:g}", Style("var(--ink)", (6, 4)), width=1))
     entries.append(Entry("chance", Style("var(--soft)", (1, 3), thin=True)))
-    return picture([above, below], title, legends=[Legend("Defence (numbers: strength)", entries)],
+    return picture(rows, title, legends=[Legend("Defence (numbers: strength)", entries)],
                    size=charts.FRONTIER)  # fmt: skip
 
 

@@ -17,19 +17,20 @@ _RULE_DASHES = ((4, 2), (2, 1), (8, 2), (6, 2, 1, 2), (12, 4), (10, 3, 2, 3))
 _SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
 STAR = "M0,-1L0.2245,-0.309L0.9511,-0.309L0.3633,0.118L0.5878,0.809L0,0.382L-0.5878,0.809L-0.3633,0.118" \
         "L-0.9511,-0.309L-0.2245,-0.309Z"  # fmt: skip
-# Common names have a fixed place in the palette, the first of them before all others.
-_USUAL = (
-    "mlp", "list-lr", "rmia", "naive-bayes", "decision-tree", "distance", "k-means", "logistic-regression",
-    "random-forest", "gradient-boosting", "k-nn", "list-lr-surprise", "list-lr-counts", "list-lr-ranks",
-    "list-lr-ridge", "list-lr-offline",
+# Names with a place of their own in the palette, and so the same look in every figure; the first are the most common.
+_ATTACKS = (
+    "mlp", "list-lr", "query-lr", "completion", "completion-reference", "rmia", "distance", "naive-bayes",
+    "decision-tree", "k-means", "logistic-regression", "random-forest", "gradient-boosting", "k-nn",
+    "list-lr-surprise", "list-lr-counts", "item-completion", "item-reference", "item-lr", "query-lr-completion",
+    "list-lr-ranks", "list-lr-ridge", "list-lr-offline",
 )  # fmt: skip
-_USUAL_LINES = ("explicit", "implicit")
-_USUAL_DEFENCES = (
+_LINES = ("explicit", "implicit")
+_DEFENCES = (
     "dp-training", "gumbel", "shorter-lists", "regularisation", "early-stopping", "randomised-response",
     "gumbel+shorter-lists", "popular-random", "fold-in-members",
 )  # fmt: skip
 _PLACES: Mapping[str, int] = MappingProxyType(
-    {name: place for names in (_USUAL, _USUAL_LINES, _USUAL_DEFENCES) for place, name in enumerate(names)}
+    {name: place for names in (_ATTACKS, _LINES, _DEFENCES) for place, name in enumerate(names)}
 )
 # Defences that the others are compared with.
 UNDEFENDED, POPULAR = "none", "popularity-only"
@@ -60,34 +61,35 @@ class Style:
 
 
 def styles(names: Iterable[str], rules: Collection[str] = ()) -> dict[str, Style]:
-    """Return the style of each name: a name has the same hue in every figure, unless another name took it first.
+    """Return the style of each name: that of a name which recmia knows is the same in every figure.
 
     Parameters
     ----------
     names : iterable of str
-        All series of the figure.
+        All series of the figure. Names of the user's own take hues that no other series has, while there are any.
     rules : collection of str
         Those that need no model, which are grey. A name such as ``"explicit: shared-list"`` counts as its last part.
 
     Examples
     --------
-    >>> styles(["mlp", "list-lr"])["list-lr"].colour == styles(["list-lr"])["list-lr"].colour
+    >>> styles(["mlp", "k-means"])["mlp"] == styles(["mlp"])["mlp"]
     True
     >>> styles(["shared-list"], rules=["shared-list"])["shared-list"].thin
     True
     """
     names = list(dict.fromkeys(names))
     chosen = {UNDEFENDED: Style("var(--ink)", shape=STAR), POPULAR: Style("var(--rule)", (4, 2), "square")}
-    taken = dict.fromkeys(range(_HUES), 0)
-    hued = {name: _place(name) for name in names if name not in chosen and not is_rule(name, rules)}
-    # In the order of the palette, not of the figure, so that a hue depends on as few other names as possible.
-    for name, (_, place) in sorted(hued.items(), key=lambda one: (one[1], one[0])):
-        turn = min(taken.values())
-        hue = next(one % _HUES for one in range(place, place + _HUES) if taken[one % _HUES] == turn)
-        taken[hue] += 1
-        chosen[name] = Style(
-            f"var(--hue-{hue + 1})", _DASHES[turn % len(_DASHES)], _SHAPES[(hue + 3 * turn) % len(_SHAPES)]
-        )
+    hued = [name for name in names if name not in chosen and not is_rule(name, rules)]
+    taken = [divmod(place, _HUES) for place in map(_place, hued) if place is not None]
+    chosen |= {name: _look(place) for name in hued if (place := _place(name)) is not None}
+    # In an order of their own, so that a hue depends on as few other names as possible.
+    for name in sorted(name for name in hued if name not in chosen):
+        uses = [sum(hue == one for _, hue in taken) for one in range(_HUES)]
+        first = zlib.crc32(name.encode()) % _HUES
+        hue = min(((one + first) % _HUES for one in range(_HUES)), key=uses.__getitem__)
+        turn = next(turn for turn in range(len(names)) if (turn, hue) not in taken)
+        taken.append((turn, hue))
+        chosen[name] = _look(turn * _HUES + hue)
     greys = [name for name in names if is_rule(name, rules)]
     for number, name in enumerate(greys):
         dashes, shape = _RULE_DASHES[number % len(_RULE_DASHES)], _SHAPES[number % len(_SHAPES)]
@@ -95,11 +97,15 @@ def styles(names: Iterable[str], rules: Collection[str] = ()) -> dict[str, Style
     return {name: chosen[name] for name in names}
 
 
-def _place(name: str) -> tuple[bool, int]:
-    """Whether a name is not a common one, and its preferred place in the palette."""
+def _place(name: str) -> int | None:
+    """The place of a name in the palette; None for a name of the user's own."""
     # In a line such as "explicit: mlp" the first part varies within the figure.
-    place = _PLACES.get(name, _PLACES.get(name.partition(": ")[0]))
-    return (True, zlib.crc32(name.encode()) % _HUES) if place is None else (False, place)
+    return _PLACES.get(name, _PLACES.get(name.partition(": ")[0]))
+
+
+def _look(place: int) -> Style:
+    turn, hue = divmod(place, _HUES)
+    return Style(f"var(--hue-{hue + 1})", _DASHES[turn % len(_DASHES)], _SHAPES[(hue + 3 * turn) % len(_SHAPES)])
 
 
 def is_rule(name: str, rules: Collection[str]) -> bool:

@@ -35,7 +35,7 @@ from recmia.results.findings import (
     worst_of,
 )
 from recmia.results.sweep import SweepResult
-from recmia.settings import AS_SERVED, AnyAuditSettings, AuditSettings, FilesSettings
+from recmia.settings import AS_SERVED, FALLBACK, AnyAuditSettings, AuditSettings, FilesSettings
 
 _REGIMES: Mapping[str, str] = {
     "popular": "people who were not in the training data are all shown one list of popular items",
@@ -316,9 +316,14 @@ def defend_findings(result: DefendResult) -> list[Finding]:
 
 
 def defend_headline(result: DefendResult) -> tuple[Grade, str, str, str]:
-    """Return a grade, a label for it, a sentence, and what qualifies it."""
-    kept = result.table.filter(~pl.col("broken"))
-    regimes = result.table["regime"].n_unique()
+    """Return a grade, a label for it, a sentence, and what qualifies it.
+
+    Of the regimes in which the system itself serves everyone, if there are any.
+    """
+    served = ~pl.col("regime").is_in(FALLBACK)
+    table = result.table.filter(served) if len(result.table.filter(served)) else result.table
+    kept = table.filter(~pl.col("broken"))
+    regimes = table["regime"].n_unique()
     under = kept.filter(pl.col("auc_high") < result.level).group_by("defence", maintain_order=True).len()
     holding = under.filter(pl.col("len") == regimes)["defence"].to_list()
     defences = [name for name in holding if name not in (NONE, POPULARITY)]
@@ -329,20 +334,20 @@ def defend_headline(result: DefendResult) -> tuple[Grade, str, str, str]:
         more = f"The audit refutes the epsilon that {names} promises. Do not rely on it."
         return "strong", "Broken promise", "A defence does not provide the privacy that it promises.", more
     if NONE in holding:
-        leaking = [one for one in result.findings if one.grade in LEAK]
+        leaking = [one for one in result.findings if one.grade in LEAK and one.regime in table["regime"]]
         if leaking:
             # An AUC shows neither that few members are found surely, nor a bound on epsilon.
             words = f"The system keeps {goal} without a defence, but it leaks all the same."
             return worst_of(leaking).grade, "Leaks", words, leaking[0].claim
         return "none", "Under the level", f"The system keeps {goal} without a defence.", ""
     if defences:
-        words = f"{len(defences)} of the defences tried {'keep' if len(defences) > 1 else 'keeps'} {goal}."
-        return "none", "A defence holds", words, "They are: " + ", ".join(f"`{name}`" for name in defences) + "."
+        many = f"{len(defences)} of the defences tried keep" if len(defences) > 1 else "One of the defences tried keeps"
+        return "none", "A defence holds", f"{many} {goal}.", f"With {' or '.join(f'`{name}`' for name in defences)}."
     more = "Popular lists for everyone do: they depend on no single person." if POPULARITY in holding else ""
     partly = under.filter(~pl.col("defence").is_in([NONE, POPULARITY]))["defence"].to_list() if regimes > 1 else []
     if partly:
         more = f"In some regimes, these do: {', '.join(f'`{name}`' for name in partly)}. {more}".strip()
-    return "marked", "No defence holds", f"None of the defences tried is shown to keep {goal}.", more
+    return "marked", "No defence holds", f"No defence that was tried is shown to keep {goal}.", more
 
 
 def what_attacks_do(names: Sequence[str]) -> list[tuple[str, str]]:

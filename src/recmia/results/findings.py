@@ -306,9 +306,11 @@ def find(
 
 def grade_auc(row: Metric) -> Grade:
     """Grade an AUC by its distance from 0.5, in either direction."""
-    value, low, high = towards_members(row)
-    if row.value is None:
-        return "unclear"
+    return "unclear" if row.value is None else grade_of(*towards_members(row))
+
+
+def grade_of(value: float, low: float, high: float) -> Grade:
+    """Grade an AUC of 0.5 or more, and its interval."""
     if low <= 0.5:
         # A wide interval, to either side, is no finding: it must not read as if the attack had been shown to fail.
         return "unclear" if max(high, 1 - low) >= _WEAK else "none"
@@ -386,7 +388,8 @@ def _finding(name: str, rows: Sequence[Metric], about: Mapping[str, Any], unit: 
         graded.append("marked")
     grade = max(graded, key=ORDER.index)
     strong_attack = any(_is_strong(row.attack) for row in attacks)
-    if grade in ("none", "slight") and not strong_attack and regime in (*FOLDING, AS_SERVED):
+    if grade not in LEAK and not strong_attack and regime in (*FOLDING, AS_SERVED):
+        # More users would make it no better tested.
         grade = "untested"
     published = _strongest_other([row for row in attacks if attack_spec(row.attack).published], best)
     looking = _strongest_other([row for row in attacks if not attack_spec(row.attack).asks], best)
