@@ -62,7 +62,7 @@ def test_little_that_a_weak_attack_finds_is_no_finding(value: float, low: float,
 
 
 def test_a_wide_interval_is_no_finding() -> None:
-    said = verdict([row("fold-in", "mlp", 0.605, 0.364, 0.847), row("fold-in", "shared-list", 0.5, 0.5, 0.5)])
+    said = verdict([row("fold-in", "query-lr", 0.605, 0.364, 0.847), row("fold-in", "shared-list", 0.5, 0.5, 0.5)])
     assert "cannot be judged: the interval is too wide" in said
     assert said.startswith("Too few users to say.")
     assert "only slightly" not in said

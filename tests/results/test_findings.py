@@ -24,6 +24,7 @@ from recmia.render import text
 from recmia.render.page import page
 from recmia.results.defend import DefendResult
 from recmia.results.findings import (
+    GRADE_LIMITS,
     GRADES,
     LEAK,
     ORDER,
@@ -127,10 +128,17 @@ CASES: dict[str, Case] = {
         attacks=WEAK,
     ),
     "an interval too wide, beside a rule": Case(
-        {("list-lr", "auc"): (0.829, 0.46, 1.0), ("popular-overlap", "auc"): (0.576, 0.54, 0.61)},
+        {("query-lr", "auc"): (0.829, 0.46, 1.0), ("popular-overlap", "auc"): (0.576, 0.54, 0.61)},
         "unclear",
-        ["list-lr cannot be judged: the interval is too wide (AUC 0.829 [0.460–1.000])", "reaches 0.576"],
+        ["query-lr cannot be judged: the interval is too wide (AUC 0.829 [0.460–1.000])", "reaches 0.576"],
         ["That an attack fails is no proof of safety"],
+    ),
+    "an interval too wide, of a weak attack": Case(
+        {("list-lr", "auc"): (0.829, 0.46, 1.0)},
+        "untested",
+        ["list-lr cannot be judged: the interval is too wide (AUC 0.829 [0.460–1.000])"],
+        [NO_STRONG_ATTACK],
+        absent=["no proof of safety"],
         attacks=WEAK,
     ),
     "read backwards": Case(
@@ -159,6 +167,7 @@ CASES: dict[str, Case] = {
         {("mlp", "auc"): (0.8, 0.78, 0.82), ("shared-list", "auc"): (1.0, 0.99, 1.0)},
         "strong",
         ["what is measured is the list that non-members are given, not what the model memorised"],
+        ["Only popular lists for non-members were tested, and not how the system itself serves people outside"],
         attacks=WEAK,
         regime="popular",
     ),
@@ -387,7 +396,8 @@ def test_every_voice_agrees(name: str, real: AuditResult) -> None:
         "verdict": result.verdict,
         "text": str(result),
         "notebook": visible(result._repr_html_()),
-        "page": visible(markup),
+        # The scale of grades names them all.
+        "page": visible(re.sub(r'<(ol class="scale"|div class="grades").*?</(ol|div)>', "", markup, flags=re.DOTALL)),
     }
     for voice, said in voices.items():
         said = " ".join(said.split())
@@ -401,7 +411,9 @@ def test_every_voice_agrees(name: str, real: AuditResult) -> None:
     # All chips of the page are of this grade.
     chips = re.findall(r'<span class="chip ([\w-]*)">([^<]*)</span>', markup)
     assert set(chips) == {(case.grade, label)}
-    assert f"{of_100(towards_members(found.sections[0].best)[0])} of 100" in voices["page"]
+    assert f"{of_100(towards_members(found.sections[0].best)[0])} (" in voices["page"]
+    current = re.findall(r'<li class="(\w+)" aria-current="true">', markup)
+    assert current == ([case.grade] if case.grade in GRADE_LIMITS else []), "what could not be said has no place there"
     gate = json.loads(result.gate("auc=1").as_json())
     assert (gate["grade"], gate["claim"], gate["caveats"]) == (case.grade, found.claim, list(found.caveats))
 
@@ -504,7 +516,7 @@ def test_an_interval_that_is_wide_to_either_side_is_no_finding() -> None:
 
 
 def test_a_weak_figure_whose_interval_reaches_a_leak_is_unclear() -> None:
-    one = row("list-lr", "auc", 0.62, 0.51, 0.78)
+    one = row("query-lr", "auc", 0.62, 0.51, 0.78)
     found = find([one])
     assert found.grade == "unclear"
     assert "how well, the interval is too wide to say" in found.sections[0].claim
@@ -525,22 +537,27 @@ def test_that_another_solver_serves_members_is_said() -> None:
 
 
 def test_a_figure_that_is_missing_is_no_finding() -> None:
-    found = find([row("list-lr", "auc", None, None, None)])
+    found = find([row("query-lr", "auc", None, None, None)])
     assert found.grade == "unclear"
     assert "not resolvable" in found.sections[0].claim
 
 
-def test_the_worst_section_decides() -> None:
+def test_the_worst_section_decides_in_which_the_system_itself_serves() -> None:
     rows = [row(attack, "auc", *one, regime=regime) for regime, attack, one in (
         ("popular", "list-lr", (0.99, 0.98, 1.0)), ("fold-in", "query-lr", (0.52, 0.48, 0.56)),
     )]  # fmt: skip
     found = find(rows)
     assert [one.grade for one in found.sections] == ["strong", "none"]
-    assert found.grade == "strong"
+    assert found.grade == "none", "popular lists are not the system's"
     assert found.caveats == (
-        "This is due to whom the system serves differently. Where everyone is served by the same path, these attacks "
-        "find nothing.",
+        "But where people outside of the training data are shown popular lists in place of the system's, these lists "
+        "tell them from members.",
     )
+    alone = find([one for one in rows if one.regime == "popular"])
+    assert (alone.grade, len(alone.caveats)) == ("strong", 1)
+    assert alone.caveats[0].startswith("Only popular lists for non-members were tested")
+    leaking = find([replace(one, value=0.9, low=0.88, high=0.92) for one in rows])
+    assert (leaking.grade, leaking.caveats) == ("strong", ())
     rows += [replace(one, knowledge="black-box") for one in rows]
     assert [one.name for one in find(rows).sections] == [
         "popular, grey-box", "popular, black-box", "fold-in, grey-box", "fold-in, black-box",

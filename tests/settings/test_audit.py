@@ -18,7 +18,7 @@ def test_the_defaults_are_valid() -> None:
     assert AuditSettings.parse({}) == AuditSettings()
     settings = AuditSettings()
     assert (settings.source, settings.target, settings.shadow) == ("ml-latest-small", "lfm", "lfm")
-    assert (settings.levels, settings.regimes) == (("grey-box",), ("popular", "fold-in"))
+    assert (settings.levels, settings.regimes) == (("grey-box",), ("fold-in", "popular"))
     assert (settings.n_targets, settings.k, list(settings.seeds)) == (1, 100, [0, 1, 2, 3, 4])
     assert settings.attacker.attacks == ("mlp", "list-lr", "completion", "query-lr")
     assert (settings.attacker.n_shadows, settings.attacker.depth, settings.attacker.queries) == (6, 0, 6)

@@ -283,7 +283,7 @@ def find(
                 sections.append(_finding(section_name(level, regime, len(levels)), rows, about, UNITS[unit]))
     served = [one for one in sections if one.as_it_serves]
     worst = max((one.grade for one in served or sections), key=ORDER.index)
-    caveats = [*_of_the_fallback(sections, served), *_left_out(about)]
+    caveats = [*_served_differently(sections, served, worst), *_left_out(about)]
     broken = [promise for promise in promises if promise.broken]
     if broken:
         # Whatever the attacks find, it is more than was promised.
@@ -566,19 +566,30 @@ def _unknown_shares(about: Mapping[str, Any], regime: str) -> tuple[float, float
     return history, shown
 
 
-def _of_the_fallback(sections: Sequence[Finding], served: Sequence[Finding]) -> list[str]:
-    """What popular lists give away, where the system itself does not; or that nothing else was tested."""
+def _served_differently(sections: Sequence[Finding], served: Sequence[Finding], worst: Grade) -> list[str]:
+    """What is found only where people inside and outside of the training data are served differently."""
     if not served:
         return [
             "Only popular lists for non-members were tested, and not how the system itself serves people outside of "
             "its training data."
         ]
-    if any(one.grade in LEAK for one in served) or not any(one.grade in LEAK for one in sections):
+    if worst not in LEAK:
+        if all(one.grade not in LEAK for one in sections):
+            return []
+        return [
+            "But where people outside of the training data are shown popular lists in place of the system's, these "
+            "lists tell them from members."
+        ]
+    alike = max((one.grade for one in served if one.regime in SERVED_ALIKE), key=ORDER.index, default=worst)
+    if alike in LEAK:
         return []
-    return [
-        "But where people outside of the training data are shown popular lists in place of the system's, these lists "
-        "tell them from members."
-    ]
+    found = {
+        "unclear": "this audit is too small to say",
+        "untested": "no strong attack was run",
+        "slight": "these attacks find little",
+        "none": "these attacks find nothing",
+    }[alike]
+    return [f"This is due to whom the system serves differently. Where everyone is served by the same path, {found}."]
 
 
 def _left_out(about: Mapping[str, Any]) -> list[str]:
