@@ -1,6 +1,10 @@
-"""What is drawn once for all tests of figures: drawing takes time."""
+"""What is drawn once for all tests of figures, and the browser that opens pages: both take time."""
 
 from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -17,3 +21,16 @@ def drawn() -> dict[str, Static]:
 @pytest.fixture(scope="session")
 def built() -> dict[str, Chart]:
     return chart_of_each()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("no chromium on the path: the page is opened by no browser")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield opened
+        opened.close()

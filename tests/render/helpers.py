@@ -1,9 +1,10 @@
-"""Values, charts and pictures that tests of several modules draw, and what is read from a drawn picture."""
+"""Values, charts and pictures that tests of several modules draw, what is read from a picture, and an opened page."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -175,3 +176,32 @@ def headings(picture: Static) -> list[str]:
 def domains(panel: Mapping[str, Any], channel: str) -> list[Any]:
     found = [layer.get("encoding", {}).get(channel, {}).get("scale", {}).get("domain") for layer in panel["layer"]]
     return [one for one in found if one is not None]
+
+
+class Opened:
+    """A page in a browser that may fetch nothing but the file itself, and what went wrong in it."""
+
+    def __init__(self, browser: Any, file: Path, **options: Any) -> None:
+        self.asked: list[str] = []
+        self.said: list[str] = []
+        context = browser.new_context(**({"viewport": {"width": 1200, "height": 900}} | options))
+        self.page = context.new_page()
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("dialog", lambda dialog: self.said.append(dialog.message))
+        address = file.as_uri()
+
+        def only_the_file(route: Any) -> None:
+            self.asked.append(route.request.url)
+            if route.request.url == address:
+                route.continue_()
+            else:
+                route.abort()
+
+        self.page.route("**/*", only_the_file)
+        self.page.goto(address)
+        self.page.wait_for_function("document.querySelectorAll('.chart:not([data-drawn])').length === 0")
+
+    def colour(self, selector: str, name: str = "color") -> str:
+        style = f"getComputedStyle(document.querySelector({selector!r}))"
+        return str(self.page.evaluate(f"{style}.getPropertyValue({name!r})"))

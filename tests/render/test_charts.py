@@ -64,7 +64,12 @@ def test_an_attack_looks_the_same_in_every_section() -> None:
     sections = {"popular": {"mlp": curves(20, 1, 3)}, "fold-in": {"list-lr": curves(20, 1, 3)}}
     found = charts.rocs(sections, 20)
     assert list(found) == ["popular", "fold-in"]
-    assert found["popular"]["linear"].spec == found["fold-in"]["linear"].spec
+    scales = [
+        [layer["encoding"]["color"]["scale"] for layer in views["linear"].spec["layer"] if "color" in layer["encoding"]]
+        for views in found.values()
+    ]
+    assert scales[0] == scales[1]
+    assert scales[0][0]["domain"] == ["mlp", "list-lr"]
     assert [one["series"] for one in found["fold-in"]["linear"].data["curves"]] == ["list-lr"]
 
 

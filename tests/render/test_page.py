@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
@@ -40,6 +39,7 @@ from recmia.results.setup import resolve
 from recmia.results.sweep import SweepResult
 from recmia.settings import AuditSettings, FilesSettings
 from recmia.settings.recommenders import SGDSettings
+from tests.render.helpers import Opened
 from tests.render.helpers import defended as frontier_rows
 
 pytestmark = pytest.mark.end_to_end
@@ -172,13 +172,18 @@ def test_the_page_reaches_for_nothing(text: str) -> None:
 
 def test_the_page_says_it_all_in_order(text: str, result: AuditResult) -> None:
     headings = [unescape(title) for title in re.findall(r"<h[23][^>]*>(.*?)</h[23]>", text.partition("<script")[0])]
+    questions = [unescape(title) for title in re.findall(r"<h4>([^<]*)</h4>", text)]
+    assert questions == [
+        "What was tested", "What the attacker knows and asks", "Which attacks were run", "How certain the results are",
+        "What answers give away", "Who is exposed most", "What the grades mean",
+    ]  # fmt: skip
     assert headings == [
-        "The recommendations reveal who was in the training data.", "What an attacker learns", "What was tested",
-        "What the attacker knows and asks", "Which attacks were run", "How certain the results are",
-        "What answers give away", "Who is exposed most", "What to do", "Every attack in every regime",
+        result.findings.claim, "How bad is it?", "What to do now", "When it matters", "What an attacker learns",
+        "Every attack in every regime",
         "What an attacker asks, and what comes back", "How many members are found, and with how many errors",
         "Scores of members and non-members", "Who is exposed", "Who is hit harder: figures by group",
-        "Comparison with rules that need no model", "Provenance",
+        "Comparison with rules that need no model", "For a data-protection impact assessment", "What the names mean",
+        "Provenance",
     ]  # fmt: skip
     said = Reader(text).words
     for row in result.metrics:
@@ -449,7 +454,7 @@ def test_scores_that_do_not_fit_the_settings(run: Path, tmp_path: Path) -> None:
     scores = pl.read_parquet(folder / "scores.parquet")
     scores.filter(pl.col("attack") != "mlp").write_parquet(folder / "scores.parquet")
     with pytest.raises(
-        ConfigError, match=r"lacks the scores of grey-box, popular, mlp, 0, target, 0, which config.toml"
+        ConfigError, match=r"lacks the scores of grey-box, fold-in, mlp, 0, target, 0, which config.toml"
     ):
         read_result(folder)
     scores.drop("member").write_parquet(folder / "scores.parquet")
@@ -484,6 +489,7 @@ def test_the_command(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for arguments, said in (
         (["run", "-o", "out/page.html"], "the output file out/page.html exists; name a new one or remove it"),
         (["run", "--redact", "hashed"], "did you mean 'hash'"),
+        (["run", "--format", "mdd", "-o", "x"], "unknown format 'mdd' of a report; did you mean 'md'? allowed: html, md"),
         (["nowhere"], "no such run folder: nowhere"),
         (["run", "-o", "run/run.json/page.html"], "cannot make the output file run/run.json/page.html"),
     ):
@@ -491,6 +497,17 @@ def test_the_command(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert isinstance(failed.exception, ConfigError)
         assert said in str(failed.exception)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "run"]
+    labels = ["--title", "The shop", "--owner", "Data team", "--period", "2026"]
+    printed = CliRunner().invoke(app, ["report", "run", "--format", "md", *labels])
+    assert printed.exit_code == 0, printed.output
+    assert printed.stdout.startswith("## Membership audit: The shop\n\n**")
+    assert "Data team; 2026" in printed.stdout
+    for arguments in (["-o", "one.md"], ["--format", "md", "-o", "two.txt"]):
+        assert CliRunner().invoke(app, ["report", "run", *labels, *arguments]).exit_code == 0
+        assert Path(arguments[-1]).read_text() == printed.stdout
+    named = CliRunner().invoke(app, ["report", "run", *labels, "-o", "named.html"])
+    assert named.exit_code == 0, named.output
+    assert "<title>Membership audit: The shop</title>" in Path("named.html").read_text()
 
 
 def test_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -507,48 +524,6 @@ def test_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    program = shutil.which("chromium")
-    if program is None:
-        pytest.skip("no chromium on the path: the page is opened by no browser")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
-class Opened:
-    """A page in a browser that may fetch nothing but the file itself, and what went wrong in it."""
-
-    def __init__(self, browser: Any, file: Path, **options: Any) -> None:
-        self.asked: list[str] = []
-        self.said: list[str] = []
-        context = browser.new_context(**({"viewport": {"width": 1200, "height": 900}} | options))
-        self.page = context.new_page()
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("dialog", lambda dialog: self.said.append(dialog.message))
-        address = file.as_uri()
-
-        def only_the_file(route: Any) -> None:
-            self.asked.append(route.request.url)
-            if route.request.url == address:
-                route.continue_()
-            else:
-                route.abort()
-
-        self.page.route("**/*", only_the_file)
-        self.page.goto(address)
-        self.page.wait_for_function("document.querySelectorAll('.chart:not([data-drawn])').length === 0")
-
-    def colour(self, selector: str, name: str = "color") -> str:
-        style = f"getComputedStyle(document.querySelector({selector!r}))"
-        return str(self.page.evaluate(f"{style}.getPropertyValue({name!r})"))
-
-
-@pytest.fixture(scope="module")
 def file(text: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
     write_text(path, text, new=True)
@@ -560,7 +535,7 @@ def opened(browser: Any, file: Path) -> Opened:
     return Opened(browser, file)
 
 
-ROC = "#run-1-how-many-members-are-found-and-with-how-many-errors-1"
+ROC = "#run-1-how-many-members-are-found-and-with-how-many-errors-0"
 
 
 def test_charts_are_drawn_and_nothing_is_fetched(opened: Opened, file: Path) -> None:
@@ -623,7 +598,7 @@ def test_another_attack_is_picked(opened: Opened) -> None:
 def test_what_was_not_run_in_a_regime_is_said_in_its_figure(browser: Any, file: Path) -> None:
     """In popular nobody can ask; a figure that has nothing to draw says so, and draws again what it has."""
     opened = Opened(browser, file)
-    page, popular, fold_in = opened.page, *(f"#run-1-scores-of-members-and-non-members-{place}" for place in (0, 1))
+    page, fold_in, popular = opened.page, *(f"#run-1-scores-of-members-and-non-members-{place}" for place in (0, 1))
     form = page.locator("form[data-part=run-1-scores-of-members-and-non-members] select")
     for turn in range(2):
         form.select_option("query-lr")
@@ -651,7 +626,7 @@ def test_what_was_not_run_in_a_regime_is_said_in_its_figure(browser: Any, file: 
 
 def test_the_attack_that_a_page_opens_with_was_run_somewhere(opened: Opened) -> None:
     """Nothing is drawn of what asks in popular, whatever is picked first."""
-    drawn = opened.page.get_attribute("#run-1-scores-of-members-and-non-members-1", "data-drawn")
+    drawn = opened.page.get_attribute("#run-1-scores-of-members-and-non-members-0", "data-drawn")
     assert str(drawn).strip("/") in ("mlp", "list-lr", "query-lr")
 
 
@@ -686,17 +661,19 @@ def test_a_script_for_a_name_is_shown_as_text(opened: Opened) -> None:
     assert opened.said == []
 
 
-def test_hovering_the_roc_names_every_attack(opened: Opened) -> None:
-    opened.page.locator(ROC).scroll_into_view_if_needed()
-    box = opened.page.locator(ROC).bounding_box()
+@pytest.mark.parametrize("place", [0, 1])
+def test_hovering_the_roc_names_every_attack(opened: Opened, place: int) -> None:
+    chart, tip = opened.page.locator(f"{ROC[:-1]}{place}"), "#vg-tooltip-element.visible"
+    chart.scroll_into_view_if_needed()
+    box = chart.bounding_box()
     assert box is not None
     opened.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    opened.page.wait_for_function(
-        "document.querySelector('#vg-tooltip-element.visible')?.textContent.includes('recency')"
-    )
-    tip = opened.page.locator("#vg-tooltip-element").text_content()
-    assert "list-lr" in tip
-    assert "NaN" not in tip
+    opened.page.wait_for_function(f"document.querySelector({tip!r})?.textContent.includes('recency')")
+    said = opened.page.locator(tip).text_content() or ""
+    assert "list-lr" in said
+    assert ("query-lr" in said) == (place == 0), "nobody is asked about in popular"
+    assert "NaN" not in said
+    opened.page.mouse.move(0, 0)
 
 
 def test_light_dark_and_the_button(browser: Any, file: Path, opened: Opened) -> None:
@@ -756,8 +733,13 @@ def test_a_phone(browser: Any, file: Path) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") == 375
     widest = page.evaluate("Math.max(...[...document.querySelectorAll('.chart svg')].map(one => one.clientWidth))")
     assert 250 < widest < 375
-    table = "document.querySelector('.scroll')"
-    assert page.evaluate(f"{table}.scrollWidth > {table}.clientWidth"), "wide tables scroll in their box"
+    # Rows of tables are stacked, each figure beside the head of its column.
+    assert page.evaluate("[...document.querySelectorAll('.scroll')].every(one => one.scrollWidth <= one.clientWidth)")
+    heads = page.evaluate(
+        "[...document.querySelector('tbody tr:not(.group)').querySelectorAll('td')]"
+        ".map(one => getComputedStyle(one, '::before').content)"
+    )
+    assert heads == [f'"{head}"' for head in rows_of(page.content(), "At least")[0][1:]]
 
 
 def test_print(browser: Any, file: Path) -> None:

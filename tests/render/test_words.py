@@ -12,7 +12,7 @@ from recmia import Interactions, audit, defend
 from recmia.attacks import ATTACKS, RULES
 from recmia.metrics import Metric
 from recmia.metrics.epsilon import PromiseCheck
-from recmia.render import words
+from recmia.render import answers, words
 from recmia.results.defend import DefendResult
 from recmia.results.findings import Grade, find, grade_auc, of_100
 from recmia.results.sweep import SweepResult
@@ -32,7 +32,7 @@ def defended(small: Interactions) -> DefendResult:
     [
         ({}, [], "No defence holds", "Popular lists for everyone do: they depend on no single person."),
         ({"none": 0.55}, [], "Under the level", ""),
-        ({"shorter-lists=2": 0.55}, [], "A defence holds", "They are: `shorter-lists=2`."),
+        ({"shorter-lists=2": 0.55}, [], "A defence holds", "With `shorter-lists=2`."),
         ({"shorter-lists=2": 0.55}, ["shorter-lists=2"], "Broken promise", "Do not rely on it"),
     ],
 )
@@ -47,7 +47,9 @@ def test_the_headline_of_defences(
     _, label, _, more = words.defend_headline(replace(defended, table=table))
     assert label == chip
     assert said in more
-    assert ("broken promise" in words.defend_advice(replace(defended, table=table), "x")[0]) == bool(broken)
+    changed = replace(defended, table=table)
+    advised = answers.defend_advice(changed, words.defend_findings(changed), "x")
+    assert ("broken promise" in advised[0]) == bool(broken)
 
 
 def test_a_broken_promise_comes_first() -> None:
@@ -84,7 +86,7 @@ def test_the_headline_follows_the_figure(value: float, low: float, grade: str, s
     assert said in found.claim
     assert not found.caveats
     looking = find(rows("fold-in", list_lr=(value, low)))
-    untested = grade in ("slight", "none")
+    untested = grade not in ("strong", "marked")
     assert looking.grade == ("untested" if untested else grade)
     assert ("No strong attack was run" in looking.claim) == untested
 
@@ -96,12 +98,13 @@ def test_what_the_fallback_gives_away_is_told_from_memory() -> None:
     found = find(popular)
     assert [finding.of_the_fallback for finding in found.sections] == [True, False]
     assert "not what the model memorised" in found.sections[0].text
-    assert "these attacks find nothing" in found.caveats[0]
+    assert "these lists tell them from members" in found.caveats[0]
+    assert found.grade == "none"
     alone = [row for row in popular if row.regime == "popular"]
     unclear = find(alone + rows("fold-in", query_lr=(0.6, 0.4)))
-    assert "too small to say" in unclear.caveats[0]
+    assert (unclear.grade, unclear.caveats) == ("unclear", found.caveats)
     untested = find(alone + rows("fold-in", list_lr=(0.51, 0.47)))
-    assert "no strong attack was run" in untested.caveats[0]
+    assert (untested.grade, untested.caveats) == ("untested", found.caveats)
 
 
 def test_few_who_are_found_without_error_are_a_leak() -> None:
@@ -126,8 +129,8 @@ def test_hundred_of_hundred_is_all_of_them() -> None:
 
 def test_every_regime_and_attack_is_explained() -> None:
     assert words.regimes(["popular", "fold-in", "popular"]) == (
-        "In `popular`, people who were not in the training data are all shown one list of popular items; in `fold-in`, "
-        "everyone is served by the same path, in the training data or not."
+        "In `fold-in`, everyone is served by the same path, in the training data or not; in `popular`, people who were "
+        "not in the training data are all shown one list of popular items."
     )
     told = words.attacks_run(["mlp", *RULES, "my-attack"])
     assert told == f"`mlp`: {ATTACKS['mlp'].about}; `my-attack`: user code."
@@ -199,7 +202,7 @@ def test_the_headline_of_a_sweep(values: list[tuple[float, float]], grade: Grade
     assert judged == grade
     assert said in sentence
     looking, told = words.sweep_headline(grid(*({"list_lr": value} for value in values)))
-    assert looking == ("untested" if grade in ("none", "slight") else grade)
+    assert looking == (grade if grade in ("strong", "marked") else "untested")
     assert ("No strong attack was run, so this sweep cannot say" in told) == (looking == "untested")
 
 
@@ -224,9 +227,9 @@ def test_one_repetition_is_not_several(seeds: int, said: str) -> None:
 
 def test_a_costly_advice_says_how_costly(defended: DefendResult) -> None:
     # 20 targets, a shadow and 8 of the pool, in place of 1, 1 and 8.
-    assert words.defend_advice(defended, "x")[-1].endswith(
+    assert answers.defend_advice(defended, words.defend_findings(defended), "x")[-1].endswith(
         "--n-targets 20`. That takes about 2.9 times the time of one defence of this run."
     )
     own = AuditSettings.parse({"n_targets": 20, "attacks": ["mlp"]})
-    assert words._takes(own, n_targets=22) == "", "hardly more"
-    assert words._takes(own.changed(n_targets=1), n_targets=20) == " That takes about 10 times the time of this run."
+    assert answers.takes(own, n_targets=22) == "", "hardly more"
+    assert answers.takes(own.changed(n_targets=1), n_targets=20) == " That takes about 10 times the time of this run."

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from recmia.render.blocks import Chapter, Extent
 
 _SPACES = re.compile(r"\s+")
-_MARKS = re.compile(r"([\\`*_{}\[\]<>#|~])")
+_MARKS = re.compile(r"([&\\`*_{}\[\]<>#|~])")
 
 
 @dataclass(frozen=True)

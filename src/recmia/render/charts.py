@@ -99,9 +99,13 @@ def rocs(
     """
     series = list(dict.fromkeys(attack for curves in sections.values() for attack in curves))
     finest: Mapping[str, float | None] = {"linear": None, "log": 1 / n_nonmembers}
-    specs = {view: _roc_spec(series, rules, rate) for view, rate in finest.items()}
-    data = {section: _roc_data(curves, n_nonmembers, rules, points) for section, curves in sections.items()}
-    return {section: {view: Chart(spec, of) for view, spec in specs.items()} for section, of in data.items()}
+    drawn = {}
+    for section, curves in sections.items():
+        data = _roc_data(curves, n_nonmembers, rules, points)
+        drawn[section] = {
+            view: Chart(_roc_spec(series, list(curves), rules, rate), data) for view, rate in finest.items()
+        }
+    return drawn
 
 
 def _roc_data(
@@ -138,7 +142,8 @@ def _rates(n_nonmembers: int, points: int) -> Float64:
     return np.unique(np.rint(counts)) / n_nonmembers
 
 
-def _roc_spec(series: Sequence[str], rules: Collection[str], finest: float | None) -> Spec:
+def _roc_spec(series: Sequence[str], present: Sequence[str], rules: Collection[str], finest: float | None) -> Spec:
+    """One chart of the `present` ones among all series of the figure."""
     logarithmic = finest is not None
     floor = finest / 2 if finest is not None else 0.0
     scale: dict[str, Any] = {"type": "log", "nice": False} if logarithmic else {}
@@ -195,7 +200,7 @@ def _roc_spec(series: Sequence[str], rules: Collection[str], finest: float | Non
             opacity=alt.condition(near, alt.value(0.9), alt.value(0)),
             tooltip=[
                 alt.Tooltip("fpr:Q", title="FPR", format=".2~%"),
-                *(alt.Tooltip(field=_field(name), type="quantitative", title=name, format=".1%") for name in series),
+                *(alt.Tooltip(field=_field(name), type="quantitative", title=name, format=".1%") for name in present),
             ],
         )
         .add_params(near)
