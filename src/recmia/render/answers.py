@@ -117,6 +117,7 @@ def extent(sections: Sequence[Finding], unit: str = "users", gauges: Sequence[Ga
         shown,
         scale,
         worst.grade,
+        things=unit == "interactions",
     )
 
 
@@ -212,14 +213,14 @@ def advice(result: AuditResult, config: str) -> list[str]:
     settings, sections = result.settings, result.findings.sections
     served = [one for one in sections if one.as_it_serves]
     if isinstance(settings, FilesSettings):
-        return [*_choice(served), *_on_files(settings, served), _AGAIN]
+        return [*_choice(served, settings.unit), *_on_files(settings, served), _AGAIN]
     assert isinstance(settings, AuditSettings), "of data or of files"
     if settings.unit == "interactions":
-        return [*_choice(served), *_on_interactions(served), _AGAIN]
-    return [*_choice(served), *_next(settings, sections, config), _AGAIN]
+        return [*_choice(served, settings.unit), *_on_interactions(served), _AGAIN]
+    return [*_choice(served, settings.unit), *_next(settings, sections, config), _AGAIN]
 
 
-def _choice(served: Sequence[Finding]) -> list[str]:
+def _choice(served: Sequence[Finding], unit: str) -> list[str]:
     """The decision that the figures ask for."""
     if not served:
         return []
@@ -227,7 +228,7 @@ def _choice(served: Sequence[Finding]) -> list[str]:
     if grade in LEAK:
         return [
             "Choose: hold this model back until a defence brings the figure down; or release it, and put in writing "
-            "who decided that these people may be known to be in the data."
+            f"who decided that these {'people' if unit == 'users' else 'interactions'} may be known to be in the data."
         ]
     if grade == "untested":
         return ["Do not decide on this audit. Have the system asked first, which is what the strongest attacks do."]

@@ -162,6 +162,8 @@ class Extent:
         What the gauges measure.
     grade : Grade
         Of what the sentence says.
+    things : bool
+        Whether what is found are interactions, and not people.
     """
 
     before: str
@@ -172,6 +174,7 @@ class Extent:
     gauges: Sequence[Gauge]
     scale: str
     grade: Grade
+    things: bool = False
 
 
 @dataclass(frozen=True)
@@ -211,9 +214,9 @@ class Chapter:
     title, folder : str
     grade : str
         Of `recmia.results.findings`.
-    headline, more, chip : str
-        Do we leak: the verdict in a sentence, what qualifies it, and in a word or two, where that of the grade does not
-        fit.
+    question, headline, more, chip : str
+        The first question, its answer in a sentence, what qualifies it, and the answer in a word or two, where that of
+        the grade does not fit.
     extent : Extent
         How bad it is.
     impact : str
@@ -239,6 +242,7 @@ class Chapter:
     cards: Sequence[Card]
     answers: Sequence[tuple[str, Sequence[str]]]
     parts: Sequence[Part]
+    question: str = "Do we leak?"
     more: str = ""
     chip: str = ""
     impact: str = ""

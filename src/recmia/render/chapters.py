@@ -159,7 +159,7 @@ def _forget(folder: Path, result: ForgetResult, names: Names, points: int) -> Ch
             "alike: a part of each history was put to the system as a stranger's. The attack scores how well the "
             "answers complete the rest, without knowing who is in which group. Forgotten users score as users do who "
             "were never there.",
-            *result.details(users["user_id"])[1:],
+            *result.details(users["user_id"]),
         ],
         figures=[
             Figure.of(
@@ -182,8 +182,9 @@ def _forget(folder: Path, result: ForgetResult, names: Names, points: int) -> Ch
         grade=_OUTCOMES[found.outcome],
         chip=result.label,
         graded=False,
+        question="Are they forgotten?",
         headline=result.claim,
-        more=result.details()[0],
+        more="",
         extent=answers.forget_extent(result),
         advice=answers.forget_advice(result),
         parts=[part, *control.parts],

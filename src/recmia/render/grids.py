@@ -146,6 +146,7 @@ def defend_chapter(folder: Path, result: DefendResult) -> Chapter:
         headline=headline,
         more=more,
         chip=chip,
+        question="Can it be defended?",
         graded=False,
         extent=answers.defend_extent(result, undefended),
         cards=cards or asides,
