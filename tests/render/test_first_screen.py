@@ -57,7 +57,7 @@ def shown(leaking: AuditResult, small: Interactions, tmp_path_factory: pytest.Te
         settings=FilesSettings.parse({**files, "attacks": ["distance"], "factors": 4, "target": "Shop"})
     )
     settings = {**QUICK, "k": 10, "regimes": ["popular", "fold-in"], "attacks": ["list-lr"]}
-    results = {
+    results: dict[str, Any] = {
         "leaking": leaking,
         "files": looked,
         "defences": defend(["shorter-lists=2", "gumbel=300"], small, **settings, held_out=0.2),
@@ -107,6 +107,7 @@ def desk(browser: Any, shown: Mapping[str, Shown]) -> Opened:
 def test_people_are_coloured_by_how_many_are_found(desk: Opened, leaking: AuditResult) -> None:
     found = leaking.findings.sections[0].found
     assert found is not None
+    assert found.value is not None
     assert desk.page.locator(".people i").count() == 100
     assert desk.page.locator(".people i.found").count() == round(100 * found.value)
     said = " ".join((desk.page.locator(".extent").text_content() or "").split())
@@ -127,7 +128,7 @@ def test_a_bar_has_a_full_scale_a_coin_and_an_interval(desk: Opened, leaking: Au
 
     # Within the border of a pixel.
     def at(x: float) -> float:
-        return 100 * (x - track["x"] - 1) / (track["width"] - 2)
+        return 100 * float(x - track["x"] - 1) / float(track["width"] - 2)
 
     assert at(boxes[" .fill"]["x"] + boxes[" .fill"]["width"]) == pytest.approx(value, abs=0.3)
     assert at(boxes[" .coin"]["x"]) == pytest.approx(50, abs=0.3)
