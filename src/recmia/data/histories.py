@@ -164,15 +164,17 @@ def _typed_ids(rows: Rows, role: str) -> tuple[pl.Series, tuple[str, ...]]:
     column = rows.ids(role)
     if column.dtype.is_integer():
         return column.cast(pl.Int64).alias(role), ()
+    beyond = f"some {role} ids are whole numbers beyond 64 bits with a sign; all are kept as text"
     if rows.frame[role].dtype != pl.String:
-        return column, ()
+        return column, ((beyond,) if rows.frame[role].dtype.is_integer() else ())
     rows.refuse(column.str.len_bytes() == 0, f"has no {role} id", role)
     # "007" and "7" are two ids, so only text that a number would print again may become a number.
-    canonical = column.str.contains(r"^(0|-?[1-9]\d{0,17})$")
-    if canonical.all():
-        return column.cast(pl.Int64), ()
-    note = f"the {role} ids mix whole numbers and other text; all are kept as text"
-    return column, ((note,) if canonical.any() else ())
+    canonical = column.str.contains(r"^(0|-?[1-9]\d*)$")
+    if not canonical.all():
+        note = f"the {role} ids mix whole numbers and other text; all are kept as text"
+        return column, ((note,) if canonical.any() else ())
+    numbers = column.cast(pl.Int64, strict=False)
+    return (column, (beyond,)) if numbers.null_count() else (numbers, ())
 
 
 def _typed_ratings(rows: Rows) -> pl.Series:
