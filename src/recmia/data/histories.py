@@ -10,7 +10,7 @@ from typing import Literal
 
 import polars as pl
 
-from recmia.data.interactions import UNKNOWN_TIME
+from recmia.data.interactions import LEAST_MILLISECONDS, UNKNOWN_TIME
 from recmia.data.tables import Layout, Rows, match_columns, open_table
 from recmia.errors import DataError
 from recmia.settings.data import Columns
@@ -38,7 +38,7 @@ _NO_TERM = frozenset({"", "(no genres listed)", "unknown"})
 _NO_TIME = ("", "nan", "nat", "null", "none", "na", "n/a", r"\n")
 # Units of time since the epoch: from what size on numbers are taken for them, which is in 1973 (seconds reach it in the
 # year 5138), and how many are a second.
-_UNITS = (("milliseconds", 10**11, 10**3), ("microseconds", 10**14, 10**6), ("nanoseconds", 10**17, 10**9))
+_UNITS = (("milliseconds", LEAST_MILLISECONDS, 10**3), ("microseconds", 10**14, 10**6), ("nanoseconds", 10**17, 10**9))
 _ISO_TIME = (
     r"^(?<date>\d{4}[-/]\d{2}[-/]\d{2})"
     r"(?:[T ](?<hour>[01]\d|2[0-3]):(?<minute>[0-5]\d)(?::(?<second>[0-5]\d)(?:[.,](?<fraction>\d+))?)?)?"
