@@ -195,7 +195,7 @@ class Interactions:
         Raises
         ------
         DataError
-            As for the class, and for a column of another type, ids beyond 64 bits, and times that are finer than seconds.
+            As for the class, and for a column of another type, ids beyond 64 bits, and times finer than seconds.
 
         Examples
         --------
