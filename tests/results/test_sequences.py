@@ -129,6 +129,14 @@ def test_what_a_window_cuts_off_is_said(walks: Interactions) -> None:
     assert result.provenance["data"]["order"].startswith("by time")
 
 
+def test_a_sweep_says_what_its_windows_cut_off(walks: Interactions) -> None:
+    settings = SETTINGS | {"attacks": ["completion"], "gru4rec": {"epochs": 1}}
+    result = recmia.sweep({"gru4rec.window": [5, 50]}, walks, recommender="gru4rec", **settings)
+    data = result.provenance["data"]
+    assert data["notes"] == ["gru4rec uses the last 5 events of a history, and 80 of 80 users have more"]
+    assert data["order"].startswith("by time")
+
+
 def test_files_keep_the_order_from_the_questions_to_the_references(walks: Interactions, tmp_path: Path) -> None:
     """A system elsewhere answers in the order of the questions, and so does a reference that needs it."""
     rng = np.random.default_rng(3)
