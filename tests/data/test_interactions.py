@@ -342,15 +342,16 @@ def test_times_in_memory_are_as_fine_as_in_files(time: Any) -> None:
 def test_datetimes_of_pandas_in_memory(unit: str, zone: str | None) -> None:
     seconds = pd.to_datetime([1_600_000_000, None, 1_600_000_001], unit="s", utc=True)
     time = pd.Series(seconds.tz_convert(zone).as_unit(unit))
-    assert Interactions.from_arrays([1, 1, 1], [1, 2, 3], time=time).time.tolist() == [
-        1_600_000_000, UNKNOWN_TIME, 1_600_000_001,
-    ]  # fmt: skip
+    data = Interactions.from_arrays([1, 1, 1], [1, 2, 3], time=time)
+    np.testing.assert_array_equal(data.time, [1_600_000_000, UNKNOWN_TIME, 1_600_000_001])
 
 
 def test_dates_and_datetimes_of_python_in_memory() -> None:
     there = timezone(timedelta(hours=2))
-    for time in ([date(2021, 1, 1), None], [datetime(2021, 1, 1, 2, tzinfo=there), None]):
-        assert Interactions.from_arrays([1, 1], [1, 2], time=time).time.tolist() == [1_609_459_200, UNKNOWN_TIME]
+    times: list[list[date | None]] = [[date(2021, 1, 1), None], [datetime(2021, 1, 1, 2, tzinfo=there), None]]
+    for time in times:
+        data = Interactions.from_arrays([1, 1], [1, 2], time=time)
+        np.testing.assert_array_equal(data.time, [1_609_459_200, UNKNOWN_TIME])
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,7 @@ class Interactions:
         user: npt.ArrayLike,
         item: npt.ArrayLike,
         value: npt.ArrayLike | None = None,
-        time: npt.ArrayLike | None = None,
+        time: npt.ArrayLike | Sequence[date | None] | None = None,
         *,
         position: npt.ArrayLike | None = None,
         texts: Mapping[Any, str] | None = None,
@@ -205,7 +205,8 @@ class Interactions:
         user_rows, user_ids = number_ids(pl.Series(_checked_ids("user", user)))
         item_rows, item_ids = number_ids(pl.Series(_checked_ids("item", item)))
         n = len(user_rows)
-        for name, column in (("item", item_rows), ("value", value), ("time", time), ("position", position)):
+        given: dict[str, Any] = {"item": item_rows, "value": value, "time": time, "position": position}
+        for name, column in given.items():
             if column is not None and np.shape(column) != (n,):
                 raise DataError(f"{name} must have one entry for each of the {n} users; got shape {np.shape(column)}")
         times, finer = (None, None) if time is None else _seconds(np.asarray(time))

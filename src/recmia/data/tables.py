@@ -324,12 +324,12 @@ def open_table(
         raise DataError(f"{path}: there is no such file of {layout.what}")
     if path.is_file() and path.stat().st_size == 0:
         raise DataError(f"{path}: the file of {layout.what} is empty")
-    named = {role: name for role, name in (named or {}).items() if name}
-    raw = read_file(path, separator, lambda cells: _without_header(path, cells, layout, named, header))
-    if header is False and not raw.headed and not named:
-        named = dict(zip(layout.headerless or layout.roles, raw.names, strict=False))
+    chosen = {role: name for role, name in (named or {}).items() if name}
+    raw = read_file(path, separator, lambda cells: _without_header(path, cells, layout, chosen, header))
+    if header is False and not raw.headed and not chosen:
+        chosen = dict(zip(layout.headerless or layout.roles, raw.names, strict=False))
     with readable(path, raw.format):
-        raw, lists = _spread(raw, layout, named)
+        raw, lists = _spread(raw, layout, chosen)
     if raw.guessed and not raw.headed and header is None:
         first = raw.frame.head(1).collect().row(0)
         line = raw.separator.join(str(cell or "") for cell in first)
@@ -337,7 +337,7 @@ def open_table(
             f"{path}: the first line {line!r} looks separated by {raw.separator!r}"
             f"{layout.advice('separator', shown_separator(raw.separator))}"
         )
-    found = match_columns(path, raw.names, layout, named, raw.separator, lists=lists)
+    found = match_columns(path, raw.names, layout, chosen, raw.separator, lists=lists)
     if raw.headed and raw.separator:
         _refuse_data_as_header(path, raw.names, found, layout)
     frame = raw.frame.select([pl.col(name).alias(role) for role, name in found.items()])
