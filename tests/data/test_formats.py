@@ -221,6 +221,14 @@ def test_a_separator_is_never_guessed(text: str, tmp_path: Path) -> None:
     assert "no column for the user" in refused(tmp_path, text)
 
 
+def test_spaces_around_names_of_columns(tmp_path: Path) -> None:
+    text = " user , item, when,x , x\n1, 7, 3,a,b\n"
+    found = read(tmp_path, text, user="user", item="item", time="when")
+    assert found.frame.rows() == [(1, 7, 3)]
+    assert found.columns == {"user": "user", "item": "item", "time": "when"}
+    assert "the column 'x' stands twice in the header" in refused(tmp_path, text, text="x")
+
+
 @pytest.mark.parametrize(("mark", "shown"), [(" ", "' '"), ("^", "^")])
 def test_what_seems_to_separate_is_named(mark: str, shown: str, tmp_path: Path) -> None:
     mend = re.escape(f"looks separated by {mark!r}; name it: --columns-separator {shlex.quote(mark)} ")

@@ -248,7 +248,9 @@ def _read_text(file: _File, separator: str, namer: Namer) -> Raw:
     except pl.exceptions.PolarsError:
         _refuse_long_rows(file, mark, quote, len(columns), header is None)
         raise
-    return _untyped(Raw(frame.lazy(), tuple(names), "", notes, found, found != usual, header is None))
+    bare = [name.strip() for name in names]
+    spaced = {old: new for old, new in zip(frame.columns, bare, strict=True) if old != new and bare.count(new) == 1}
+    return _untyped(Raw(frame.rename(spaced).lazy(), tuple(bare), "", notes, found, found != usual, header is None))
 
 
 def _with_line_feeds(file: _File) -> tuple[_File, bool]:
