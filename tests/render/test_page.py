@@ -489,7 +489,10 @@ def test_the_command(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for arguments, said in (
         (["run", "-o", "out/page.html"], "the output file out/page.html exists; name a new one or remove it"),
         (["run", "--redact", "hashed"], "did you mean 'hash'"),
-        (["run", "--format", "mdd", "-o", "x"], "unknown format 'mdd' of a report; did you mean 'md'? allowed: html, md"),
+        (
+            ["run", "--format", "mdd", "-o", "x"],
+            "unknown format 'mdd' of a report; did you mean 'md'? allowed: html, md",
+        ),
         (["nowhere"], "no such run folder: nowhere"),
         (["run", "-o", "run/run.json/page.html"], "cannot make the output file run/run.json/page.html"),
     ):
