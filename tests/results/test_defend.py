@@ -108,7 +108,7 @@ def test_the_standard_defences_are_those_that_apply() -> None:
         "gumbel", "dp-training",
     }  # fmt: skip
     assert {"dp-training=1", "dp-training=4", "dp-training=16"} <= set(every)
-    neighbours = standard_defences(AuditSettings.parse({"target": "itemknn", "shadow": "itemknn"}))
+    neighbours = standard_defences(AuditSettings.parse({"recommender": "itemknn", "shadow": "itemknn"}))
     assert {one.partition("=")[0] for one in neighbours} == {
         "popular-random", "shorter-lists", "randomised-response", "gumbel"
     }  # fmt: skip

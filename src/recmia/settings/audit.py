@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, Self
+from types import MappingProxyType
+from typing import Any, ClassVar, Self
 
 from pydantic import model_validator
 
@@ -103,6 +104,7 @@ class AnyAuditSettings(ComposedSettings):
 class AuditSettings(AnyAuditSettings):
     """Every setting of an audit; the defaults are the paper's case and the strict one, side by side."""
 
+    renamed: ClassVar[Mapping[str, str]] = MappingProxyType({"target": "recommender"})
     data: DataSettings = DataSettings()
     game: GameSettings = GameSettings()
     system: SystemSettings = SystemSettings()
@@ -113,33 +115,27 @@ class AuditSettings(AnyAuditSettings):
     def _completed(cls, given: dict[str, Any]) -> dict[str, Any]:
         """Fill in what follows from other settings.
 
-        ``recommender`` is the target and, unless one is named, the shadow; a training command likewise. Of the default
-        attacks, only those are run that can be: none asks without queries, or where no regime folds in.
+        The shadow is of the audited recommender, too, unless another is named; a training command is both. Of the
+        default attacks, only those are run that can be: none asks without queries, or where no regime folds in.
         """
         if given.get("unit") == "interactions":
             # The question, and so the attacks, are others; a threshold would take the interactions of a shadow system.
             given = {"attacks": INTERACTION_ATTACKS, "regimes": SERVED_ALIKE, "thresholds": False, **given}
         elif tuple(given.get("attacks", DEFAULT_ATTACKS)) == DEFAULT_ATTACKS and not _can_ask(given):
             given["attacks"] = LOOKING_ATTACKS
-        if "recommender" in given:
-            if "target" in given:
-                raise ConfigError(
-                    f"name the audited recommender once: recommender is {given['recommender']!r}, target "
-                    f"{given['target']!r}"
-                )
-            name = given.pop("recommender")
-            return {"shadow": name, **given, "target": name}
-        if _has_command(given) and "target" not in given:
-            return {"shadow": "command", **given, "target": "command"}
-        return given
+        if _has_command(given):
+            given = {"recommender": "command", **given}
+        return {"shadow": given["recommender"], **given} if "recommender" in given else given
 
     def changed(self, **fields: Any) -> Self:
         """The same settings with other values for these fields, checked anew.
 
         Attacks that only look in place of the default ones, since nothing can be asked, are the default ones again
-        where something can.
+        where something can; and a shadow that was of the audited recommender is of the new one.
         """
         flat = self.flat()
+        if "recommender" in fields and self.shadow == self.target:
+            del flat["shadow"]
         if self.attacker.attacks == LOOKING_ATTACKS and not _can_ask(flat):
             del flat["attacks"]
         return self.parse(flat | fields)
@@ -178,7 +174,7 @@ class AuditSettings(AnyAuditSettings):
     @property
     def target(self) -> str:
         """Name of the audited recommender."""
-        return self.system.target
+        return self.system.recommender
 
     @property
     def levels(self) -> tuple[Knowledge, ...]:
@@ -218,6 +214,7 @@ FILES_ATTACKS = ("distance", "mlp", "list-lr")
 class FilesSettings(AnyAuditSettings):
     """Every setting of an audit of what a system showed or answered, from files."""
 
+    renamed: ClassVar[Mapping[str, str]] = MappingProxyType({"target": "name"})
     # Not checked until files are named, so that there can be a default to start from.
     files: FileNames = FileNames.model_construct()
     game: FilesGameSettings = FilesGameSettings()
@@ -242,7 +239,7 @@ class FilesSettings(AnyAuditSettings):
     @property
     def target(self) -> str:
         """What the audited system is called."""
-        return self.system.target
+        return self.system.name
 
     @property
     def levels(self) -> tuple[Knowledge, ...]:
