@@ -310,7 +310,7 @@ def test_an_audit_loses_no_digit(width: int) -> None:
     "axes",
     [
         {"k": [5, 10]},
-        {"target": ["lfm", "itemknn", "popularity"], "shadow": ["lfm", "itemknn", "userknn", "ease"]},
+        {"recommender": ["lfm", "itemknn", "popularity"], "shadow": ["lfm", "itemknn", "userknn", "ease"]},
         {"k": [5], "lfm.epochs": [1, 2], "factors": [100]},
     ],
 )

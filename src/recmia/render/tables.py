@@ -105,7 +105,6 @@ class FigureTable:
             out.add_row(*(Text(cell) for cell in (*row.labels, *cells)), style=row.style)
         return out
 
-
     def _stacked(self, width: int) -> Iterator[Text]:
         yield Text(self.title, style="bold")
         for row in self.rows:
