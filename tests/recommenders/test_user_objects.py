@@ -61,6 +61,29 @@ class Duck:
         return lists
 
 
+class OnlyMembers(Duck):
+    """Uses the user ids."""
+
+    folds_in = False
+
+
+@pytest.mark.parametrize("own", [Duck(), Duck, OnlyMembers()], ids=["object", "class", "only members"])
+def test_user_code_is_audited_where_all_are_served_alike(own: Any, small: Interactions) -> None:
+    """Elsewhere an attack would find the popular list, which is ours."""
+    if isinstance(own, OnlyMembers):
+        words = (
+            r"^OnlyMembers \(in memory\) cannot serve a user that it was not trained on, which the regime fold-in asks "
+            r"for; it can be audited in: popular, popular-random, where .* sets folds_in = True$"
+        )
+        with pytest.raises(ConfigError, match=words):
+            public.audit(small, recommender=own, **QUICK)
+        result = public.audit(small, recommender=own, regimes=["popular"], **QUICK)
+        assert result.settings.regimes == ("popular",)
+    else:
+        result = public.audit(small, recommender=own, **QUICK)
+        assert result.settings.regimes == ("fold-in",)
+
+
 class Ours(LFM):
     """A subclass of our own interface."""
 
@@ -181,7 +204,7 @@ def test_an_object_is_the_target_and_by_default_the_shadow(small: Interactions, 
     assert (result.settings.target, result.settings.shadow) == ("Ours (in memory)",) * 2
     named = public.audit(small, recommender=Ours(), shadow="popularity", **QUICK)
     assert (named.settings.target, named.settings.shadow) == ("Ours (in memory)", "popularity")
-    assert {row.target for row in named.metrics} == {"Ours (in memory)"}
+    assert {row.recommender for row in named.metrics} == {"Ours (in memory)"}
     by_name = public.audit(small, recommender="itemknn", **QUICK)
     assert (by_name.settings.target, by_name.settings.shadow) == ("itemknn", "itemknn")
     settings = AuditSettings.parse({"recommender": "itemknn", "shadow": "itemknn", **QUICK})

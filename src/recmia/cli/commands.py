@@ -52,7 +52,9 @@ def add_to(app: typer.Typer) -> None:
             _defend,
             options.DATA,
             own("defences", str, "Settings to measure, joined by commas (else every kind at a few strengths)."),
-            own("level", float, "The AUC that every attack is to stay under [default: 0.6]."),
+            own(
+                "level", float, "The AUC that the upper end of every attack's interval is to stay under [default: 0.6]."
+            ),
             without=("defence",),
         )
     )

@@ -20,7 +20,7 @@ from recmia.settings.attacker import (
     Knowledge,
     KnowledgeSettings,
 )
-from recmia.settings.base import ComposedSettings
+from recmia.settings.base import IN_MEMORY, ComposedSettings
 from recmia.settings.data import DataSettings, GroupSettings
 from recmia.settings.defences import FilesSystemSettings, SystemSettings
 from recmia.settings.files import FileNames, ForgettingSettings
@@ -115,16 +115,19 @@ class AuditSettings(AnyAuditSettings):
     def _completed(cls, given: dict[str, Any]) -> dict[str, Any]:
         """Fill in what follows from other settings.
 
-        The shadow is of the audited recommender, too, unless another is named; a training command is both. Of the
-        default attacks, only those are run that can be: none asks without queries, or where no regime folds in.
+        The shadow is of the audited recommender, too, unless another is named; a training command is both. User code is
+        audited where all are served alike: a popular list for non-members would be ours, and not what its system does.
+        Of the default attacks, only those are run that can be: none asks without queries, or where no regime folds in.
         """
+        if _has_command(given):
+            given = {"recommender": "command", **given}
+        if _is_user_code(given.get("recommender")):
+            given = {"regimes": SERVED_ALIKE, **given}
         if given.get("unit") == "interactions":
             # The question, and so the attacks, are others; a threshold would take the interactions of a shadow system.
             given = {"attacks": INTERACTION_ATTACKS, "regimes": SERVED_ALIKE, "thresholds": False, **given}
         elif tuple(given.get("attacks", DEFAULT_ATTACKS)) == DEFAULT_ATTACKS and not _can_ask(given):
             given["attacks"] = LOOKING_ATTACKS
-        if _has_command(given):
-            given = {"recommender": "command", **given}
         return {"shadow": given["recommender"], **given} if "recommender" in given else given
 
     def changed(self, **fields: Any) -> Self:
@@ -322,6 +325,11 @@ def _can_ask(given: Mapping[str, Any]) -> bool:
     return given.get("queries") != 0 and (
         not isinstance(regimes, (list, tuple)) or not set(FOLDING).isdisjoint(regimes)
     )
+
+
+def _is_user_code(name: object) -> bool:
+    """Whether a recommender is named as ``package.module:factory``, is an object in memory, or a command."""
+    return isinstance(name, str) and (name == "command" or ":" in name or name.endswith(IN_MEMORY))
 
 
 def _has_command(given: Mapping[str, Any]) -> bool:

@@ -29,7 +29,7 @@ class GameSettings(Settings):
 
     split: SplitUnit = Field("users", description="What the shadow and the target side do not share.")
     regimes: tuple[Regime, ...] = Field(
-        ("popular", "fold-in"), min_length=1, description="What non-members are served; one result each."
+        ("popular", "fold-in"), min_length=1, description="What non-members get (own code: fold-in)."
     )
     k: int = Field(100, ge=1, description="Length of the recommended lists.")
     n_targets: int = Field(1, ge=1, description="Independent targets a seed; 20 or so show single users.")
