@@ -363,7 +363,7 @@ def subject(result: Result) -> str:
     >>> subject(AuditResult(settings, pl.DataFrame(), pl.DataFrame(), {}))
     'als with shorter-lists=10 on log.csv'
     """
-    whole = getattr(result, "sweep", None) or getattr(result, "audit", result)
+    whole: Any = getattr(result, "sweep", getattr(result, "audit", result))
     settings, axes = whole.settings, getattr(whole, "axes", {})
     defence = "" if isinstance(settings, FilesSettings) else settings.system.defence
     swept = [
