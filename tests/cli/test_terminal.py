@@ -10,10 +10,13 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from recmia.cli.commands import _after_audit
+from recmia.settings import AuditSettings
 from tests.cli.helpers import PROGRAM, Here, recmia
 
 pytestmark = pytest.mark.end_to_end
@@ -139,6 +142,7 @@ def next_of(stdout: str) -> list[str]:
     return shlex.split(line.removeprefix("next: "))
 
 
+REPORT = "recmia report 'a run' --out 'a run.html'"
 LEAKY = ["--lfm-epochs", "60", "--attacks", "query-lr"]
 
 
@@ -165,6 +169,25 @@ def test_the_next_command_runs_as_it_is_printed(arguments: list[str], then: list
     assert after.returncode == 0, after.stderr
     if words[0] == "report":
         assert (tmp_path / "a run.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("settings", "grade", "regime", "then"),
+    [
+        ({}, "strong", "fold-in", "recmia defend --config 'a run/config.toml' --held-out 0.2"),
+        ({"held_out": 0.3}, "marked", "fold-in", "recmia defend --config 'a run/config.toml' --held-out 0.3"),
+        ({"recommender": "popularity"}, "strong", "fold-in", REPORT),
+        ({"defence": "shorter-lists=5"}, "strong", "fold-in", REPORT),
+        ({}, "unclear", "fold-in", REPORT),
+        ({}, "strong", "popular", REPORT),
+    ],
+)
+def test_defences_are_named_only_where_they_can_be_tried(
+    settings: dict[str, Any], grade: str, regime: str, then: str
+) -> None:
+    found = SimpleNamespace(sections=[SimpleNamespace(grade=grade, regime=regime)])
+    result: Any = SimpleNamespace(findings=found, settings=AuditSettings.parse(settings))
+    assert _after_audit(Path("a run"), result) == then
 
 
 @pytest.mark.parametrize("given", [[DATA], ["--dataset", DATA], [DATA, "-d", DATA]])
