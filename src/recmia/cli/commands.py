@@ -19,11 +19,11 @@ from recmia.cli.console import (
     NARROW,
     WIDE,
     console,
-    tell_columns,
     tell_cost,
     tell_data,
     tell_errors,
     tell_gate,
+    tell_reading,
     tell_result,
     tell_store,
     tell_written,
@@ -188,7 +188,7 @@ def _export_files(**given: Any) -> None:
     with reserved(run.out), run.store as kept, run.workers as at_once, new_folder(run.out) as scratch:
         cleaning = export_files(run.setup, scratch, jobs=at_once, store=kept)
     out = console()
-    tell_columns(out, cleaning.columns)
+    out.print(escape(str(cleaning)), soft_wrap=True)
     out.print(f"written to {escape(str(run.out))}", soft_wrap=True)
 
 
@@ -256,7 +256,7 @@ def _defend(**given: Any) -> None:
         result = run_defend(run.data_settings, names, level=level, jobs=at_once, store=kept, progress=progress)
         write_result(result, run.out, pictures(result))
     out = _console(run, result, WIDE)
-    tell_columns(out, result.sweep.provenance["data"]["columns"])
+    tell_reading(out, result.sweep.provenance["data"])
     tell_store(out, kept)
     tell_result(out, result)
     tell_errors(out, result.sweep)
@@ -312,7 +312,7 @@ def _reproduce(
         result = papers.reproduce(names, settings, jobs=at_once, store=lists, progress=progress)
         papers.write_reproduction(result, folder)
     told = console()
-    tell_columns(told, next(iter(result.sweeps.values())).provenance["data"]["columns"])
+    tell_reading(told, next(iter(result.sweeps.values())).provenance["data"])
     tell_store(told, lists)
     if not result.comparison.is_empty():
         told.print(text.comparison_table(result.comparison, dataset))
@@ -457,7 +457,7 @@ def _run_sweep(axes: dict[str, list[Any]], given: dict[str, Any]) -> None:
         result = run_sweep(run.data_settings, axes, jobs=at_once, store=kept, progress=progress)
         write_result(result, run.out, pictures(result))
     out = _console(run, result)
-    tell_columns(out, result.provenance["data"]["columns"])
+    tell_reading(out, result.provenance["data"])
     tell_store(out, kept)
     tell_result(out, result)
     tell_errors(out, result)
