@@ -323,7 +323,7 @@ def test_what_was_taken_is_told(here: Here, tmp_path: Path) -> None:
         ["audit"],
         ["sweep", "k=4,5"],
         ["defend", "--defences", "shorter-lists=4"],
-        ["matrix", "--targets", "lfm", "--shadows", "lfm"],
+        ["matrix", "--recommenders", "lfm", "--shadows", "lfm"],
         ["export-files"],
         ["ask"],
         ["data"],
