@@ -41,7 +41,7 @@ AUDITED = "synthetic:120x200x6000"
 SIMPLE = QUICK | {"recommender": "popularity", "attacks": ["distance"]}
 # Keywords that are parameters of their own, in place of a keyword for the setting of that name.
 NAMED = {
-    recmia.audit: {"dataset", "shadow", "attacks", "defence", "target"},
+    recmia.audit: {"dataset", "shadow", "attacks", "defence", "recommender"},
     recmia.audit_files: {"interactions", "lists", "members", "shadow", "attacks"},
     recmia.forget: {"interactions", "members", "deleted"},
 }
@@ -70,7 +70,7 @@ def test_every_setting_is_a_keyword(function: Any, model: type[ComposedSettings]
     assert UNUSED[function] <= set(model.flat_fields())
     assert not names & NAMED[function]
     parameters = set(inspect.signature(function).parameters)
-    assert NAMED[function] - {"target"} <= parameters
+    assert NAMED[function] <= parameters
     assert get_type_hints(function)["options"] == options or "Unpack" in str(inspect.signature(function))
 
 
@@ -425,6 +425,6 @@ def test_public_names() -> None:
 
 
 def test_the_frame_of_a_sweep_is_polars(small: Interactions) -> None:
-    table = recmia.sweep({"target": ["popularity", "random"]}, small, **QUICK, attacks=["distance"]).table
+    table = recmia.sweep({"recommender": ["popularity", "random"]}, small, **QUICK, attacks=["distance"]).table
     assert isinstance(table, pl.DataFrame)
-    assert table["target"].unique(maintain_order=True).to_list() == ["popularity", "random"]
+    assert table["recommender"].unique(maintain_order=True).to_list() == ["popularity", "random"]

@@ -426,7 +426,7 @@ def sweep(
     Parameters
     ----------
     axes : mapping of str to sequence
-        Keys of the settings (``"k"``, ``"lfm.epochs"``, ``"target"``) and the values that they take.
+        Keys of the settings (``"k"``, ``"lfm.epochs"``, ``"recommender"``) and the values that they take.
     dataset, recommender, shadow, attacks, defence, settings, jobs, store, progress, **options
         As of `recmia.audit`.
 
@@ -620,8 +620,7 @@ def _settings(
     if options:
         raise _both(options)
     if "recommender" in flat:
-        name = flat.pop("recommender")
-        flat = {"shadow": name, **flat, "target": name}
+        flat = {"shadow": flat["recommender"], **flat}
     return settings.changed(**flat), recommenders, own_attacks
 
 

@@ -79,7 +79,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         (["audit", "-d", "./missing.csv"], "no such file or folder: ./missing.csv"),
         (["audit", "--regimes", "foldin"], "did you mean 'fold-in'"),
         (["audit", "--attack", "mlpp"], "did you mean 'mlp'"),
-        (["audit", "--target", "lmf"], "did you mean 'lfm'"),
+        (["audit", "--recommender", "lmf"], "did you mean 'lfm'"),
         (["audit", "--knowledge", "whitebox"], "did you mean 'white-box'"),
         (["audit", "--n-shadows", "0", "--attack", "rmia"], f"rmia needs {ATTACKS['rmia'].min_shadows}; got 0"),
         (["audit", "--n-shadows", "0"], f"list-lr needs {ATTACKS['list-lr'].min_shadows}, query-lr needs 2; got 0"),
@@ -94,7 +94,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         (["audit", "--split", "shared", "--attack", "completion-reference"], "must be trained on people who are not"),
         (["audit", "--attack", "completion-reference", "--references", "lmf"], "did you mean 'lfm'"),
         (["audit-files", "--queries", "2"], "No such option"),
-        (["audit", *QUICK, "--knowledge", "white-box", "--target", "itemknn"], "ItemKNN has no item vectors"),
+        (["audit", *QUICK, "--knowledge", "white-box", "--recommender", "itemknn"], "ItemKNN has no item vectors"),
         (["audit", *QUICK, "--store", "ratings.csv"], "cannot read the store ratings.csv: Not a directory"),
         (["audit", "-l", "0"], "factors: Input should be greater than or equal to 1"),
         (["audit", *QUICK, "-k", "100000"], "k, the list length, must lie in 1.."),
@@ -108,6 +108,22 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
             "ratings.csv has no column for the item; found 'user', 'movie'; name it: --columns-item NAME",
         ),
         (["audit", "--nonsense"], "No such option"),
+        (["audit", "--target", "lfm"], "error: no such option: --target; in recmia audit it is --recommender"),
+        (["matrix", "--targets=lfm,ease"], "no such option: --targets; in recmia matrix it is --recommenders"),
+        (["audit-files", "--target", "Acme"], "no such option: --target; in recmia audit-files it is --name"),
+        (["sweep", "k=5", "--shadows", "8"], "no such option: --shadows; in recmia sweep it is --n-shadows"),
+        (["audit", "--data", "log.csv"], "no such option: --data; in recmia audit it is --dataset"),
+        (["sweep", "target=lfm,ease"], "unknown setting 'target'; it is called 'recommender'"),
+        (["sweep", "ratings.csv", "k=5"], "got 'ratings.csv'; data are named by --dataset"),
+        (["audit", "ratings.csv", "-d", "b.csv"], "name the data once: got 'ratings.csv', and --dataset 'b.csv'"),
+        (["defend", "a.csv", "--dataset", "b.csv"], "name the data once: got 'a.csv', and --dataset 'b.csv'"),
+        (["audit", "ratings.csv"], "ratings.csv has no column for the item"),
+        (["defend", "ratings.csv"], "ratings.csv has no column for the item"),
+        (["matrix", "ratings.csv"], "ratings.csv has no column for the item"),
+        (["export-files", "ratings.csv"], "ratings.csv has no column for the item"),
+        (["audit", "--format", "jsn"], "unknown format 'jsn'; did you mean 'json'? allowed: json, text"),
+        (["defend", "--format", "xml"], "unknown format 'xml'; allowed: json, text"),
+        (["sweep", "k=5", "--format", "json", "--dry-run"], "a dry run has no result to be printed as JSON"),
         (["data", "nonsense"], "unknown data set 'nonsense'"),
         (["data", "ratings.csv", "--columns-separator", "§"], "columns.separator: the separator must be one ASCII"),
         (
@@ -212,7 +228,7 @@ def test_damaged_entries_are_computed_anew_and_told(tmp_path: Path) -> None:
     for run in ("first", "second", "third"):
         done = recmia("audit", *QUICK, "--attack", "list-lr", "--store", "[store]", "-o", run, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-        outputs.append(done.stdout.replace(f"written to {run} ", ""))
+        outputs.append(done.stdout.rpartition(f"\nwritten to {run} ")[0])
         # Scores stand for the lists that they were made of: without them, every entry is looked at.
         paths = sorted(stored(tmp_path / "[store]"), key=lambda path: path.stat().st_mtime_ns)
         assert len(paths) == 22
@@ -307,7 +323,7 @@ def test_what_was_taken_is_told(here: Here, tmp_path: Path) -> None:
         ["audit"],
         ["sweep", "k=4,5"],
         ["defend", "--defences", "shorter-lists=4"],
-        ["matrix", "--targets", "lfm", "--shadows", "lfm"],
+        ["matrix", "--recommenders", "lfm", "--shadows", "lfm"],
         ["export-files"],
         ["ask"],
         ["data"],

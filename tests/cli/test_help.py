@@ -90,7 +90,7 @@ def test_every_setting_has_an_option(command: str) -> None:
     text, model = shown(command, "--help"), RUNS[command]
     of_tables = dict(tables(model))
     left_out = {
-        "matrix": {"target", "shadow"},
+        "matrix": {"recommender", "shadow"},
         "defend": {"defence"},
         # The files say how many questions there are.
         "audit-files": {"queries", "query_share", "query_kind"},
@@ -139,15 +139,34 @@ def test_what_the_attacker_may_ask_is_in_the_help() -> None:
         assert words in text, words
 
 
-@pytest.mark.parametrize("option_name", ["--n-targets", "--targets", "--n-shadows", "--shadows", "--factors", "-l"])
+@pytest.mark.parametrize("option_name", ["--attacks", "--attack", "--factors", "-l"])
 def test_further_spellings(option_name: str) -> None:
     assert re.search(rf"(?<![\w-]){option_name}(?![\w-])", shown("audit", "--help")), option_name
 
 
-def test_names_of_a_matrix_and_its_counts_are_apart() -> None:
-    text = shown("matrix", "--help")
-    assert re.search(r"--targets +<str> +Recommenders to audit", text)
-    assert re.search(r"--n-targets +<int>", text)
+def test_one_name_for_one_thing() -> None:
+    """A recommender is --recommender and several are --recommenders; a count begins with n."""
+    for command in RUNS:
+        text = shown(command, "--help")
+        assert not re.search(r"--targets?\b", text), command
+        assert ("--shadows " in text) == (command == "matrix")
+        assert ("--recommenders " in text) == (command == "matrix")
+        assert ("--recommender " in text) == (command in ("audit", "sweep", "defend", "export-files"))
+        assert bool(re.search(r"--name +<str> +What to call the audited system", text)) == (
+            command in ("audit-files", "forget")
+        )
+        if command not in ("audit-files", "forget"):
+            assert re.search(r"--n-targets +<int>", text)
+            assert re.search(r"--n-shadows +<int>", text)
+
+
+def test_commands_are_listed_as_people_need_them() -> None:
+    assert list(GROUP.commands) == [
+        "audit", "report", "defend", "ask", "audit-files", "forget", "sweep", "matrix", "data", "export-files",
+        "reproduce", "doctor",
+    ]  # fmt: skip
+    listed = re.findall(r"^│ ([a-z][a-z-]+) ", shown("--help"), re.MULTILINE)
+    assert listed == list(GROUP.commands)
 
 
 @pytest.mark.end_to_end

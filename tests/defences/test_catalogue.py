@@ -120,7 +120,7 @@ REFUSED = [
 def test_what_does_not_apply_is_refused_with_what_would(
     text: str, recommender: str, changed: dict[str, Any], words: str
 ) -> None:
-    settings = {"defence": text, "target": recommender, "shadow": recommender, **changed}
+    settings = {"defence": text, "recommender": recommender, "shadow": recommender, **changed}
     with pytest.raises(ConfigError, match=words):
         resolve(AuditSettings.parse(settings))
 
@@ -132,10 +132,10 @@ def test_a_shadow_that_cannot_have_the_defence_is_refused_too() -> None:
 
 def test_an_own_recommender_can_have_what_does_not_ask_for_its_settings() -> None:
     for text in ("fold-in-members", "gumbel=30", "randomised-response=4", "shorter-lists=10", "popular-random=0.1"):
-        parsed({"defence": text, "target": "shop:make", "shadow": "shop:make"})
+        parsed({"defence": text, "recommender": "shop:make", "regimes": ["popular", "fold-in"]})
     for text in ("regularisation=1", "early-stopping=3", "dp-training=4"):
         with pytest.raises(ConfigError, match=r"does not apply: .*shop:make"):
-            parsed({"defence": text, "target": "shop:make", "shadow": "shop:make"})
+            parsed({"defence": text, "recommender": "shop:make", "shadow": "shop:make"})
 
 
 def test_every_defence_applies_to_the_default_audit() -> None:

@@ -131,7 +131,7 @@ def test_the_key_of_a_plan_depends_on_what_is_used_alone(small: Interactions) ->
     same: list[dict[str, Any]] = [{"dataset": "elsewhere"}, {"seeds": 2}, {"als": {"alpha": 3}}]
     others: list[dict[str, Any]] = [
         {"k": 11}, {"factors": 9}, {"lfm": {"epochs": 3}}, {"attacks": ["list-lr"]}, {"regimes": ["trained"]},
-        {"n_targets": 2}, {"held_out": 0.1}, {"mlp": {"epochs": 3}}, {"target": "als"}, {"shadow": "als"},
+        {"n_targets": 2}, {"held_out": 0.1}, {"mlp": {"epochs": 3}}, {"recommender": "als"}, {"shadow": "als"},
         {"defence": "gumbel=30"}, {"thresholds": False}, {"rank_weights": "linear"}, {"knowledge": ["white-box"]},
     ]  # fmt: skip
     assert {plan(small, **change).key for change in same} == {key}

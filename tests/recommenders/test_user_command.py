@@ -279,7 +279,7 @@ def test_files_of_a_run_that_fails_are_kept_where_asked(folder: Path, small: Int
         ({"train": {"command": "train.sh '{interactions} {histories} {lists}"}}, "cannot be split into words"),
         ({"train": {"command": command(), "timeout": 0}}, "train.timeout: .*greater than 0; got 0"),
         ({"train": {"command": command(), "retries": -1}}, "train.retries: "),
-        ({"target": "command"}, "needs the command that trains it: train.command"),
+        ({"recommender": "command"}, "needs the command that trains it: train.command"),
         ({"shadow": "command"}, "needs the command that trains it: train.command"),
     ],
 )
@@ -301,7 +301,7 @@ def test_the_command_is_the_recommender_unless_another_is_named() -> None:
 
     assert names() == ("command", "command")
     assert names(shadow="lfm") == ("command", "lfm")
-    assert names(target="lfm", shadow="command") == ("lfm", "command")
+    assert names(recommender="lfm", shadow="command") == ("lfm", "command")
 
 
 def test_scripts_and_settings_that_matter_are_in_the_key(folder: Path) -> None:

@@ -62,6 +62,29 @@ class Duck:
         return lists
 
 
+class OnlyMembers(Duck):
+    """Uses the user ids."""
+
+    folds_in = False
+
+
+@pytest.mark.parametrize("own", [Duck(), Duck, OnlyMembers()], ids=["object", "class", "only members"])
+def test_user_code_is_audited_where_all_are_served_alike(own: Any, small: Interactions) -> None:
+    """Elsewhere an attack would find the popular list, which is ours."""
+    if isinstance(own, OnlyMembers):
+        words = (
+            r"^OnlyMembers \(in memory\) cannot serve a user that it was not trained on, which the regime fold-in asks "
+            r"for; it can be audited in: popular, popular-random, where .* sets folds_in = True$"
+        )
+        with pytest.raises(ConfigError, match=words):
+            public.audit(small, recommender=own, **QUICK)
+        result = public.audit(small, recommender=own, regimes=["popular"], **QUICK)
+        assert result.settings.regimes == ("popular",)
+    else:
+        result = public.audit(small, recommender=own, **QUICK)
+        assert result.settings.regimes == ("fold-in",)
+
+
 class Ours(LFM):
     """A subclass of our own interface."""
 
@@ -182,17 +205,15 @@ def test_an_object_is_the_target_and_by_default_the_shadow(small: Interactions, 
     assert (result.settings.target, result.settings.shadow) == ("Ours (in memory)",) * 2
     named = public.audit(small, recommender=Ours(), shadow="popularity", **QUICK)
     assert (named.settings.target, named.settings.shadow) == ("Ours (in memory)", "popularity")
-    assert {row.target for row in named.metrics} == {"Ours (in memory)"}
+    assert {row.recommender for row in named.metrics} == {"Ours (in memory)"}
     by_name = public.audit(small, recommender="itemknn", **QUICK)
     assert (by_name.settings.target, by_name.settings.shadow) == ("itemknn", "itemknn")
-    settings = AuditSettings.parse({"target": "itemknn", "shadow": "itemknn", **QUICK})
+    settings = AuditSettings.parse({"recommender": "itemknn", "shadow": "itemknn", **QUICK})
     assert by_name.scores.equals(public.audit(small, settings=settings).scores)
     result.save(tmp_path / "run")
     text = (tmp_path / "run" / "config.toml").read_text()
-    assert "# The recommender was (in memory): set target before" in text
-    assert tomllib.loads(text)["target"] == "Ours (in memory)"
-    with pytest.raises(ConfigError, match="name the audited recommender once: recommender is 'als', target 'lfm'"):
-        AuditSettings.parse({"recommender": "als", "target": "lfm", **QUICK})
+    assert "# The recommender was (in memory): set recommender before" in text
+    assert tomllib.loads(text)["recommender"] == "Ours (in memory)"
 
 
 def test_an_object_stays_as_it_is_and_each_training_gets_a_copy(small: Interactions) -> None:
@@ -341,7 +362,7 @@ def test_a_factory_by_name(folder: Path, small: Interactions, monkeypatch: pytes
     assert named.scores.equals(given.scores)
     swept = public.sweep({"k": [5, 7]}, small, recommender="shop.models:make", **QUICK)
     assert swept.errors == []
-    assert {row["target"] for row in swept.table.iter_rows(named=True)} == {"shop.models:make"}
+    assert {row["recommender"] for row in swept.table.iter_rows(named=True)} == {"shop.models:make"}
     assert resolve_recommender("shop.models:make").user_code
     assert not resolve_recommender("lfm").user_code
     before = UserCode.named("shop.models:make").digest
@@ -526,7 +547,7 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "run.unfinished").iterdir()] == ["mine.txt"]
     assert len((tmp_path / "fits").read_text().split()) == 3
     written = tomllib.loads((tmp_path / "run" / "config.toml").read_text())
-    assert (written["target"], written["shadow"]) == ("mine:Mine", "mine:Mine")
+    assert (written["recommender"], written["shadow"]) == ("mine:Mine", "mine:Mine")
     assert pl.read_parquet(tmp_path / "run" / "scores.parquet").height > 0
 
 

@@ -105,7 +105,7 @@ def one_of_each() -> dict[str, Static]:
     """One of each kind."""
     keys: dict[str, Mapping[str, Sequence[Any]]] = {
         "linear": {"k": [5, 10, 20]}, "log": {"mlp.learning_rate": [0.001, 0.01, 0.1]},
-        "even": {"lfm.regularisation": [0.0, 0.003, 0.1]}, "names": {"target": ["lfm", "ease"]},
+        "even": {"lfm.regularisation": [0.0, 0.003, 0.1]}, "names": {"recommender": ["lfm", "ease"]},
         "map": {"k": [5, 10], "lfm.epochs": [1, 2]},
     }  # fmt: skip
     swept = {name: sweep_picture(axes) for name, axes in keys.items()}

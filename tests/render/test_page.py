@@ -76,7 +76,7 @@ def sweeps(small: Interactions, tmp_path_factory: pytest.TempPathFactory) -> dic
     folders = {}
     grids: dict[str, dict[str, list[Any]]] = {
         "line": {"k": [2, 5]},
-        "names": {"target": ["lfm", "popularity"]},
+        "names": {"recommender": ["lfm", "popularity"]},
         "map": {"k": [2, 500], "lfm.epochs": [1, 2]},
         "table": {"k": [2], "lfm.epochs": [1], "factors": [2, 4]},
     }
@@ -323,7 +323,7 @@ def test_files_tell_of_members_that_nobody_drew(tmp_path: Path) -> None:
     counts = histories.group_by("user").len().sort("len", "user")
     counts.tail(len(counts) // 2).select("user").write_csv(tmp_path / "files" / names["members"])
     files = {key: str(tmp_path / "files" / name) for key, name in names.items()}
-    own = FilesSettings.parse({**files, "attacks": ["distance"], "factors": 4, "target": "a <b>shop</b>"})
+    own = FilesSettings.parse({**files, "attacks": ["distance"], "factors": 4, "name": "a <b>shop</b>"})
     result = audit_files(settings=own)
     write_result(result, tmp_path / "run")
     read = read_result(tmp_path / "run")

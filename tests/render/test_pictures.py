@@ -117,10 +117,10 @@ def test_a_panel_over_attacks_draws_no_rule() -> None:
 @pytest.mark.parametrize(("down", "across"), [(6, 6), (1, 2), (2, 2)])
 def test_a_map_for_each_attack_and_section(down: int, across: int) -> None:
     axes: dict[str, Sequence[Any]] = {
-        "target": [f"target-{number}" for number in range(down)],
+        "recommender": [f"recommender-{number}" for number in range(down)],
         "k": list(range(1, across + 1)),
     }
-    picture = sweep_picture(axes, failed=[("target-0", 1)])
+    picture = sweep_picture(axes, failed=[("recommender-0", 1)])
     assert headings(picture) == ["mlp, popular", "list-lr, popular", "mlp, fold-in", "list-lr, fold-in"]
     assert picture.svg().count(">failed<") == 4
     assert all(len(rows) == down * across for name, rows in picture.spec["datasets"].items() if "values" in name)

@@ -155,7 +155,7 @@ PARTS = pl.DataFrame(
 )
 
 
-@pytest.mark.parametrize("width", [60, 80, 100])
+@pytest.mark.parametrize("width", [40, 47, 60, 80, 100])
 def test_what_is_given_away_loses_no_digit(width: int) -> None:
     shown = text.as_text(text.disclosure_table(PARTS), width=width)
     assert "…" not in shown
@@ -217,11 +217,72 @@ def test_users_are_identified_from_one_seed_and_where_all_are_served_alike() -> 
     assert "individually identified as members (popular" in only_popular
 
 
-WIDTHS = (60, 80, 100)
+WIDTHS = (40, 47, 60, 80, 100)
 
 
 def words_of(shown: str) -> set[str]:
-    return set(shown.replace("│", " ").split())
+    return {word.rstrip(",") for word in shown.replace("│", " ").split()}
+
+
+def numbers_of(shown: str) -> set[str]:
+    return set(re.findall(r"\d[\d.,]*\d|\d", shown))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(
+    "shown",
+    [
+        FigureTable(
+            "By group", ["group", "in / out"], ["AUC", "TPR at FPR 0.01"],
+            [
+                Row(["item-lr, by popularity of the item", ""], style="bold"),
+                Row(["  long history", "12,345 / 23,456"], ["0.789 [0.679–0.987]", "not resolvable"]),
+                Row(["  20 to 1,030", "67 / 89"], ["0.456 [0.312–0.567]", "0.91 [0.82–0.97]"]),
+            ],
+        ),
+        FigureTable(
+            "The interactions that item-lr is surest of", ["user", "item"], ["terms", "share of others as high", "why"],
+            [Row(["100482", "One Flew Over the Cuckoo's Nest (1975)"], ["Drama", "0.00012", "1,234 people have it"])],
+        ),
+        FigureTable(
+            "Do deleted users look like others?", ["users"], list(text.FORGET_COLUMNS),
+            [
+                Row(["members (positive control)"], ["10,245", "-0.00123", "0.914 [0.873–0.951]", "1,204"]),
+                Row(["never members"], ["9,876", "-1.23e+04", "0.500", "–"]),
+            ],
+        ),
+        FigureTable(
+            "AUC of the MLP", ["LFM", "non-members get"], ["paper", "ours"],
+            [Row(["explicit", "popular-random"], ["0.857", "0.861 [0.842–0.879]"])], "0.857 is printed.",
+        ),
+        FigureTable(
+            "of swept keys", ["lfm.regularisation", "item_vectors", "max_users"], ["mlp"],
+            [Row([f"0.0000{number}", "shadow", f"10{number}000"], [f"0.87{number} [0.823–0.912]"]) for number in "12"],
+        ),
+    ],
+    ids=lambda one: one.title,
+)  # fmt: skip
+def test_no_table_breaks_a_number_or_is_wider_than_there_is_room(shown: FigureTable, width: int) -> None:
+    wide, narrow = text.as_text(shown, width=300), text.as_text(shown, width=width)
+    assert numbers_of(wide) == numbers_of(narrow)
+    assert max(map(len, narrow.splitlines())) <= width
+    assert "…" not in narrow
+
+
+def test_what_does_not_fit_side_by_side_is_stacked() -> None:
+    shown = FigureTable(
+        "AUC, popular", ["k", "lfm.epochs", "factors"], ["mlp", "popular-overlap"],
+        [Row(["5", "20", "100"], ["0.435 [0.283–0.602]", "1.000 [0.857–1.000]"], "dim")], "A caption.",
+    )  # fmt: skip
+    assert text.as_text(shown, width=40).splitlines() == [
+        "AUC, popular",
+        "k 5, lfm.epochs 20, factors 100",
+        "  mlp               0.435 [0.283–0.602]",
+        "  popular-overlap   1.000 [0.857–1.000]",
+        "",
+        "A caption.",
+    ]
+    assert "k 5" not in text.as_text(shown, width=60)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -249,7 +310,7 @@ def test_an_audit_loses_no_digit(width: int) -> None:
     "axes",
     [
         {"k": [5, 10]},
-        {"target": ["lfm", "itemknn", "popularity"], "shadow": ["lfm", "itemknn", "userknn", "ease"]},
+        {"recommender": ["lfm", "itemknn", "popularity"], "shadow": ["lfm", "itemknn", "userknn", "ease"]},
         {"k": [5], "lfm.epochs": [1, 2], "factors": [100]},
     ],
 )

@@ -52,7 +52,7 @@ def test_every_attack_in_every_regime_has_every_metric(quick: AuditResult) -> No
 
 
 def test_data_in_memory_keep_their_texts(small: Interactions) -> None:
-    result = recmia.audit(small, **QUICK | {"seeds": 1, "regimes": ("fold-in",), "target": "content"})
+    result = recmia.audit(small, **QUICK | {"seeds": 1, "regimes": ("fold-in",), "recommender": "content"})
     assert {row.regime for row in result.metrics} == {"fold-in"}
 
 
@@ -135,7 +135,7 @@ class NeedsStrangers(Random):
 def test_a_system_that_serves_no_stranger_cannot_be_asked(small: Interactions, attack: str) -> None:
     with pytest.raises(ConfigError, match="NeedsStrangers"):
         recmia.audit(
-            small, **QUICK | {"attacks": (attack,), "target": NeedsStrangers(), "regimes": ("popular", "trained")}
+            small, **QUICK | {"attacks": (attack,), "recommender": NeedsStrangers(), "regimes": ("popular", "trained")}
         )
 
 
@@ -215,7 +215,7 @@ def test_adding_a_regime_or_an_attack_changes_no_score(quick: AuditResult, small
         {"member_share": 0.3},
         {"split": "shared"},
         {"attacks": ["list-lr-offline", "rmia"], "n_shadows": 6},
-        {"target": "als", "shadow": "lfm", "knowledge": ["white-box", "grey-box"]},
+        {"recommender": "als", "shadow": "lfm", "knowledge": ["white-box", "grey-box"]},
         {"n_targets": 3, "attacks": ["distance"], "n_shadows": 0},
         {"queries": 0},
         {"queries": 2, "query_share": 0.25, "depth": 20},
@@ -275,7 +275,7 @@ def test_progress_ends_at_the_total(small: Interactions) -> None:
         ({"regimes": ["poplar"]}, "unknown regime 'poplar'; did you mean 'popular'"),
         ({"regimes": ["popular", "popular"]}, "named more than once: popular"),
         ({"attacks": ["mpl"]}, "unknown attack 'mpl'; did you mean 'mlp'"),
-        ({"target": "lmf"}, "unknown recommender 'lmf'; did you mean 'lfm'"),
+        ({"recommender": "lmf"}, "unknown recommender 'lmf'; did you mean 'lfm'"),
         ({"lfm": {"learning_rate": float("nan")}}, "learning_rate: .*finite|learning_rate: .*greater than 0"),
         ({"lfm": {"learning_rate": -1}, "k": 0}, "k: .*; lfm.learning_rate: |lfm.learning_rate: .*; k: "),
         ({"lfm": {"feedback": "both"}}, "feedback: .*'explicit' or 'implicit'"),
@@ -484,7 +484,7 @@ def test_more_shadows_extend_the_pool(small: Interactions, queries: int) -> None
 def test_what_is_asked_in_vain_is_no_concern_of_others(small: Interactions) -> None:
     """ItemKNN has no item vectors: white-box fails, and what was served on the way is there for the grey box."""
     store: dict[str, Any] = {}
-    settings = QUICK | {"seeds": 1, "target": "itemknn"}
+    settings = QUICK | {"seeds": 1, "recommender": "itemknn"}
     with pytest.raises(ConfigError, match="no item vectors"):
         recmia.audit(small, store=store, **settings | {"knowledge": ("grey-box", "white-box")})
     before = dict(store)
@@ -506,7 +506,7 @@ def test_a_game_is_not_played_twice(small: Interactions, quick: AuditResult, mon
         {"knowledge": ("black-box",)}, {"regimes": ("fold-in",)}, {"seed": 5}, {"split": "shared"}, {"k": 9},
         {"factors": 9},
         {"lfm": {"epochs": 4}}, {"n_targets": 2}, {"n_shadows": 10}, {"min_interactions": 30}, {"member_share": 0.4},
-        {"shadow": "als"}, {"target": "als"}, {"exclude_seen": False}, {"alpha": 0.2},
+        {"shadow": "als"}, {"recommender": "als"}, {"exclude_seen": False}, {"alpha": 0.2},
         {"queries": 2}, {"queries": 0}, {"query_share": 0.3}, {"known": 0.5}, {"depth": 20},
         {"attacks": ("completion-reference",)}, {"attacks": ("completion-reference",), "references": ("ease",)},
     ]  # fmt: skip
@@ -525,7 +525,7 @@ def test_a_game_is_not_played_twice(small: Interactions, quick: AuditResult, mon
 @pytest.mark.parametrize("name", ["itemknn", "popularity"])
 def test_no_white_box_without_item_vectors(small: Interactions, name: str) -> None:
     with pytest.raises(ConfigError, match=r"has no item vectors for a white-box attacker .* black-box or grey-box"):
-        recmia.audit(small, **QUICK | {"knowledge": ("white-box",), "target": name})
+        recmia.audit(small, **QUICK | {"knowledge": ("white-box",), "recommender": name})
 
 
 @pytest.mark.statistical
@@ -534,7 +534,13 @@ def test_a_recommender_that_forgets_its_users_shows_nothing() -> None:
 
     No attack may do better than a coin, and single users may be named in error only: one user in a hundred here.
     """
-    control = {"target": "popularity", "shadow": "popularity", "regimes": ("fold-in",), "n_targets": 24, "seeds": 4}
+    control = {
+        "recommender": "popularity",
+        "shadow": "popularity",
+        "regimes": ("fold-in",),
+        "n_targets": 24,
+        "seeds": 4,
+    }
     attacks = ("naive-bayes", "distance", "list-lr", "list-lr-ranks", "rmia")
     result = recmia.audit("synthetic:200x300x9000", **QUICK | control | {"attacks": attacks})
     for row in result.metrics:

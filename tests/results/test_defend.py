@@ -20,7 +20,7 @@ from recmia.metrics import Metric
 from recmia.metrics.epsilon import PromiseCheck
 from recmia.recommenders import private
 from recmia.results.audit import AuditResult
-from recmia.results.defend import NONE, POPULARITY, DefendResult, _advice, run_defend, standard_defences
+from recmia.results.defend import NONE, POPULARITY, DefendResult, _advice, frontier, run_defend, standard_defences
 from recmia.results.findings import find
 from recmia.settings import AuditSettings
 from tests.cli.helpers import Here, recmia
@@ -108,7 +108,7 @@ def test_the_standard_defences_are_those_that_apply() -> None:
         "gumbel", "dp-training",
     }  # fmt: skip
     assert {"dp-training=1", "dp-training=4", "dp-training=16"} <= set(every)
-    neighbours = standard_defences(AuditSettings.parse({"target": "itemknn", "shadow": "itemknn"}))
+    neighbours = standard_defences(AuditSettings.parse({"recommender": "itemknn", "shadow": "itemknn"}))
     assert {one.partition("=")[0] for one in neighbours} == {
         "popular-random", "shorter-lists", "randomised-response", "gumbel"
     }  # fmt: skip
@@ -150,7 +150,7 @@ def rows(**settings: tuple[float, float]) -> pl.DataFrame:
         [
             {
                 "defence": name, "regime": "fold-in", "auc": auc, "auc_low": auc - 0.02, "auc_high": auc + 0.02,
-                "auc_attack": "list-lr", "ndcg@10": worth, "broken": False,
+                "auc_attack": "list-lr", "ndcg@10": worth, "ndcg@10_low": worth - 0.01, "broken": False,
             }
             for name, (auc, worth) in settings.items()
         ]
@@ -160,22 +160,79 @@ def rows(**settings: tuple[float, float]) -> pl.DataFrame:
 def test_the_cheapest_defence_under_the_level_is_advised() -> None:
     table = rows(none=(0.85, 0.2), weak=(0.7, 0.19), dear=(0.55, 0.1), cheap=(0.56, 0.15), near=(0.59, 0.18))
     words = _advice("fold-in", table, 0.6)
-    assert "under 0.6, intervals included, is cheap: list-lr reaches an AUC of 0.560 [0.540–0.580]" in words
+    assert (
+        "The cheapest defence that keeps the upper end of every attack's interval under 0.6 is cheap: list-lr reaches "
+        "an AUC of 0.560 [0.540–0.580]"
+    ) in words
     assert words.endswith("confirm it in an audit of its own, with another seed.")
     assert "(-25%)" in words
-    assert "near" not in words, "its interval reaches the level"
+    assert "is near" not in words, "its interval reaches the level"
 
 
 def test_what_brings_nothing_is_said_plainly() -> None:
     table = rows(none=(0.85, 0.2), weak=(0.7, 0.19), **{POPULARITY: (0.5, 0.12)})
     words = _advice("fold-in", table, 0.6)
-    assert "No defence is shown to keep every attack under 0.6, intervals included; the nearest is weak" in words
-    assert "Popular lists for all would, at NDCG@10 0.120" in words
+    assert (
+        "No defence is shown to keep the upper end of every attack's interval under 0.6; the nearest is weak" in words
+    )
+    assert "Popular lists for all keep it there, too, at NDCG@10 0.120" in words
+    assert "confirm it" not in words, "nothing was chosen"
 
 
-def test_popular_lists_that_are_worth_more_are_told() -> None:
-    table = rows(none=(0.85, 0.2), some=(0.55, 0.11), **{POPULARITY: (0.5, 0.12)})
-    assert "popular lists for all are worth as much or more, 0.120" in _advice("fold-in", table, 0.6)
+NOTHING_TO_KEEP = "so there is nothing for a defence to keep: mend the recommender first, or serve popular lists."
+
+
+@pytest.mark.parametrize(
+    ("worth", "words"),
+    [
+        (0.11, f"That is no better than popular lists for all (0.120), {NOTHING_TO_KEEP}"),
+        (0.12, f"That is no better than popular lists for all (0.120), {NOTHING_TO_KEEP}"),
+        (0.125, f"That is not shown to be better than popular lists for all (0.120), {NOTHING_TO_KEEP}"),
+        (0.14, ""),
+    ],
+)
+@pytest.mark.parametrize("auc", [0.52, 0.85])
+def test_a_system_that_is_worth_no_more_than_popular_lists_is_told_so(worth: float, words: str, auc: float) -> None:
+    table = rows(none=(auc, worth), some=(0.55, 0.1), **{POPULARITY: (0.5, 0.12)})
+    said = _advice("fold-in", table, 0.6)
+    assert words in said
+    assert ("popular lists for all (" in said) == bool(words)
+    assert "could" not in _advice("fold-in", table.filter(pl.col("defence") != POPULARITY), 0.6)
+
+
+@pytest.mark.parametrize(
+    ("worth", "popular", "lost"),
+    [(0.09, 0.05, True), (0.101, 0.05, False), (0.12, 0.12, True), (0.121, 0.12, False), (0.12, 0.2, False)],
+    ids=["less than half", "half", "as popular", "more than popular", "popular is no measure"],
+)
+def test_what_destroys_the_lists_is_named_and_not_advised(worth: float, popular: float, lost: bool) -> None:
+    table = rows(none=(0.85, 0.2), some=(0.55, worth), mild=(0.7, 0.19), **{POPULARITY: (0.5, popular)})
+    said = _advice("fold-in", table, 0.6)
+    assert ("no more than popular lists have, by some." in said) == lost
+    assert ("Only defences that destroy the lists keep the upper end" in said) == lost
+    assert ("The cheapest defence that keeps the upper end" in said) != lost
+    assert ("confirm it" in said) != lost
+    # One that is of use is taken, even where lists are better by one that is not.
+    more = pl.concat([table, rows(useful=(0.56, 0.15))])
+    assert ("interval under 0.6 is useful" in _advice("fold-in", more, 0.6)) == (worth < 0.15)
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        ({"none": (0.85, 0.2), "weak": (0.7, 0.19), "dear": (0.6, 0.1), "dull": (0.7, 0.1)}, ["none", "weak", "dear"]),
+        ({"none": (0.85, 0.2), "better": (0.8, 0.25)}, ["better"]),
+        ({"none": (0.85, 0.2), "same": (0.85, 0.2), "worse": (0.9, 0.2), "flat": (0.85, 0.1)}, ["none"]),
+    ],
+)
+def test_the_frontier_is_what_nothing_beats_in_both(settings: dict[str, tuple[float, float]], names: list[str]) -> None:
+    table = rows(**settings)
+    assert frontier(table) == names
+    assert len(frontier(table.reverse())) == len(names), "the order decides between equals alone"
+    said = _advice("fold-in", table, 0.6)
+    assert said.endswith(f"leaks less and recommends better: {', '.join(names)}.")
+    liar = table.with_columns(broken=pl.col("defence") == names[-1])
+    assert names[-1] not in frontier(liar)
 
 
 def test_a_system_that_does_not_leak_needs_no_defence_and_a_missing_one_is_told() -> None:
@@ -193,7 +250,7 @@ def test_a_low_auc_is_no_reason_to_need_no_defence_where_members_are_found(metri
     found = find([row("auc", 0.55, 0.58), row(metric, value, None)]).sections[0]
     assert found.grade == "marked"
     words = _advice("fold-in", rows(none=(0.55, 0.2), some=(0.5, 0.1)), 0.6, found)
-    assert "That is under 0.6, but it leaks all the same: list-lr distinguishes" in words
+    assert "The upper end of that interval is under 0.6; but it leaks all the same: list-lr distinguishes" in words
     assert "no reason for a defence" not in words
 
 

@@ -55,7 +55,7 @@ def apart(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, AuditResult]:
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, AuditResult]:
     """The same where both sides have all users, served by the fallback."""
-    return games(tmp_path_factory, split="shared", regimes=["popular"], shadow="itemknn", target="itemknn")
+    return games(tmp_path_factory, split="shared", regimes=["popular"], shadow="itemknn", recommender="itemknn")
 
 
 def assert_same_numbers(found: AuditResult, expected: AuditResult) -> None:
@@ -217,7 +217,7 @@ def test_a_pool_brings_the_shadow(apart: tuple[Path, AuditResult]) -> None:
     folder, _ = apart
     store: dict[str, Any] = {}
     result = audit_files(
-        settings=files(folder, THREE, POOL, n_shadows=16, attacks=["mlp", "list-lr"], target="x"), store=store
+        settings=files(folder, THREE, POOL, n_shadows=16, attacks=["mlp", "list-lr"], name="x"), store=store
     )
     assert store == {}
     of_pool = pl.read_csv(folder / "pool" / "0000.csv")["member"].cast(pl.Boolean)
@@ -310,7 +310,7 @@ def test_command_line(shared: tuple[Path, AuditResult], tmp_path: Path) -> None:
         words = [*program, *command, *arguments]
         return subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
 
-    done = run(*three, "--attacks", "distance", "-l", "8", "--out", "run", "--target", "Acme 3")
+    done = run(*three, "--attacks", "distance", "-l", "8", "--out", "run", "--name", "Acme 3")
     assert done.returncode == 0, done.stderr
     assert "interactions.parquet: " in done.stdout
     assert AS_SERVED in done.stdout

@@ -42,7 +42,19 @@ def test_a_run_folder_is_complete(result: AuditResult, tmp_path: Path) -> None:
     assert [path.name for path in folder.parent.iterdir()] == ["run"]
 
     rows = json.loads((folder / "metrics.json").read_text())
-    keys = {"knowledge", "regime", "target", "shadow", "attack", "metric", "value", "low", "high", "seeds", "targets"}
+    keys = {
+        "knowledge",
+        "regime",
+        "recommender",
+        "shadow",
+        "attack",
+        "metric",
+        "value",
+        "low",
+        "high",
+        "seeds",
+        "targets",
+    }
     assert keys | {"n_members", "n_nonmembers", "note"} == set(rows[0])
     assert len(rows) == len(result.metrics)
     scores = pl.read_parquet(folder / "scores.parquet")

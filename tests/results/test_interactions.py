@@ -108,7 +108,9 @@ def test_sweeps_and_defences() -> None:
     sweep = recmia.sweep({"blocks": [2, 5]}, DATA, recommender="itemknn", **options)
     assert sweep.table["blocks"].unique().to_list() == [2, 5]
     assert not sweep.errors
-    matrix = recmia.sweep({"target": ["itemknn", "ease"], "shadow": ["ease"]}, DATA, **QUICK | {"attacks": ["item-lr"]})
+    matrix = recmia.sweep(
+        {"recommender": ["itemknn", "ease"], "shadow": ["ease"]}, DATA, **QUICK | {"attacks": ["item-lr"]}
+    )
     assert not matrix.errors
     assert "which interactions" in matrix.findings[0][1].claim
     defended = recmia.defend(["randomised-response=2"], DATA, recommender="ease", **QUICK)

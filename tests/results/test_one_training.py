@@ -46,11 +46,11 @@ def target_scores(result: recmia.AuditResult) -> pl.DataFrame:
 
 def export(folder: Path, recommender: Any, **settings: Any) -> recmia.AuditResult:
     """The files of an audit, and its result."""
-    names, objects, _, _ = name_objects({"target": recommender, "shadow": recommender}, None)
+    names, objects, _, _ = name_objects({"recommender": recommender, "shadow": recommender}, None)
     chosen = AuditSettings.parse(AUDIT | names | settings)
     store: dict[str, Any] = {}
     export_files(resolve(chosen, objects), folder, store=store)
-    return recmia.audit(recommender=recommender, settings=chosen.changed(target="lfm", shadow="lfm"), store=store)
+    return recmia.audit(recommender=recommender, settings=chosen.changed(recommender="lfm", shadow="lfm"), store=store)
 
 
 @pytest.fixture(scope="module")

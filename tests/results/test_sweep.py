@@ -71,7 +71,7 @@ def test_a_grid_is_every_combination_in_order() -> None:
 
 
 def test_names_of_a_list_are_joined_by_plus() -> None:
-    grid = cells(quick(), {"attacks": ["mlp+naive-bayes", "distance"], "target": ["lfm"]})
+    grid = cells(quick(), {"attacks": ["mlp+naive-bayes", "distance"], "recommender": ["lfm"]})
     assert [cell.attacker.attacks for _, cell in grid] == [("mlp", "naive-bayes"), ("distance",)]
     assert [chosen["attacks"] for chosen, _ in grid] == ["mlp+naive-bayes", "distance"]
     ((chosen, cell),) = cells(quick(), {"regimes": [["popular", "trained"]]})
@@ -87,7 +87,7 @@ def test_names_of_a_list_are_joined_by_plus() -> None:
         ({"lmf.epochs": [2]}, "there is no table 'lmf'"),
         ({"k": ["ten"]}, "k: .*got 'ten'"),
         ({"k": [5, 0]}, "k: .*greater than or equal to 1; got 0"),
-        ({"target": ["lmf"]}, "did you mean 'lfm'"),
+        ({"recommender": ["lmf"]}, "did you mean 'lfm'"),
         ({"k": []}, "got none for k"),
         ({}, "got none for any key"),
     ],
@@ -134,11 +134,11 @@ def test_what_cells_share_is_done_once(small: Interactions, trained: Counter, mo
 @pytest.mark.end_to_end
 def test_a_matrix_trains_each_recommender_once_a_seed_and_side(small: Interactions, trained: Counter) -> None:
     names = ["popularity", "itemknn", "ease"]
-    result = run_sweep(quick(), {"target": names, "shadow": names}, dataset=small)
+    result = run_sweep(quick(), {"recommender": names, "shadow": names}, dataset=small)
     assert trained.calls == len(names) * 2 * 2
     words = transfer(result.table)
     for part in result.table.filter(metric="auc", attack="mlp").partition_by("regime"):
-        by_pair = [(row["target"] == row["shadow"], row["value"]) for row in part.iter_rows(named=True)]
+        by_pair = [(row["recommender"] == row["shadow"], row["value"]) for row in part.iter_rows(named=True)]
         same, other = (np.mean([value for alike, value in by_pair if alike is wanted]) for wanted in (True, False))
         assert (
             f"{part['regime'][0]}, mlp: mean AUC {same:.3f} where the shadows use the target's algorithm, {other:.3f}"
@@ -161,7 +161,7 @@ def test_what_qualifies_the_findings_of_a_cell_is_kept(small: Interactions, tmp_
 
 
 def test_transfer_says_nothing_without_other_shadows(small: Interactions) -> None:
-    assert transfer(run_sweep(quick(), {"target": ["lfm"]}, dataset=small).table) == ""
+    assert transfer(run_sweep(quick(), {"recommender": ["lfm"]}, dataset=small).table) == ""
 
 
 @pytest.mark.end_to_end

@@ -102,11 +102,9 @@ def test_seeds_follow_the_first() -> None:
         ({}, "lfm", "lfm"),
         ({"recommender": "als"}, "als", "als"),
         ({"recommender": "als", "shadow": "ease"}, "als", "ease"),
-        ({"target": "als"}, "als", "lfm"),
         ({"train": {"command": COMMAND}}, "command", "command"),
         ({"train": CommandSettings(command=COMMAND)}, "command", "command"),
         ({"train": {"command": COMMAND}, "shadow": "als"}, "command", "als"),
-        ({"train": {"command": COMMAND}, "target": "als"}, "als", "lfm"),
         ({"train": {"command": COMMAND}, "recommender": "als"}, "als", "als"),
         ({"train": {"timeout": 3}}, "lfm", "lfm"),
     ],
@@ -115,6 +113,26 @@ def test_who_is_audited_and_what_the_attacker_uses(given: dict[str, Any], target
     settings = AuditSettings.parse(given)
     assert (settings.target, settings.shadow) == (target, shadow)
     assert AuditSettings.parse(settings.flat()) == settings
+
+
+@pytest.mark.parametrize(
+    ("given", "regimes"),
+    [
+        ({"recommender": "als"}, ("popular", "fold-in")),
+        ({"shadow": "shop:make"}, ("popular", "fold-in")),
+        ({"recommender": "shop.models:make"}, ("fold-in",)),
+        ({"recommender": "BM25 (in memory)"}, ("fold-in",)),
+        ({"train": {"command": COMMAND}}, ("fold-in",)),
+        ({"train": {"command": COMMAND}, "recommender": "als"}, ("popular", "fold-in")),
+        ({"recommender": "shop.models:make", "regimes": ["popular"]}, ("popular",)),
+    ],
+)
+def test_user_code_is_audited_where_all_are_served_alike(given: dict[str, Any], regimes: tuple[str, ...]) -> None:
+    """A popular list for non-members would be ours."""
+    settings = AuditSettings.parse(given)
+    assert settings.regimes == regimes
+    assert AuditSettings.parse(settings.flat()) == settings
+    assert settings.attacker.attacks == (LOOKING if regimes == ("popular",) else ASKING)
 
 
 def test_the_settings_of_files() -> None:

@@ -78,7 +78,7 @@ VALUES = st.fixed_dictionaries(
         "split": st.sampled_from(["users", "interactions", "shared"]),
         "exclude_seen": st.booleans(),
         "thresholds": st.booleans(),
-        "target": st.text().filter(lambda name: name != "command"),
+        "recommender": st.text().filter(lambda name: name != "command"),
         "defence": st.text(),
         "seed": st.integers(0, 2**63 - 1),
         "columns": st.fixed_dictionaries(
@@ -151,8 +151,8 @@ def test_a_table_can_be_given_as_such() -> None:
     [
         ({"kk": 3}, r"unknown setting 'kk'; did you mean 'k'\? allowed: alpha, als, attacks"),
         (
-            {"target_s": 3, "xyzzy": 1},
-            r"'target_s'; did you mean 'target'\?.*; unknown setting 'xyzzy'",
+            {"recomender": 3, "xyzzy": 1},
+            r"'recomender'; did you mean 'recommender'\?.*; unknown setting 'xyzzy'",
         ),
         (
             {"lfm": {"epoch": 3}},
@@ -180,8 +180,8 @@ def test_a_table_can_be_given_as_such() -> None:
         ({"n_shadows": 7}, "n_shadows: Input should be a multiple of 2; got 7"),
         ({"k": 0, "seeds": 0}, "k: Input should be .*; got 0; seeds: Input should be .*; got 0"),
         ({"train": {"command": "python x.py"}}, r"train.command: the command must name \{interactions\}"),
-        ({"target": "command"}, "the recommender 'command' needs the command that trains it: train.command"),
-        ({"recommender": "als", "target": "ease"}, "name the audited recommender once: recommender is 'als', target"),
+        ({"recommender": "command"}, "the recommender 'command' needs the command that trains it: train.command"),
+        ({"target": "ease"}, "^unknown setting 'target'; it is called 'recommender'$"),
     ],
 )
 def test_each_mistake_is_named_with_what_is_allowed(given: dict[str, Any], words: str) -> None:

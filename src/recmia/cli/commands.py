@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from rich.markup import escape
 from recmia.atomic import check_file, check_new, new_folder, reserved, write_text
 from recmia.cli import options
 from recmia.cli.console import (
+    NARROW,
     WIDE,
     console,
     tell_cost,
@@ -22,16 +24,20 @@ from recmia.cli.console import (
     tell_errors,
     tell_gate,
     tell_reading,
+    tell_result,
     tell_store,
     tell_written,
 )
-from recmia.errors import ConfigError
+from recmia.errors import ConfigError, nearest
 from recmia.settings import AuditSettings, FilesSettings, ForgetSettings
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from recmia.cache import ArrayStore
     from recmia.game.plan import Plan, Setup
     from recmia.results.audit import AuditResult
+    from recmia.results.folder import Result
     from recmia.results.gate import Gate, Limit
     from recmia.settings import AnyAuditSettings, AskedWith, Unit
 
@@ -39,27 +45,28 @@ if TYPE_CHECKING:
 def add_to(app: typer.Typer) -> None:
     """Add all commands, in the order in which people need them."""
     give, own = options.give, options.extra
-    app.command(name="audit")(give(_audit, options.RECOMMENDER, *options.GATE))
+    app.command(name="audit")(give(_audit, options.DATA, *options.GATE))
+    app.command(name="report")(_report)
+    app.command(name="defend")(
+        give(
+            _defend,
+            options.DATA,
+            own("defences", str, "Settings to measure, joined by commas (else every kind at a few strengths)."),
+            own(
+                "level", float, "The AUC that the upper end of every attack's interval is to stay under [default: 0.6]."
+            ),
+            without=("defence",),
+        )
+    )
     app.command(name="ask")(options.with_columns(_ask))
     app.command(name="audit-files")(
         # The files say how many questions there are.
         give(_audit_files, *options.GATE, model=FilesSettings, without=_ASKED)
     )
     app.command(name="forget")(give(_forget, model=ForgetSettings, without=(*_ASKED, *_OF_LISTS)))
-    app.command(name="report")(_report)
-    app.command(name="defend")(
-        give(
-            _defend,
-            options.RECOMMENDER,
-            own("defences", str, "Settings to measure, joined by commas (else every kind at a few strengths)."),
-            own("level", float, "The AUC that every attack is to stay under [default: 0.6]."),
-            without=("defence",),
-        )
-    )
     app.command(name="sweep")(
         give(
             _sweep,
-            options.RECOMMENDER,
             options.argument("keys", list[str], "KEY=V1,V2,... for each setting to sweep."),
             own("grid", Path, 'TOML file with lines such as "lfm.epochs" = [5, 20].'),
         )
@@ -67,16 +74,15 @@ def add_to(app: typer.Typer) -> None:
     app.command(name="matrix")(
         give(
             _matrix,
-            own("target_names", str, f"Recommenders to audit. [default: {_MATRIX}]", None, "--targets"),
-            own("shadow_names", str, f"Recommenders of the attacker. [default: {_MATRIX}]", None, "--shadows"),
-            without=("target", "shadow"),
-            # Here --targets and --shadows are names.
-            renamed={"n_targets": ("--n-targets",), "n_shadows": ("--n-shadows",)},
+            options.DATA,
+            own("recommenders", str, f"Recommenders to audit. [default: {_MATRIX}]"),
+            own("shadows", str, f"Recommenders of the attacker. [default: {_MATRIX}]"),
+            without=("recommender", "shadow"),
         )
     )
-    app.command(name="reproduce")(_reproduce)
     app.command(name="data")(options.with_columns(_data))
-    app.command(name="export-files")(give(_export_files, options.RECOMMENDER, without=("dry_run",)))
+    app.command(name="export-files")(give(_export_files, options.DATA, without=("dry_run", "format")))
+    app.command(name="reproduce")(_reproduce)
     app.command(name="doctor")(_doctor)
 
 
@@ -153,7 +159,6 @@ def _forget(**given: Any) -> None:
     Members, users who were never members, and the deleted are asked about alike (recmia ask). Exit code 0 if the
     deleted are shown to be forgotten, 1 if not, 2 if the test has no power.
     """
-    from recmia.render import text
     from recmia.render.pictures import pictures
     from recmia.render.progress import shown_progress
     from recmia.results.folder import write_result
@@ -166,13 +171,11 @@ def _forget(**given: Any) -> None:
     with reserved(run.out), run.store as kept, run.workers as at_once, shown_progress() as progress:
         result = run_forget(run.setup, jobs=at_once, store=kept, progress=progress)
         write_result(result, run.out, pictures(result))
-    out = console()
+    out = _console(run, result)
     tell_data(out, result.audit)
     tell_store(out, kept)
-    for table in text.result_tables(result):
-        out.print(table)
-    out.print(escape(text.result_words(result)))
-    tell_written(out, run.out, "config, outcome, scores, provenance")
+    tell_result(out, result)
+    tell_written(out, run.out, "config, outcome, scores, provenance", _report_of(run.out))
     if result.exit_code:
         raise typer.Exit(result.exit_code)
 
@@ -211,20 +214,22 @@ def _sweep(**given: Any) -> None:
     for word in given.pop("keys") or ():
         key, equals, values = word.partition("=")
         if not equals:
-            raise ConfigError(f"a key to sweep must be written KEY=V1,V2,...; got {word!r}")
+            raise ConfigError(
+                f"a key to sweep must be written KEY=V1,V2,...; got {word!r}; data are named by --dataset"
+            )
         axes[key] = [value for value in values.split(",") if value]
     _run_sweep(axes, given)
 
 
 def _matrix(**given: Any) -> None:
-    """Attack every target with shadows of every algorithm, to see whether an attack transfers.
+    """Attack every recommender with shadows of every algorithm, to see whether an attack transfers.
 
     Each recommender is trained once per seed and shared by all pairs. If it is killed, the same command continues
     where it was.
     """
     axes = {
-        key: [name.strip() for name in (given.pop(f"{key}_names") or _MATRIX).split(",") if name.strip()]
-        for key in ("target", "shadow")
+        key: [name.strip() for name in (given.pop(f"{key}s") or _MATRIX).split(",") if name.strip()]
+        for key in ("recommender", "shadow")
     }
     _run_sweep(axes, given)
 
@@ -235,7 +240,6 @@ def _defend(**given: Any) -> None:
     Each defence is written NAME=STRENGTH, and those that work together are joined by +:
     recmia defend --defences dp-training=4,gumbel=300+shorter-lists=10. If it is killed, the same command continues.
     """
-    from recmia.render import text
     from recmia.render.pictures import pictures
     from recmia.render.progress import shown_progress
     from recmia.results.defend import DEFAULTS, plan_defend, run_defend
@@ -251,17 +255,15 @@ def _defend(**given: Any) -> None:
     with reserved(run.out), run.store as kept, run.workers as at_once, shown_progress() as progress:
         result = run_defend(run.data_settings, names, level=level, jobs=at_once, store=kept, progress=progress)
         write_result(result, run.out, pictures(result))
-    out = console(WIDE)
+    out = _console(run, result, WIDE)
     tell_reading(out, result.sweep.provenance["data"])
     tell_store(out, kept)
-    for table in text.result_tables(result):
-        out.print(table)
-    out.print(escape(text.result_words(result)))
+    tell_result(out, result)
     tell_errors(out, result.sweep)
     for promise in result.promises:
         if promise.broken:
             out.print(f"[bold red]{escape(str(promise))}[/]", soft_wrap=True)
-    tell_written(out, run.out, "table, frontier, advice, provenance")
+    tell_written(out, run.out, "table, frontier, advice, provenance", _report_of(run.out))
     if len(result.broken):
         raise typer.Exit(1)
     if result.sweep.errors:
@@ -313,7 +315,7 @@ def _reproduce(
     tell_reading(told, next(iter(result.sweeps.values())).provenance["data"])
     tell_store(told, lists)
     if not result.comparison.is_empty():
-        told.print(text.comparison_table(result.comparison))
+        told.print(text.comparison_table(result.comparison, dataset))
     for panel in result.panels:
         tell_errors(told, result.sweeps[panel.name], f"{panel.name}: ")
     tell_written(told, folder, "figures, their data, settings, provenance")
@@ -414,13 +416,14 @@ def _doctor(
 
 @dataclass(frozen=True)
 class _Run:
-    """What a run needs, checked: its settings, its new folder, its store and its workers; and whether it is dry."""
+    """What a run needs, checked: its settings, its new folder, its store and its workers; and what is to be told."""
 
     setup: Setup
     out: Path
     store: AbstractContextManager[ArrayStore]
     workers: AbstractContextManager[int]
     dry: bool = False
+    json: bool = False
 
     @property
     def data_settings(self) -> AuditSettings:
@@ -435,7 +438,6 @@ def _run_audit(
     run_it: Callable[..., AuditResult],
     plans: Callable[[Setup], Sequence[Plan]],
 ) -> None:
-    from recmia.render import text
     from recmia.render.kept import kept_pictures
     from recmia.render.progress import shown_progress
     from recmia.results.folder import write_result
@@ -451,13 +453,11 @@ def _run_audit(
         write_result(result, run.out, kept_pictures(result, kept))
     # Files first: whoever reads them does not care whether anybody reads the rest.
     gate = _test_gate(result, limits, asked, run.out)
-    out = console()
+    out = _console(run, result, gate=gate)
     tell_data(out, result)
     tell_store(out, kept)
-    for table in text.result_tables(result):
-        out.print(table)
-    out.print(escape(text.result_words(result)))
-    tell_written(out, run.out, "config, metrics, scores, ROC, provenance")
+    tell_result(out, result)
+    tell_written(out, run.out, "config, metrics, scores, ROC, provenance", _after_audit(run.out, result))
     if gate is not None:
         tell_gate(out, gate)
         if gate.exit_code:
@@ -467,7 +467,6 @@ def _run_audit(
 
 
 def _run_sweep(axes: dict[str, list[Any]], given: dict[str, Any]) -> None:
-    from recmia.render import text
     from recmia.render.pictures import pictures
     from recmia.render.progress import shown_progress
     from recmia.results.folder import write_result
@@ -480,17 +479,53 @@ def _run_sweep(axes: dict[str, list[Any]], given: dict[str, Any]) -> None:
     with reserved(run.out), run.store as kept, run.workers as at_once, shown_progress() as progress:
         result = run_sweep(run.data_settings, axes, jobs=at_once, store=kept, progress=progress)
         write_result(result, run.out, pictures(result))
-    out = console()
+    out = _console(run, result)
     tell_reading(out, result.provenance["data"])
     tell_store(out, kept)
-    for table in text.result_tables(result):
-        out.print(table)
-    if words := text.result_words(result):
-        out.print(escape(words))
+    tell_result(out, result)
     tell_errors(out, result)
-    tell_written(out, run.out, "table, figure, settings, provenance")
+    tell_written(out, run.out, "table, figure, settings, provenance", _report_of(run.out))
     if result.errors:
         raise typer.Exit(2)
+
+
+def _console(run: _Run, result: Result, width: int = NARROW, gate: Gate | None = None) -> Console:
+    """Return where a command tells its result; as JSON, it is printed here, and alone on the standard output."""
+    if run.json:
+        import json
+
+        from recmia.render import text
+        from recmia.results.folder import run_document
+
+        document = run_document(run.out) | {"findings": text.result_words(result).splitlines()}
+        if gate is not None:
+            document["gate"] = json.loads(gate.as_json())
+        print(json.dumps(document, indent=2, allow_nan=False))  # noqa: T201
+    return console(width, stderr=run.json)
+
+
+def _report_of(folder: Path) -> str:
+    return shlex.join(["recmia", "report", str(folder), "--out", f"{folder}.html"])
+
+
+def _after_audit(folder: Path, result: AuditResult) -> str:
+    """The command after an audit: if the model leaks, and defences can be tried on it, what they bring; else a page."""
+    from recmia.results.defend import DEFAULTS, POPULARITY
+    from recmia.results.findings import LEAK
+    from recmia.results.setup import resolve
+    from recmia.settings import SERVED_ALIKE
+
+    leaks = any(one.grade in LEAK and one.regime in SERVED_ALIKE for one in result.findings.sections)
+    settings = result.settings
+    if not leaks or not isinstance(settings, AuditSettings) or settings.system.defence:
+        return _report_of(folder)
+    # Quality is compared, too, for which an audit need not have kept anything.
+    held_out = settings.game.held_out or DEFAULTS["held_out"]
+    try:
+        resolve(settings.changed(held_out=held_out, defence=POPULARITY))
+    except ConfigError:
+        return _report_of(folder)
+    return shlex.join(["recmia", "defend", "--config", str(folder / "config.toml"), "--held-out", f"{held_out:g}"])
 
 
 def _say_cost(
@@ -566,25 +601,34 @@ def _prepared(
     file, out, jobs, kept, cluster = (given.pop(name) for name in ("config", "out", "jobs", "store", "cluster"))
     # Seen by main, and acted upon when it was parsed.
     del given["debug"], given["help_settings"]
-    dry = given.pop("dry_run", False)
-    recommender = given.pop("recommender", None)
+    dry, shown = given.pop("dry_run", False), given.pop("format", "text")
+    if shown not in ("text", "json"):
+        raise ConfigError(f"unknown format {shown!r}; {nearest(shown, ('text', 'json'))}")
+    if dry and shown == "json":
+        raise ConfigError("a dry run has no result to be printed as JSON; leave out --format or --dry-run")
+    data = given.pop("data", None)
+    if data is not None:
+        if given["dataset"] not in (None, data):
+            raise ConfigError(f"name the data once: got {data!r}, and --dataset {given['dataset']!r}")
+        given["dataset"] = data
     read = read_settings_file(file) if file is not None else {}
     _of_command(file, read, model)
     flat = dict(defaults) | read
+    if given.get("recommender") is not None:
+        # Shadows follow the recommender that is named here, and not that of the file.
+        flat.pop("shadow", None)
     flat = options.overlay(flat, {key: value for key, value in given.items() if value is not None}, model)
-    if recommender is not None:
-        flat["recommender"] = recommender
     settings = model.parse(flat)
     setup = resolve(settings)
     folder = _new_folder_name(out, settings.source)
     check_new(folder)
-    swept = {name for key in ("target", "shadow") for name in axes.get(key, ())}
+    swept = {name for key in ("recommender", "shadow") for name in axes.get(key, ())}
     specs = [setup.target, setup.shadow, *(resolve_recommender(name) for name in swept)]
     if kept is None and any(spec is not None and spec.user_code for spec in specs):
         kept = _beside(folder)
     of_one_run = kept is not None and kept.name.endswith(_UNFINISHED) and not dry
     store = _store_of_one_run(kept) if kept is not None and of_one_run else nullcontext(_store(kept))
-    return _Run(setup, folder, store, _workers(cluster, jobs), dry)
+    return _Run(setup, folder, store, _workers(cluster, jobs), dry, shown == "json")
 
 
 def _of_command(file: Path | None, read: Mapping[str, Any], model: type[AnyAuditSettings]) -> None:

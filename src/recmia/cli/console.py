@@ -15,16 +15,17 @@ if TYPE_CHECKING:
     from recmia.cache import ArrayStore
     from recmia.game.cost import Cost
     from recmia.results.audit import AuditResult
+    from recmia.results.folder import Result
     from recmia.results.gate import Gate
     from recmia.results.sweep import SweepResult
 
 # Where the output is a file, there is room for the table.
-_FILE_WIDTH, WIDE = 100, 130
+NARROW, WIDE = 100, 130
 
 
-def console(width: int = _FILE_WIDTH) -> Console:
+def console(width: int = NARROW, *, stderr: bool = False) -> Console:
     """Return the console of a command: as wide as the terminal, or `width` where there is none."""
-    out = Console(emoji=False, highlight=False)
+    out = Console(emoji=False, highlight=False, stderr=stderr)
     if not out.is_terminal and "COLUMNS" not in os.environ:
         out.width = width
     return out
@@ -33,7 +34,9 @@ def console(width: int = _FILE_WIDTH) -> Console:
 def tell_data(out: Console, result: AuditResult) -> None:
     """Say what was audited, and what was dropped of it."""
     data = result.provenance["data"]
-    out.print(f"data: {escape(data['source'])}: {data['rows_kept']:,} interactions of {data['users']:,} users")
+    out.print(
+        f"data: {escape(data['source'])}: {data['rows_kept']:,} interactions of {data['users']:,} users", soft_wrap=True
+    )
     tell_reading(out, data)
 
 
@@ -101,6 +104,18 @@ def tell_errors(out: Console, result: SweepResult, where: str = "") -> None:
         out.print(f"[bold red]failed:[/] {escape(where + cell)}: {escape(failure['error'])}", soft_wrap=True)
 
 
-def tell_written(out: Console, folder: Path, content: str) -> None:
-    """Say where the results are."""
+def tell_result(out: Console, result: Result) -> None:
+    """Print the tables and the findings of a result."""
+    from recmia.render import text
+
+    for table in text.result_tables(result):
+        out.print(table)
+    if words := text.result_words(result):
+        out.print(escape(words))
+
+
+def tell_written(out: Console, folder: Path, content: str, then: str = "") -> None:
+    """Say where the results are, and the command that most people need now, if there is one."""
     out.print(f"\nwritten to {escape(str(folder))} ({content})", soft_wrap=True)
+    if then:
+        out.print(f"next: {escape(then)}", soft_wrap=True)

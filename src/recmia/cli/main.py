@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from recmia.cli import commands
+from recmia.cli.options import present_name
 from recmia.cli.streams import lasting_streams
-from recmia.errors import RecmiaError
+from recmia.errors import ConfigError, RecmiaError
 
 _INTERRUPTED = 130
 
@@ -21,7 +22,6 @@ app = typer.Typer(
     name="recmia",
     help="Tells whether a recommender leaks who was in its training data, from its lists and answers alone.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -48,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     app.registered_commands = [command for command in every if command.name in arguments[:1]] or every
     with lasting_streams():
         try:
-            app(args=arguments)
+            _refuse_former_names(arguments)
+            # Completion is installed for this name, also by `python -m recmia`.
+            app(args=arguments, prog_name="recmia")
         except SystemExit as stop:
             cause = stop.__context__
             if stop.code == _INTERRUPTED:
@@ -62,6 +64,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.exit(_tell(error, debug="--debug" in arguments))
         finally:
             app.registered_commands = every
+
+
+def _refuse_former_names(arguments: Sequence[str]) -> None:
+    for word in arguments[1:]:
+        flag = word.partition("=")[0]
+        if name := present_name(arguments[0], flag):
+            raise ConfigError(f"no such option: {flag}; in recmia {arguments[0]} it is {name}")
 
 
 def _tell(error: BaseException, *, debug: bool) -> int:

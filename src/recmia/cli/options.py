@@ -30,6 +30,9 @@ CLUSTER = typer.Option(
 )
 STORE = typer.Option("--store", help="Folder of what was computed so far (else a cache).", rich_help_panel=_RUN)
 DRY_RUN = typer.Option("--dry-run", help="Only say what the run would cost: models, time, bytes.", rich_help_panel=_RUN)
+FORMAT = typer.Option(
+    "--format", help="text, or json, alone on stdout. [default: text]", show_default=False, rich_help_panel=_RUN
+)
 _CONFIG = typer.Option("--config", "-c", help="TOML file of settings.", rich_help_panel=_RUN)
 # Headings of the groups of settings.
 _PANELS = {
@@ -52,11 +55,16 @@ _ALIASES = {
     "attacks": ("--attack",),
     "regimes": ("--regime",),
     "dataset": ("-d",),
-    "n_targets": ("--targets",),
-    "n_shadows": ("--shadows",),
 }
 # Options that are not spelled as their setting.
 _SPELLED = {"columns.header": "--header/--no-header"}
+# Options by names that they once had, or have elsewhere, in each command, or in any other ("").
+_FORMER: Mapping[str, Mapping[str, str]] = {
+    "--target": {"audit-files": "--name", "forget": "--name", "matrix": "--recommenders", "": "--recommender"},
+    "--targets": {"matrix": "--recommenders", "": "--n-targets"},
+    "--shadows": {"matrix": "", "": "--n-shadows"},
+    "--data": {"ask": "--interactions", "audit-files": "--interactions", "forget": "--interactions", "": "--dataset"},
+}
 _PARAMETER = inspect.Parameter.KEYWORD_ONLY
 
 
@@ -73,13 +81,8 @@ def argument(name: str, kind: Any, words: str) -> inspect.Parameter:
     return inspect.Parameter(name, _PARAMETER, default=None, annotation=Annotated[kind | None, option])
 
 
-RECOMMENDER = extra(
-    "recommender",
-    str,
-    "A name, your own as package.module:factory, or a command (--help-settings train). Shadows are of it, too, unless "
-    "named.",
-    "The audited system",
-)
+# The data of an audit, also without the name of their option.
+DATA = argument("data", str, "The data to audit, as --dataset: a name, file, folder, or synthetic[:SHAPE].")
 # The options of the gate, for any command that ends with metrics.
 GATE = (
     extra("fail_above", list[str], "METRIC=VALUE, as auc=0.6 or tpr@fpr=0.01=0.1: exit 1 if surely above.", _GATE),
@@ -95,7 +98,6 @@ def give(
     *own: inspect.Parameter,
     model: type[ComposedSettings] = AuditSettings,
     without: Collection[str] = (),
-    renamed: Mapping[str, tuple[str, ...]] = {},
 ) -> Callable[..., None]:
     """Give a command its own parameters, those of every run, and one for every setting.
 
@@ -108,8 +110,6 @@ def give(
         `AuditSettings` or `FilesSettings`.
     without : collection of str
         Settings, and options of every run, that it has not.
-    renamed : mapping of str to tuple of str
-        Spellings of options that are not the usual ones.
     """
     run = [
         ("config", Path | None, None, _CONFIG),
@@ -118,12 +118,13 @@ def give(
         ("store", Path | None, None, STORE),
         ("cluster", str | None, None, CLUSTER),
         ("dry_run", bool, False, DRY_RUN),
+        ("format", str, "text", FORMAT),
         ("debug", bool, False, DEBUG),
         ("help_settings", str | None, None, _help_settings(model, without)),
     ]
     parameters = [
         *own,
-        *_setting_options(model, without, renamed),
+        *_setting_options(model, without),
         *(
             inspect.Parameter(name, _PARAMETER, default=default, annotation=Annotated[kind, option])
             for name, kind, default, option in run
@@ -143,7 +144,7 @@ def with_columns(command: Callable[..., None]) -> Callable[..., None]:
         if parameter.kind is not inspect.Parameter.VAR_KEYWORD
     ]
     further = [
-        _option(f"columns.{name}", field, field.default, {}, _COLUMNS) for name, field in Columns.model_fields.items()
+        _option(f"columns.{name}", field, field.default, _COLUMNS) for name, field in Columns.model_fields.items()
     ]
     parameters = [*(parameter.replace(kind=_PARAMETER) for parameter in own), *further]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -172,9 +173,13 @@ def overlay(settings: dict[str, Any], options: dict[str, Any], model: type[Compo
     return merged
 
 
-def _setting_options(
-    model: type[ComposedSettings], without: Collection[str], renamed: Mapping[str, tuple[str, ...]]
-) -> Iterator[inspect.Parameter]:
+def present_name(command: str, flag: str) -> str:
+    """Return what an option is called that a command does not know; empty where that is not known either."""
+    names = _FORMER.get(flag, {})
+    return names.get(command, names.get("", ""))
+
+
+def _setting_options(model: type[ComposedSettings], without: Collection[str]) -> Iterator[inspect.Parameter]:
     # In the order of the headings, so that each stands once.
     groups = [name for name in _PANELS if name in model.model_fields]
     fields = model.flat_fields()
@@ -185,16 +190,14 @@ def _setting_options(
                 continue
             if is_table(field):
                 for inner, of in _table_fields(field).items():
-                    yield _option(f"{name}.{inner}", of, getattr(getattr(defaults, name), inner), renamed, "")
+                    yield _option(f"{name}.{inner}", of, getattr(getattr(defaults, name), inner), "")
             else:
-                yield _option(name, field, getattr(defaults, name), renamed, _PANELS[group])
+                yield _option(name, field, getattr(defaults, name), _PANELS[group])
 
 
-def _option(
-    path: str, field: FieldInfo, default: Any, renamed: Mapping[str, tuple[str, ...]], panel: str
-) -> inspect.Parameter:
+def _option(path: str, field: FieldInfo, default: Any, panel: str) -> inspect.Parameter:
     kind = field.annotation
-    spellings = _spellings(path, kind, renamed)
+    spellings = _spellings(path, kind)
     option = typer.Option(
         *spellings, help=escape(_words(field, default)), rich_help_panel=panel or None, show_default=False,
         hidden=not panel,
@@ -205,13 +208,13 @@ def _option(
     )
 
 
-def _spellings(path: str, kind: Any, renamed: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+def _spellings(path: str, kind: Any) -> tuple[str, ...]:
     if path in _SPELLED:
         return (_SPELLED[path],)
     flag = f"--{path.replace('.', '-').replace('_', '-')}"
     if kind is bool:
         return (f"{flag}/--no-{flag[2:]}",)
-    return renamed.get(path) or (flag, *_ALIASES.get(path, ()))
+    return (flag, *_ALIASES.get(path, ()))
 
 
 def _words(field: FieldInfo, default: Any) -> str:
@@ -238,7 +241,7 @@ def _help_settings(model: type[ComposedSettings], without: Collection[str]) -> A
             raise ConfigError(f"unknown table of settings {name!r}; {nearest(name, tables)}")
         out = Table.grid(padding=(0, 2))
         for inner, field in _table_fields(tables[name]).items():
-            spellings = _spellings(f"{name}.{inner}", field.annotation, {})
+            spellings = _spellings(f"{name}.{inner}", field.annotation)
             out.add_row(escape(spellings[0]), escape(_words(field, field.default)))
         console = Console(emoji=False, highlight=False)
         console.print(f"Settings of {name}, as options and (in a file) in the table {escape(f'[{name}]')}:\n")

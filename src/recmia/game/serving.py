@@ -219,5 +219,6 @@ def check_servable(name: str, folds_in: bool, regimes: Iterable[str]) -> None:
         if regime in FOLDING and not folds_in:
             raise ConfigError(
                 f"{name} cannot serve a user that it was not trained on, which the regime {regime} asks for; it can be "
-                "audited in: popular, popular-random"
+                "audited in: popular, popular-random, where non-members get popular items and an attack finds those, "
+                "whatever the model remembers; an object whose recommend uses the history alone sets folds_in = True"
             )

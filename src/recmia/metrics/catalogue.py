@@ -102,7 +102,7 @@ class Metric:
 
     knowledge: str
     regime: str
-    target: str
+    recommender: str
     shadow: str
     attack: str
     metric: str

@@ -40,8 +40,8 @@ def sweep_chapter(folder: Path, result: SweepResult) -> Chapter:
     failed = f" {len(result.errors)} of them failed." if result.errors else ""
     levels = result.table["knowledge"].unique(maintain_order=True).to_list()
     regimes = result.table["regime"].unique(maintain_order=True).to_list()
-    about, target = ("", "") if "target" in result.axes else (f"{settings.target} on ", f" `{settings.target}`")
-    transferred = transfer(result.table).splitlines() if set(result.axes) == {"target", "shadow"} else []
+    about, target = ("", "") if "recommender" in result.axes else (f"{settings.target} on ", f" `{settings.target}`")
+    transferred = transfer(result.table).splitlines() if set(result.axes) == {"recommender", "shadow"} else []
     attacks = result.table["attack"].unique(maintain_order=True).to_list()
     return Chapter(
         title=f"Sweep over {' × '.join(result.axes)}: {about}{data_name(settings)}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from typing import Any
 
@@ -20,6 +21,7 @@ from recmia.results.folder import Result
 from recmia.results.forget import ForgetResult
 from recmia.results.groups import FIGURES, by_group, exposed_interactions
 from recmia.results.sweep import SweepResult
+from recmia.settings import FilesSettings
 
 # What the table shows; a result has more.
 _COLUMNS = ("auc", "tpr@fpr=0.01", "balanced_accuracy", "epsilon")
@@ -297,8 +299,8 @@ def _of_both(row: Mapping[str, Any]) -> str:
     return " / ".join("–" if value is None else f"{value:.3f}" for value in found)
 
 
-def comparison_table(rows: pl.DataFrame) -> FigureTable:
-    """Return a paper's figures beside ours; see `recmia.reproduce.Reproduction.comparison`."""
+def comparison_table(rows: pl.DataFrame, source: str) -> FigureTable:
+    """Return a paper's figures beside ours, of this data; see `recmia.reproduce.Reproduction.comparison`."""
     shown = [
         Row(
             [row["feedback"], row["regime"]],
@@ -310,7 +312,7 @@ def comparison_table(rows: pl.DataFrame) -> FigureTable:
         for row in rows.iter_rows(named=True)
     ]
     return FigureTable(
-        "AUC of the MLP: the paper and ours, mean and 95% interval over seeds",
+        f"LFM on {source}\nAUC of the MLP: the paper and ours, mean and 95% interval over seeds",
         ["LFM", "non-members get"],
         ["paper", "ours"],
         shown,
@@ -323,7 +325,7 @@ def transfer(rows: pl.DataFrame) -> str:
     sentences = []
     aucs = rows.filter(pl.col("metric") == "auc", ~pl.col("attack").is_in(list(RULES)))
     for (regime, attack), part in aucs.partition_by("regime", "attack", as_dict=True, maintain_order=True).items():
-        by_pair = [(row["target"] == row["shadow"], row["value"]) for row in part.iter_rows(named=True)]
+        by_pair = [(row["recommender"] == row["shadow"], row["value"]) for row in part.iter_rows(named=True)]
         same, other = ([value for alike, value in by_pair if alike is wanted] for wanted in (True, False))
         if same and other:
             sentences.append(
@@ -348,7 +350,30 @@ def _heading(metric: str) -> str:
 
 
 def result_tables(result: Result) -> list[FigureTable]:
-    """Return the tables of a result of any kind."""
+    """Return the tables of a result of any kind; each names the recommender and the data, and can stand alone."""
+    about = subject(result)
+    return [replace(table, title=f"{about}\n{table.title}") for table in _tables(result)]
+
+
+def subject(result: Result) -> str:
+    """Return what a result is about: the audited system, or all that were swept, and the data.
+
+    >>> from recmia.settings import AuditSettings
+    >>> settings = AuditSettings.parse({"recommender": "als", "defence": "shorter-lists=10", "dataset": "log.csv"})
+    >>> subject(AuditResult(settings, pl.DataFrame(), pl.DataFrame(), {}))
+    'als with shorter-lists=10 on log.csv'
+    """
+    whole: Any = getattr(result, "sweep", getattr(result, "audit", result))
+    settings, axes = whole.settings, getattr(whole, "axes", {})
+    defence = "" if isinstance(settings, FilesSettings) else settings.system.defence
+    swept = [
+        ", ".join(axes.get(key, (value,)))
+        for key, value in (("recommender", settings.target), ("dataset", settings.source))
+    ]
+    return f"{swept[0]}{f' with {defence}' if defence else ''} on {swept[1]}"
+
+
+def _tables(result: Result) -> list[FigureTable]:
     if isinstance(result, ForgetResult):
         return [forget_table(result)]
     if isinstance(result, AuditResult):
@@ -372,7 +397,7 @@ def result_words(result: Result) -> str:
     if isinstance(result, AuditResult):
         return verdict(result.findings)
     if isinstance(result, SweepResult):
-        return transfer(result.table) if set(result.axes) == {"target", "shadow"} else ""
+        return transfer(result.table) if set(result.axes) == {"recommender", "shadow"} else ""
     return result.advice
 
 

@@ -310,7 +310,7 @@ class AuditResult:
                     Metric(
                         knowledge=level,
                         regime=regime,
-                        target=self.settings.target,
+                        recommender=self.settings.target,
                         shadow=self.settings.shadow,
                         attack=attack,
                         metric=spec.name,

@@ -30,6 +30,8 @@ from recmia.settings import AuditSettings
 DEFAULTS: Mapping[str, Any] = MappingProxyType({"held_out": 0.2, "n_shadows": 8})
 NONE, POPULARITY = "none", "popularity-only"
 _NONE: Mapping[str, Any] = MappingProxyType({})
+# The share of the undefended quality below which lists count as destroyed.
+_DESTROYED = 0.5
 UTILITY = "ndcg@10"
 PRIVACY = ("auc", "tpr@fpr=0.01")
 # The best of several may owe it to chance: each interval holds by itself.
@@ -246,40 +248,128 @@ def _table(found: SweepResult) -> pl.DataFrame:
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
+def frontier(rows: pl.DataFrame) -> list[str]:
+    """Return the defences of one regime, none among them, to which no other is preferable in both respects.
+
+    Each has a lower AUC of the strongest attack, or a higher recommendation quality, than every other.
+
+    Parameters
+    ----------
+    rows : polars.DataFrame
+        Columns defence, auc, ndcg@10 and broken, as in the table of `DefendResult`; a broken promise counts for
+        nothing.
+
+    Returns
+    -------
+    list of str
+        From the best lists to the least leakage.
+
+    Examples
+    --------
+    >>> frontier(pl.DataFrame({
+    ...     "defence": ["none", "weak", "strong", "bad"], "auc": [0.9, 0.7, 0.6, 0.8], "ndcg@10": [0.3, 0.2, 0.1, 0.1],
+    ...     "broken": False,
+    ... }))
+    ['none', 'weak', 'strong']
+    """
+    found: list[str] = []
+    lowest = float("inf")
+    for row in rows.filter(~pl.col("broken")).sort(-pl.col(UTILITY), "auc", maintain_order=True).iter_rows(named=True):
+        if row["auc"] < lowest:
+            found.append(row["defence"])
+            lowest = row["auc"]
+    return found
+
+
+def destroyed(row: Mapping[str, Any], undefended: Mapping[str, Any], popular: Mapping[str, Any] | None) -> bool:
+    """Tell whether a defence leaves lists of no use: half the quality is gone, or popular lists are as good.
+
+    Popular lists are no measure where the undefended system is no better than they are.
+    """
+    if row[UTILITY] < _DESTROYED * undefended[UTILITY]:
+        return True
+    return popular is not None and row[UTILITY] <= popular[UTILITY] < undefended[UTILITY]
+
+
 def _advice(regime: str, rows: pl.DataFrame, level: float, found: Finding | None = None) -> str:
-    undefended = rows.filter(defence=NONE).row(0, named=True) if len(rows.filter(defence=NONE)) else None
+    named = {row["defence"]: row for row in rows.iter_rows(named=True)}
+    undefended, popular = named.pop(NONE, None), named.pop(POPULARITY, None)
     if undefended is None:
         return f"{regime}: the undefended system could not be measured, so nothing can be said of what defences bring."
-    before = f"{regime}: undefended, {undefended['auc_attack']} reaches {_auc(undefended)}"
-    before += f" at NDCG@10 {undefended[UTILITY]:.3f}."
-    if undefended["auc_high"] < level and found is not None and found.grade in LEAK:
-        # An AUC does not show that few members are found surely, nor what is read backwards.
-        return f"{before} That is under {level:g}, but it leaks all the same: {found.claim.replace('`', '')}"
+    words = [
+        f"{regime}: undefended, {undefended['auc_attack']} reaches {_auc(undefended)} at NDCG@10 "
+        f"{undefended[UTILITY]:.3f}.",
+        *_beside_popular(undefended, popular),
+    ]
     if undefended["auc_high"] < level:
-        return f"{before} That is under {level:g}, with its interval: these attacks give no reason for a defence."
-    under = rows.filter(pl.col("auc_high") < level, ~pl.col("broken")).sort(UTILITY, descending=True)
-    candidates = under.filter(~pl.col("defence").is_in([NONE, POPULARITY]))
-    plain = under.filter(defence=POPULARITY)
-    if len(candidates):
-        best = candidates.row(0, named=True)
-        change = best[UTILITY] / undefended[UTILITY] - 1
-        words = (
-            f"{before} The cheapest defence that keeps every attack under {level:g}, intervals included, is "
-            f"{best['defence']}: {best['auc_attack']} reaches {_auc(best)}, at NDCG@10 {best[UTILITY]:.3f} "
-            f"({change:+.0%})."
-        )
-        if len(plain) and plain[UTILITY][0] >= best[UTILITY]:
-            words += (
-                f" But popular lists for all are worth as much or more, {plain[UTILITY][0]:.3f}, and depend on no "
-                "single person."
+        # An AUC does not show that few members are found surely, nor what is read backwards.
+        claim = "these attacks give no reason for a defence."
+        if found is not None and found.grade in LEAK:
+            claim = f"but it leaks all the same: {found.claim.replace('`', '')}"
+        return " ".join((*words, f"The upper end of that interval is under {level:g}; {claim}"))
+    whole = {name: row for name, row in named.items() if not destroyed(row, undefended, popular)}
+    words.append(_cheapest(named, whole, undefended, level))
+    if popular is not None and popular["auc_high"] < level:
+        best = max((row[UTILITY] for row in whole.values() if _keeps(row, level)), default=0.0)
+        if popular[UTILITY] >= best:
+            words.append(
+                f"Popular lists for all keep it there, too, at NDCG@10 {popular[UTILITY]:.3f}, and depend on no single "
+                "person."
             )
-        return f"{words} {_CONFIRM}"
-    tried = rows.filter(~pl.col("defence").is_in([NONE, POPULARITY])).sort("auc_high")
-    words = f"{before} No defence is shown to keep every attack under {level:g}, intervals included"
-    words += f"; the nearest is {tried['defence'][0]}, with {_auc(tried.row(0, named=True))}." if len(tried) else "."
-    if len(plain):
-        words += f" Popular lists for all would, at NDCG@10 {plain[UTILITY][0]:.3f}."
-    return words
+    if len(whole) < len(named):
+        lost = ", ".join(name for name in named if name not in whole)
+        words.append(
+            f"Lists are destroyed, with less than {_DESTROYED:.0%} of the quality left or no more than popular lists "
+            f"have, by {lost}."
+        )
+    words.append(
+        f"On the frontier, where no other setting both leaks less and recommends better: {', '.join(frontier(rows))}."
+    )
+    if any(_keeps(row, level) for row in whole.values()):
+        words.append(_CONFIRM)
+    return " ".join(words)
+
+
+def _beside_popular(undefended: Mapping[str, Any], popular: Mapping[str, Any] | None) -> list[str]:
+    """Say so if the system recommends no better than a list that needs no model."""
+    if popular is None or undefended[f"{UTILITY}_low"] > popular[UTILITY]:
+        return []
+    better = "no better" if undefended[UTILITY] <= popular[UTILITY] else "not shown to be better"
+    return [
+        f"That is {better} than popular lists for all ({popular[UTILITY]:.3f}), so there is nothing for a defence to "
+        "keep: mend the recommender first, or serve popular lists."
+    ]
+
+
+def _cheapest(
+    named: Mapping[str, Mapping[str, Any]],
+    whole: Mapping[str, Mapping[str, Any]],
+    undefended: Mapping[str, Any],
+    level: float,
+) -> str:
+    """Name the best lists among the defences that keep the level, of those that leave lists of use if there are any."""
+    kept = f"the upper end of every attack's interval under {level:g}"
+    for rows, words in (
+        (whole, f"The cheapest defence that keeps {kept} is"),
+        (named, f"Only defences that destroy the lists keep {kept}; the best of them is"),
+    ):
+        under = [row for row in rows.values() if _keeps(row, level)]
+        if under:
+            best = max(under, key=lambda row: row[UTILITY])
+            change = best[UTILITY] / undefended[UTILITY] - 1 if undefended[UTILITY] else 0.0
+            return (
+                f"{words} {best['defence']}: {best['auc_attack']} reaches {_auc(best)}, at NDCG@10 {best[UTILITY]:.3f} "
+                f"({change:+.0%})."
+            )
+    nearest = min(named.values(), key=lambda row: row["auc_high"], default=None)
+    words = f"No defence is shown to keep {kept}"
+    return (
+        f"{words}; the nearest is {nearest['defence']}, with {_auc(nearest)}." if nearest is not None else f"{words}."
+    )
+
+
+def _keeps(row: Mapping[str, Any], level: float) -> bool:
+    return row["auc_high"] < level and not row["broken"]
 
 
 def _auc(row: Mapping[str, Any]) -> str:

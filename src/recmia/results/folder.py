@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 import polars as pl
+import polars.selectors as cs
 import tomli_w
 
 from recmia.atomic import new_folder
@@ -122,6 +123,22 @@ def read_result(folder: Path) -> Result:
     )
 
 
+def run_document(folder: Path) -> dict[str, Any]:
+    """Return a run folder as one JSON value: its settings, its JSON files by name, and its table of figures, if any.
+
+    Parameters
+    ----------
+    folder : Path
+        As `write_result` wrote it.
+    """
+    document = {"folder": str(folder), "settings": read_settings_file(folder / "config.toml")}
+    document |= {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+    table = folder / "table.parquet"
+    # JSON has no numbers that are none.
+    rows = pl.read_parquet(table).with_columns(cs.float().fill_nan(None)) if table.is_file() else None
+    return document if rows is None else document | {"table": rows.to_dicts()}
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON; ValueError for what is not a number."""
     path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
@@ -131,7 +148,7 @@ def _write_audit(result: AuditResult, scratch: Path) -> None:
     settings = result.settings
     missing = {
         "data were": ("dataset", settings.source == IN_MEMORY),
-        "recommender was": ("target", in_memory(settings.target)),
+        "recommender was": ("recommender", in_memory(settings.target)),
         "attacker's recommender was": ("shadow", in_memory(settings.shadow)),
     }
     comments = [

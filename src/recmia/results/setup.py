@@ -88,7 +88,7 @@ def name_objects(
     Parameters
     ----------
     recommenders : mapping of str to object
-        For each role ("target", "shadow") a name, an object or None for none.
+        For each role ("recommender", "shadow") a name, an object or None for none.
     attacks : sequence, optional
 
     Returns

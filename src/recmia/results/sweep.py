@@ -1,4 +1,4 @@
-"""Many audits that share their work: grids over any settings, and the matrix of targets and shadows."""
+"""Many audits that share their work: grids over any settings, and the matrix of recommenders and shadows."""
 
 from __future__ import annotations
 
@@ -85,7 +85,8 @@ class SweepResult:
 def cells(settings: AuditSettings, axes: Axes) -> list[tuple[dict[str, Any], AuditSettings]]:
     """Return the grid: for each combination of values, the values by key and the settings.
 
-    A key that takes several names (``attacks``, ``regimes``) takes them joined by ``+``.
+    A key that takes several names (``attacks``, ``regimes``) takes them joined by ``+``. Where recommenders are swept,
+    the attacker's is the same, unless another is named or swept, too.
 
     Raises
     ------
@@ -98,6 +99,8 @@ def cells(settings: AuditSettings, axes: Axes) -> list[tuple[dict[str, Any], Aud
     grid: dict[tuple[Any, ...], tuple[dict[str, Any], AuditSettings]] = {}
     for values in itertools.product(*axes.values()):
         flat = settings.flat()
+        if "recommender" in axes and settings.shadow == settings.target:
+            del flat["shadow"]
         for key, value in zip(axes, values, strict=True):
             table_name, _, name = key.rpartition(".")
             table = flat
@@ -138,7 +141,7 @@ def run_sweep(
     ----------
     settings : AuditSettings
     axes : mapping of str to sequence
-        Keys of the settings (``"k"``, ``"lfm.epochs"``, ``"target"``) and the values that they take.
+        Keys of the settings (``"k"``, ``"lfm.epochs"``, ``"recommender"``) and the values that they take.
     dataset : Interactions, optional
         Data in memory, instead of `DataSettings.dataset`.
     recommenders, attacks, defences : mapping
@@ -312,7 +315,7 @@ def run_planned(planned: PlannedSweep, *, jobs: int, store: Store, report: Repor
 def _rows(chosen: dict[str, Any], rows: pl.DataFrame) -> pl.DataFrame:
     if rows.is_empty():
         return rows
-    # A swept key such as target is a column of the metrics already; that of a promise, one part of many, is not.
+    # A swept key such as recommender is a column of the metrics already; that of a promise, one part of many, is not.
     new = [pl.lit(value).alias(key) for key, value in chosen.items() if key not in rows.columns or key == "defence"]
     return rows.select(*new, pl.exclude("defence") if "defence" in chosen else pl.all())
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, Self
+from types import MappingProxyType
+from typing import Any, ClassVar, Self
 
 from pydantic import model_validator
 
@@ -19,7 +20,7 @@ from recmia.settings.attacker import (
     Knowledge,
     KnowledgeSettings,
 )
-from recmia.settings.base import ComposedSettings
+from recmia.settings.base import IN_MEMORY, ComposedSettings
 from recmia.settings.data import DataSettings, GroupSettings
 from recmia.settings.defences import FilesSystemSettings, SystemSettings
 from recmia.settings.files import FileNames, ForgettingSettings
@@ -103,6 +104,7 @@ class AnyAuditSettings(ComposedSettings):
 class AuditSettings(AnyAuditSettings):
     """Every setting of an audit; the defaults are the paper's case and the strict one, side by side."""
 
+    renamed: ClassVar[Mapping[str, str]] = MappingProxyType({"target": "recommender"})
     data: DataSettings = DataSettings()
     game: GameSettings = GameSettings()
     system: SystemSettings = SystemSettings()
@@ -113,33 +115,30 @@ class AuditSettings(AnyAuditSettings):
     def _completed(cls, given: dict[str, Any]) -> dict[str, Any]:
         """Fill in what follows from other settings.
 
-        ``recommender`` is the target and, unless one is named, the shadow; a training command likewise. Of the default
-        attacks, only those are run that can be: none asks without queries, or where no regime folds in.
+        The shadow is of the audited recommender, too, unless another is named; a training command is both. User code is
+        audited where all are served alike: a popular list for non-members would be ours, and not what its system does.
+        Of the default attacks, only those are run that can be: none asks without queries, or where no regime folds in.
         """
+        if _has_command(given):
+            given = {"recommender": "command", **given}
+        if _is_user_code(given.get("recommender")):
+            given = {"regimes": SERVED_ALIKE, **given}
         if given.get("unit") == "interactions":
             # The question, and so the attacks, are others; a threshold would take the interactions of a shadow system.
             given = {"attacks": INTERACTION_ATTACKS, "regimes": SERVED_ALIKE, "thresholds": False, **given}
         elif tuple(given.get("attacks", DEFAULT_ATTACKS)) == DEFAULT_ATTACKS and not _can_ask(given):
             given["attacks"] = LOOKING_ATTACKS
-        if "recommender" in given:
-            if "target" in given:
-                raise ConfigError(
-                    f"name the audited recommender once: recommender is {given['recommender']!r}, target "
-                    f"{given['target']!r}"
-                )
-            name = given.pop("recommender")
-            return {"shadow": name, **given, "target": name}
-        if _has_command(given) and "target" not in given:
-            return {"shadow": "command", **given, "target": "command"}
-        return given
+        return {"shadow": given["recommender"], **given} if "recommender" in given else given
 
     def changed(self, **fields: Any) -> Self:
         """The same settings with other values for these fields, checked anew.
 
         Attacks that only look in place of the default ones, since nothing can be asked, are the default ones again
-        where something can.
+        where something can; and a shadow that was of the audited recommender is of the new one.
         """
         flat = self.flat()
+        if "recommender" in fields and self.shadow == self.target:
+            del flat["shadow"]
         if self.attacker.attacks == LOOKING_ATTACKS and not _can_ask(flat):
             del flat["attacks"]
         return self.parse(flat | fields)
@@ -178,7 +177,7 @@ class AuditSettings(AnyAuditSettings):
     @property
     def target(self) -> str:
         """Name of the audited recommender."""
-        return self.system.target
+        return self.system.recommender
 
     @property
     def levels(self) -> tuple[Knowledge, ...]:
@@ -218,6 +217,7 @@ FILES_ATTACKS = ("distance", "mlp", "list-lr")
 class FilesSettings(AnyAuditSettings):
     """Every setting of an audit of what a system showed or answered, from files."""
 
+    renamed: ClassVar[Mapping[str, str]] = MappingProxyType({"target": "name"})
     # Not checked until files are named, so that there can be a default to start from.
     files: FileNames = FileNames.model_construct()
     game: FilesGameSettings = FilesGameSettings()
@@ -242,7 +242,7 @@ class FilesSettings(AnyAuditSettings):
     @property
     def target(self) -> str:
         """What the audited system is called."""
-        return self.system.target
+        return self.system.name
 
     @property
     def levels(self) -> tuple[Knowledge, ...]:
@@ -325,6 +325,11 @@ def _can_ask(given: Mapping[str, Any]) -> bool:
     return given.get("queries") != 0 and (
         not isinstance(regimes, (list, tuple)) or not set(FOLDING).isdisjoint(regimes)
     )
+
+
+def _is_user_code(name: object) -> bool:
+    """Whether a recommender is named as ``package.module:factory``, is an object in memory, or a command."""
+    return isinstance(name, str) and (name == "command" or ":" in name or name.endswith(IN_MEMORY))
 
 
 def _has_command(given: Mapping[str, Any]) -> bool:

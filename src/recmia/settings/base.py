@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
@@ -26,7 +26,12 @@ class Settings(BaseModel):
 
 
 class ComposedSettings(Settings):
-    """Settings that are made of groups."""
+    """Settings that are made of groups.
+
+    `renamed` holds the names of fields by names that they once had, to be told to whoever uses those.
+    """
+
+    renamed: ClassVar[Mapping[str, str]] = {}
 
     @classmethod
     def flat_fields(cls) -> dict[str, tuple[str, FieldInfo]]:
@@ -55,7 +60,10 @@ class ComposedSettings(Settings):
         given = cls._completed(dict(given))
         unknown = [name for name in given if name not in places]
         if unknown:
-            raise ConfigError("; ".join(f"unknown setting {name!r}; {nearest(name, places)}" for name in unknown))
+            hints = {name: f"it is called {new!r}" for name, new in cls.renamed.items()}
+            raise ConfigError(
+                "; ".join(f"unknown setting {name!r}; {hints.get(name) or nearest(name, places)}" for name in unknown)
+            )
         for group, field in cls.model_fields.items():
             # A group's defaults can differ between kinds of audits, so they are taken from here, not from its class.
             kept = {name: getattr(field.default, name) for name in _settings_class(field).model_fields}

@@ -78,7 +78,7 @@ class DataSettings(Settings):
 
     dataset: str = Field("ml-latest-small", description="Name, file, folder, or synthetic[:SHAPE].")
     min_interactions: int = Field(20, ge=1, description="Users with fewer interactions are dropped.")
-    max_users: int = Field(0, ge=0, description="Audit a random sample of so many users; 0 means all.")
+    max_users: int = Field(0, ge=0, description="Audit a random sample of so many users; 0: all.")
     columns: Columns = Columns()
 
 

@@ -22,7 +22,11 @@ class PrivacySettings(Settings):
 class SystemSettings(Settings):
     """What is audited."""
 
-    target: str = Field("lfm", description="The audited recommender, or your own as package.module:factory.")
+    recommender: str = Field(
+        "lfm",
+        description="A name, your package.module:factory, or a command (--help-settings train); "
+        "shadows are of it, too.",
+    )
     defence: str = Field(
         "", description="What the system does against leaks, as dp-training=4+shorter-lists=20; shadows do it, too."
     )
@@ -32,4 +36,4 @@ class SystemSettings(Settings):
 class FilesSystemSettings(Settings):
     """What is audited from files."""
 
-    target: str = Field("your system", description="What to call the audited system.")
+    name: str = Field("your system", description="What to call the audited system.")

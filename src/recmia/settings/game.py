@@ -31,7 +31,7 @@ class GameSettings(Settings):
 
     split: SplitUnit = Field("users", description="What the shadow and the target side do not share.")
     regimes: tuple[Regime, ...] = Field(
-        ("fold-in", "popular"), min_length=1, description="What non-members are served; one result each."
+        ("fold-in", "popular"), min_length=1, description="What non-members get (own code: fold-in)."
     )
     k: int = Field(100, ge=1, description="Length of the recommended lists.")
     n_targets: int = Field(1, ge=1, description="Independent targets a seed; 20 or so show single users.")

@@ -108,7 +108,7 @@ class FilesOptions(CommonOptions, total=False):
     pool_lists: str
     pool_members: str
     regime: Regime
-    target: str
+    name: str
 
 
 class ForgetOptions(FilesOptions, total=False):

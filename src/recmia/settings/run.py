@@ -10,7 +10,7 @@ from recmia.settings.base import Settings
 class RunSettings(Settings):
     """How often everything is repeated, and from which seed."""
 
-    seeds: int = Field(5, ge=1, description="Independent repetitions: split, training, attack.")
+    seeds: int = Field(5, ge=1, description="Repetitions: split, training, attack.")
     seed: int = Field(0, ge=0, description="The first seed; the others follow it.")
 
 
