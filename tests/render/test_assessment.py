@@ -46,7 +46,7 @@ def result(small: Interactions) -> AuditResult:
 
 
 def test_a_summary_for_a_pull_request(result: AuditResult) -> None:
-    settings = result.settings.changed(target="lfm")
+    settings = result.settings.changed(recommender="lfm")
     text = summary({Path("run"): replace(result, settings=settings)}, today="2024-02-29")
     said = rendered(text)
     assert result.findings.label in said

@@ -41,7 +41,7 @@ class Shown:
 
 @pytest.fixture(scope="module")
 def leaking() -> AuditResult:
-    return recmia.audit("synthetic:500x300x15000", target="ease", attacks=["mlp", "list-lr", "query-lr"], **QUICK)
+    return recmia.audit("synthetic:500x300x15000", recommender="ease", attacks=["mlp", "list-lr", "query-lr"], **QUICK)
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +53,7 @@ def shown(leaking: AuditResult, small: Interactions, tmp_path_factory: pytest.Te
     )
     names = {key: str(folder / f"{key}.parquet") for key in ("interactions", "lists")}
     files = {**names, "members": str(folder / "members.csv")}
-    looked = audit_files(
-        settings=FilesSettings.parse({**files, "attacks": ["distance"], "factors": 4, "target": "Shop"})
-    )
+    looked = audit_files(settings=FilesSettings.parse({**files, "attacks": ["distance"], "factors": 4, "name": "Shop"}))
     settings = {**QUICK, "k": 10, "regimes": ["popular", "fold-in"], "attacks": ["list-lr"]}
     results: dict[str, Any] = {
         "leaking": leaking,

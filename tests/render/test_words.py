@@ -33,6 +33,7 @@ def defended(small: Interactions) -> DefendResult:
         ({}, [], "No defence holds", "Popular lists for everyone do: they depend on no single person."),
         ({"none": 0.55}, [], "Under the level", ""),
         ({"shorter-lists=2": 0.55}, [], "A defence holds", "With `shorter-lists=2`."),
+        ({"gumbel=300": 0.55}, [], "No defence of use", "With `gumbel=300`, little is left"),
         ({"shorter-lists=2": 0.55}, ["shorter-lists=2"], "Broken promise", "Do not rely on it"),
     ],
 )
@@ -43,6 +44,7 @@ def test_the_headline_of_defences(
     table = defended.table.with_columns(
         pl.col("defence").replace_strict(high, default=0.9).alias("auc_high"),
         pl.col("defence").is_in(broken).alias("broken"),
+        pl.col("defence").replace_strict({"popularity-only": 0.1, "gumbel=300": 0.01}, default=0.2).alias("ndcg@10"),
     )
     _, label, _, more = words.defend_headline(replace(defended, table=table))
     assert label == chip

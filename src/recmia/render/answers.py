@@ -15,7 +15,7 @@ from recmia.game.cost import models_a_seed
 from recmia.metrics.intervals import Estimate
 from recmia.render.blocks import Card, Extent, Gauge
 from recmia.results.audit import AuditResult
-from recmia.results.defend import NONE, POPULARITY, DefendResult
+from recmia.results.defend import UTILITY, DefendResult
 from recmia.results.findings import LEAK, Finding, of_100, towards_members, worst_of
 from recmia.results.forget import ForgetResult
 from recmia.results.sweep import SweepResult
@@ -77,7 +77,7 @@ def extent(sections: Sequence[Finding], unit: str = "users", gauges: Sequence[Ga
     gauges : sequence of Gauge
         In place of that of the strongest attack.
     """
-    worst = worst_of([one for one in sections if one.as_it_serves] or sections)
+    worst = _main(sections)
     shown = list(gauges) or [Gauge.of("The strongest attack", worst.best)]
     found, scale = worst.found, _PAIRS[unit]
     if worst.grade == "untested":
@@ -121,14 +121,21 @@ def extent(sections: Sequence[Finding], unit: str = "users", gauges: Sequence[Ga
     )
 
 
-def cards(sections: Sequence[Finding]) -> tuple[list[Card], list[Card]]:
-    """Return what attackers of several kinds learn: where the system serves everyone, and elsewhere."""
-    made = [(one, _card(one)) for one in sections]
+def cards(sections: Sequence[Finding], *, told: bool = False) -> tuple[list[Card], list[Card]]:
+    """Return what attackers of several kinds learn: where the system serves everyone, and elsewhere.
+
+    Parameters
+    ----------
+    sections : sequence of Finding
+    told : bool
+        Whether to add claims and details, where these are not about attacks but about settings.
+    """
+    made = [(one, _card(one, told=told and one.as_it_serves)) for one in sections]
     served = [card for one, card in made if one.as_it_serves]
     return served, [card for one, card in made if not one.as_it_serves]
 
 
-def _card(finding: Finding) -> Card:
+def _card(finding: Finding, *, told: bool) -> Card:
     rows = [("The strongest attack", finding.best)]
     if finding.looking is not None:
         rows.append(("The strongest that only looks at lists", finding.looking))
@@ -142,7 +149,13 @@ def _card(finding: Finding) -> Card:
         about=finding.about,
         grade=finding.grade,
         gauges=[Gauge.of(label, row) for label, row in rows],
-        text=" ".join([*([_THE_LIST] if finding.of_the_fallback else []), *finding.caveats]),
+        text=" ".join(
+            [
+                *([finding.claim, *finding.details] if told else []),
+                *([_THE_LIST] if finding.of_the_fallback else []),
+                *finding.caveats,
+            ]
+        ),
     )
 
 
@@ -171,32 +184,27 @@ def _gauge(label: str, attack: str, area: Estimate) -> Gauge:
 
 def sweep_extent(found: Sequence[Finding]) -> Extent:
     """Say how bad it is in the setting where most is found."""
-    worst = worst_of([one for one in found if one.as_it_serves] or found)
-    return extent(found, gauges=[Gauge.of("The setting where most is found", worst.best)])
+    return extent(found, gauges=[Gauge.of("The setting where most is found", _main(found).best)])
 
 
 def defend_extent(result: DefendResult, sections: Sequence[Finding]) -> Extent:
     """Say how bad it is without a defence, and what the chosen defence and popular lists leave of it."""
-    worst = worst_of([one for one in sections if one.as_it_serves] or sections)
-    rows = {row["defence"]: row for row in result.table.filter(regime=worst.regime).iter_rows(named=True)}
-    best = max(
-        (
-            row for name, row in rows.items()
-            if name not in (NONE, POPULARITY) and row["auc_high"] < result.level and not row["broken"]
-        ),
-        key=lambda row: row["ndcg@10"],
-        default=None,
-    )  # fmt: skip
-    shown = [("No defence", rows.get(NONE)), ("Popular lists", rows.get(POPULARITY))]
-    if best is not None:
-        shown.insert(1, (best["defence"], best))
+    choice = result.choice(_main(sections).regime)
+    shown = [("No defence", choice.undefended), ("Popular lists", choice.popular)]
+    if choice.best is not None:
+        shown.insert(1, (choice.best["defence"], choice.best))
     gauges = [
-        Gauge(f"{label} · quality {row['ndcg@10']:.3f}", row["auc_attack"],
+        Gauge(f"{label} · quality {row[UTILITY]:.3f}", row["auc_attack"],
               *(100 * row[f"auc{end}"] for end in ("", "_low", "_high")))
         for label, row in shown
         if row is not None
     ]  # fmt: skip
     return extent(sections, gauges=gauges)
+
+
+def _main(sections: Sequence[Finding]) -> Finding:
+    """The worst of the sections in which the system itself serves everyone, if there are any."""
+    return worst_of([one for one in sections if one.as_it_serves] or sections)
 
 
 def takes(own: AuditSettings, of: str = "this run", **changed: Any) -> str:
@@ -346,15 +354,38 @@ def sweep_advice(result: SweepResult) -> list[str]:
 
 
 def defend_advice(result: DefendResult, sections: Sequence[Finding], config: str) -> list[str]:
-    """Say what to do after a comparison of defences; `sections` hold the advice for each regime."""
+    """Say what to do after a comparison of defences: in the regime in which the system itself serves everyone."""
+    choice = result.choice(_main(sections).regime)
+    own, popular, best = choice.undefended, choice.popular, choice.best
     words = []
     if len(result.broken):
         words.append("Do not use a defence with a broken promise before it is corrected.")
-    ordered = sorted(sections, key=lambda one: not one.as_it_serves)
+    if popular is not None and choice.no_better:
+        words.append(
+            f"Mend the recommender first: its lists are {choice.no_better} than popular ones, which depend on no "
+            "single person. Or serve those."
+        )
+    if own is not None and own["auc_high"] < result.level:
+        words.append(
+            "The AUC is low, but the system leaks all the same: see what is found below, and choose a defence by that."
+            if _main(sections).grade in LEAK
+            else "These attacks give no reason for a defence. They are no proof that nothing leaks."
+        )
+    elif best is not None and own is not None:
+        words.append(
+            f"Choose: `{best['defence']}`, which brings the strongest attack from {of_100(own['auc'])} to "
+            f"{of_100(best['auc'])} of 100 pairs and the quality from {own[UTILITY]:.3f} to {best[UTILITY]:.3f}; or "
+            "the system as it is, and put in writing who decided that."
+        )
+    else:
+        words.append(
+            "Hold the system back, or serve popular lists: none of the defences that were tried is enough. Stronger "
+            "settings may be, or several together, joined by `+`."
+        )
+    settings, name = result.sweep.settings, "NAME=STRENGTH" if best is None else best["defence"]
     return [
         *words,
-        *(f"{title_of(one)}: {one.claim}" for one in ordered),
-        "Audit the chosen defence, to see who is still exposed: "
-        f"`recmia audit --config {config} --defence NAME=STRENGTH --n-targets 20`."
-        + takes(result.sweep.settings, "one defence of this run", n_targets=20),
+        "Confirm the chosen defence in an audit of its own, which also shows who is still exposed: "
+        f"`recmia audit --config {config} --defence {name} --seed {max(settings.seeds) + 1} --n-targets 20`."
+        + takes(settings, "one defence of this run", n_targets=20),
     ]

@@ -31,7 +31,7 @@ from recmia.results.sweep import SweepResult
 def sweep_chapter(folder: Path, result: SweepResult) -> Chapter:
     """Return the chapter of a sweep."""
     found = words.sweep_findings(result)
-    cards, asides = answers.cards(found)
+    cards, asides = answers.cards(found, told=True)
     grade, headline = words.sweep_headline(result)
     settings, data = result.settings, result.provenance["data"]
     cells = math.prod(len(values) for values in result.axes.values())
@@ -131,7 +131,7 @@ def defend_chapter(folder: Path, result: DefendResult) -> Chapter:
     settings, data = found.settings, found.provenance["data"]
     grade, chip, headline, more = words.defend_headline(result)
     undefended = words.defend_findings(result)
-    cards, asides = answers.cards(undefended)
+    cards, asides = answers.cards(undefended, told=True)
     levels = found.table["knowledge"].unique(maintain_order=True).to_list()
     first = found.table.row(0, named=True)
     regimes = table["regime"].unique(maintain_order=True).to_list()

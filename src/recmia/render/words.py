@@ -16,7 +16,7 @@ from recmia.metrics import Metric
 from recmia.metrics.epsilon import most_found
 from recmia.render.answers import takes
 from recmia.results.audit import AuditResult
-from recmia.results.defend import NONE, POPULARITY, DefendResult
+from recmia.results.defend import DefendResult
 from recmia.results.findings import (
     LEAK,
     ORDER,
@@ -320,34 +320,40 @@ def defend_headline(result: DefendResult) -> tuple[Grade, str, str, str]:
 
     Of the regimes in which the system itself serves everyone, if there are any.
     """
-    served = ~pl.col("regime").is_in(FALLBACK)
-    table = result.table.filter(served) if len(result.table.filter(served)) else result.table
-    kept = table.filter(~pl.col("broken"))
-    regimes = table["regime"].n_unique()
-    under = kept.filter(pl.col("auc_high") < result.level).group_by("defence", maintain_order=True).len()
-    holding = under.filter(pl.col("len") == regimes)["defence"].to_list()
-    defences = [name for name in holding if name not in (NONE, POPULARITY)]
-    where = "" if regimes == 1 else " in every regime"
-    goal = f"every attack under an AUC of {result.level:g}{where}"
+    regimes = result.table["regime"].unique(maintain_order=True).to_list()
+    regimes = [name for name in regimes if name not in FALLBACK] or regimes
+    choices = [result.choice(regime) for regime in regimes]
+    goal = (
+        f"the upper end of every attack's AUC under {result.level:g}{'' if len(regimes) == 1 else ' in every regime'}"
+    )
     if len(result.broken):
         names = ", ".join(f"`{name}`" for name in result.broken["defence"].unique(maintain_order=True))
         more = f"The audit refutes the epsilon that {names} promises. Do not rely on it."
         return "strong", "Broken promise", "A defence does not provide the privacy that it promises.", more
-    if NONE in holding:
-        leaking = [one for one in result.findings if one.grade in LEAK and one.regime in table["regime"]]
+    if all(one.undefended is not None and one.undefended["auc_high"] < result.level for one in choices):
+        leaking = [one for one in result.findings if one.grade in LEAK and one.regime in regimes]
         if leaking:
             # An AUC shows neither that few members are found surely, nor a bound on epsilon.
             words = f"The system keeps {goal} without a defence, but it leaks all the same."
             return worst_of(leaking).grade, "Leaks", words, leaking[0].claim
         return "none", "Under the level", f"The system keeps {goal} without a defence.", ""
-    if defences:
-        many = f"{len(defences)} of the defences tried keep" if len(defences) > 1 else "One of the defences tried keeps"
-        return "none", "A defence holds", f"{many} {goal}.", f"With {' or '.join(f'`{name}`' for name in defences)}."
-    more = "Popular lists for everyone do: they depend on no single person." if POPULARITY in holding else ""
-    partly = under.filter(~pl.col("defence").is_in([NONE, POPULARITY]))["defence"].to_list() if regimes > 1 else []
-    if partly:
-        more = f"In some regimes, these do: {', '.join(f'`{name}`' for name in partly)}. {more}".strip()
+    holding = [name for name in choices[0].kept if all(name in one.kept for one in choices)]
+    lost = [name for name in holding if any(name in one.lost for one in choices)]
+    useful = [name for name in holding if name not in lost]
+    if useful:
+        many = "Defences that were tried keep" if len(useful) > 1 else "A defence that was tried keeps"
+        return "none", "A defence holds", f"{many} {goal}.", f"With {_or(useful)}."
+    if lost:
+        words = f"Only defences that destroy the lists keep {goal}."
+        return "marked", "No defence of use", words, f"With {_or(lost)}, little is left of the recommendations."
+    more = "Popular lists for everyone do: they depend on no single person."
+    if any(one.popular is None or one.popular["auc_high"] >= result.level for one in choices):
+        more = ""
     return "marked", "No defence holds", f"No defence that was tried is shown to keep {goal}.", more
+
+
+def _or(names: Sequence[str]) -> str:
+    return " or ".join(f"`{name}`" for name in names)
 
 
 def what_attacks_do(names: Sequence[str]) -> list[tuple[str, str]]:

@@ -38,6 +38,41 @@ PRIVACY = ("auc", "tpr@fpr=0.01")
 _CONFIRM = "Since it is the best of several, confirm it in an audit of its own, with another seed."
 
 
+@dataclass(frozen=True)
+class Choice:
+    """The defences of one regime, by what they achieve and cost; rows are of the table of `DefendResult`.
+
+    Parameters
+    ----------
+    undefended, popular : mapping, optional
+        The system without a defence, and popular lists in its place; None if they could not be measured.
+    tried, kept : mapping of defence to row
+        All defences, and those that keep the upper end of every attack's interval under the level.
+    lost : tuple of str
+        Those that leave lists of no use; see `destroyed`.
+    """
+
+    undefended: Mapping[str, Any] | None
+    popular: Mapping[str, Any] | None
+    tried: Mapping[str, Mapping[str, Any]]
+    kept: Mapping[str, Mapping[str, Any]]
+    lost: tuple[str, ...]
+
+    @property
+    def best(self) -> Mapping[str, Any] | None:
+        """The best lists among the defences that keep the level and leave lists of use; None if there are none."""
+        found = [row for name, row in self.kept.items() if name not in self.lost]
+        return max(found, key=lambda row: row[UTILITY], default=None)
+
+    @property
+    def no_better(self) -> str:
+        """Whether the undefended system is "no better" or "not shown to be better" than popular lists; else empty."""
+        own, popular = self.undefended, self.popular
+        if own is None or popular is None or own[f"{UTILITY}_low"] > popular[UTILITY]:
+            return ""
+        return "no better" if own[UTILITY] <= popular[UTILITY] else "not shown to be better"
+
+
 @dataclass(frozen=True, eq=False)
 class DefendResult:
     """What defences bring and cost.
@@ -69,6 +104,10 @@ class DefendResult:
             _advice(str(regime), self.table.filter(regime=regime), self.level, found.get(str(regime)))
             for regime in self.table["regime"].unique(maintain_order=True)
         )
+
+    def choice(self, regime: str) -> Choice:
+        """Return the defences of a regime by what they achieve and cost."""
+        return choose(self.table.filter(regime=regime), self.level)
 
     @property
     def findings(self) -> list[Finding]:
@@ -291,85 +330,72 @@ def destroyed(row: Mapping[str, Any], undefended: Mapping[str, Any], popular: Ma
     return popular is not None and row[UTILITY] <= popular[UTILITY] < undefended[UTILITY]
 
 
+def choose(rows: pl.DataFrame, level: float) -> Choice:
+    """Sort the defences of one regime, rows of the table of `DefendResult`, by what they achieve and cost."""
+    tried = {row["defence"]: row for row in rows.iter_rows(named=True)}
+    undefended, popular = tried.pop(NONE, None), tried.pop(POPULARITY, None)
+    kept = {name: row for name, row in tried.items() if row["auc_high"] < level and not row["broken"]}
+    lost = [name for name, row in tried.items() if undefended and destroyed(row, undefended, popular)]
+    return Choice(undefended, popular, tried, kept, tuple(lost))
+
+
 def _advice(regime: str, rows: pl.DataFrame, level: float, found: Finding | None = None) -> str:
-    named = {row["defence"]: row for row in rows.iter_rows(named=True)}
-    undefended, popular = named.pop(NONE, None), named.pop(POPULARITY, None)
+    choice = choose(rows, level)
+    undefended, popular = choice.undefended, choice.popular
     if undefended is None:
         return f"{regime}: the undefended system could not be measured, so nothing can be said of what defences bring."
     words = [
         f"{regime}: undefended, {undefended['auc_attack']} reaches {_auc(undefended)} at NDCG@10 "
         f"{undefended[UTILITY]:.3f}.",
-        *_beside_popular(undefended, popular),
     ]
+    if popular is not None and choice.no_better:
+        words.append(
+            f"That is {choice.no_better} than popular lists for all ({popular[UTILITY]:.3f}), so there is nothing for "
+            "a defence to keep: mend the recommender first, or serve popular lists."
+        )
     if undefended["auc_high"] < level:
         # An AUC does not show that few members are found surely, nor what is read backwards.
         claim = "these attacks give no reason for a defence."
         if found is not None and found.grade in LEAK:
             claim = f"but it leaks all the same: {found.claim.replace('`', '')}"
         return " ".join((*words, f"The upper end of that interval is under {level:g}; {claim}"))
-    whole = {name: row for name, row in named.items() if not destroyed(row, undefended, popular)}
-    words.append(_cheapest(named, whole, undefended, level))
-    if popular is not None and popular["auc_high"] < level:
-        best = max((row[UTILITY] for row in whole.values() if _keeps(row, level)), default=0.0)
-        if popular[UTILITY] >= best:
-            words.append(
-                f"Popular lists for all keep it there, too, at NDCG@10 {popular[UTILITY]:.3f}, and depend on no single "
-                "person."
-            )
-    if len(whole) < len(named):
-        lost = ", ".join(name for name in named if name not in whole)
+    words.append(_cheapest(choice, undefended, level))
+    least = 0.0 if choice.best is None else choice.best[UTILITY]
+    if popular is not None and popular["auc_high"] < level and popular[UTILITY] >= least:
+        words.append(
+            f"Popular lists for all keep it there, too, at NDCG@10 {popular[UTILITY]:.3f}, and depend on no single "
+            "person."
+        )
+    if choice.lost:
         words.append(
             f"Lists are destroyed, with less than {_DESTROYED:.0%} of the quality left or no more than popular lists "
-            f"have, by {lost}."
+            f"have, by {', '.join(choice.lost)}."
         )
-    words.append(
-        f"On the frontier, where no other setting both leaks less and recommends better: {', '.join(frontier(rows))}."
-    )
-    if any(_keeps(row, level) for row in whole.values()):
+    on_frontier = ", ".join(frontier(rows))
+    words.append(f"On the frontier, where no other setting both leaks less and recommends better: {on_frontier}.")
+    if choice.best is not None:
         words.append(_CONFIRM)
     return " ".join(words)
 
 
-def _beside_popular(undefended: Mapping[str, Any], popular: Mapping[str, Any] | None) -> list[str]:
-    """Say so if the system recommends no better than a list that needs no model."""
-    if popular is None or undefended[f"{UTILITY}_low"] > popular[UTILITY]:
-        return []
-    better = "no better" if undefended[UTILITY] <= popular[UTILITY] else "not shown to be better"
-    return [
-        f"That is {better} than popular lists for all ({popular[UTILITY]:.3f}), so there is nothing for a defence to "
-        "keep: mend the recommender first, or serve popular lists."
-    ]
-
-
-def _cheapest(
-    named: Mapping[str, Mapping[str, Any]],
-    whole: Mapping[str, Mapping[str, Any]],
-    undefended: Mapping[str, Any],
-    level: float,
-) -> str:
+def _cheapest(choice: Choice, undefended: Mapping[str, Any], level: float) -> str:
     """Name the best lists among the defences that keep the level, of those that leave lists of use if there are any."""
     kept = f"the upper end of every attack's interval under {level:g}"
-    for rows, words in (
-        (whole, f"The cheapest defence that keeps {kept} is"),
-        (named, f"Only defences that destroy the lists keep {kept}; the best of them is"),
-    ):
-        under = [row for row in rows.values() if _keeps(row, level)]
-        if under:
-            best = max(under, key=lambda row: row[UTILITY])
-            change = best[UTILITY] / undefended[UTILITY] - 1 if undefended[UTILITY] else 0.0
-            return (
-                f"{words} {best['defence']}: {best['auc_attack']} reaches {_auc(best)}, at NDCG@10 {best[UTILITY]:.3f} "
-                f"({change:+.0%})."
-            )
-    nearest = min(named.values(), key=lambda row: row["auc_high"], default=None)
+    best, words = choice.best, f"The cheapest defence that keeps {kept} is"
+    if best is None and choice.kept:
+        best = max(choice.kept.values(), key=lambda row: row[UTILITY])
+        words = f"Only defences that destroy the lists keep {kept}; the best of them is"
+    if best is not None:
+        change = best[UTILITY] / undefended[UTILITY] - 1 if undefended[UTILITY] else 0.0
+        return (
+            f"{words} {best['defence']}: {best['auc_attack']} reaches {_auc(best)}, at NDCG@10 {best[UTILITY]:.3f} "
+            f"({change:+.0%})."
+        )
+    nearest = min(choice.tried.values(), key=lambda row: row["auc_high"], default=None)
     words = f"No defence is shown to keep {kept}"
     return (
         f"{words}; the nearest is {nearest['defence']}, with {_auc(nearest)}." if nearest is not None else f"{words}."
     )
-
-
-def _keeps(row: Mapping[str, Any], level: float) -> bool:
-    return row["auc_high"] < level and not row["broken"]
 
 
 def _auc(row: Mapping[str, Any]) -> str:
