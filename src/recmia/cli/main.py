@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -42,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit; known errors are told in a line, without a traceback."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     errors = Console(emoji=False, stderr=True, soft_wrap=True, highlight=False)
+    _unwind_when_told()
     # Typer makes the options of every command, several hundred, whichever is called.
     called = [command for command in app.registered_commands if command.name in arguments[:1]]
     app.registered_commands = called or app.registered_commands
@@ -65,6 +67,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         reason = escape(f"{type(error).__name__}: {error}")
         errors.print(f"[bold red]a bug in recmia:[/] {reason} (run again with --debug for the traceback)")
         sys.exit(3)
+
+
+def _unwind_when_told() -> None:
+    """Let whoever ends this program, such as a batch queue or a terminal that closes, do what Ctrl-C does."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        # Windows has no SIGHUP; nohup has it ignored.
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
 
 
 def _hints(error: BaseException | None) -> list[str]:

@@ -13,6 +13,8 @@ import io
 import os
 import pickle
 import signal
+import threading
+import time
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import (
@@ -50,6 +52,10 @@ Result = TypeVar("Result")
 _PATIENCE = 20
 # How often calls that a cluster lost are sent, in all.
 _TURNS = 3
+# How often a worker process looks whether its parent lives, in seconds.
+_LOOK = 0.5
+# What asks for an end: Ctrl-C, a system or a batch queue, a terminal that closes; Windows has no SIGHUP.
+_STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 # What the workers of a cluster have, by client: models and attacks need the same data, which are sent once, and stay as
 # long as they are in use here.
 _SENT: WeakKeyDictionary[Any, WeakKeyDictionary[Shared, Any]] = WeakKeyDictionary()
@@ -145,7 +151,15 @@ def run_calls(
         yield from _in_threads(function, payloads, at_once, threads)
         return
     parallel = joblib.Parallel(
-        n_jobs=at_once, return_as="generator_unordered", initializer=_leave_interrupts_to_the_parent
+        n_jobs=at_once,
+        return_as="generator_unordered",
+        # Whatever the caller has set for joblib: a fork of a process that has threads can hang, and threads share what
+        # a call may change.
+        backend="loky",
+        prefer=None,
+        require=None,
+        initializer=_serve,
+        initargs=(os.getpid(),),
     )
     here = os.getcwd()  # noqa: PTH109
     with warnings.catch_warnings():
@@ -225,9 +239,20 @@ def _on_cluster(
     )
 
 
-def _leave_interrupts_to_the_parent() -> None:
-    # A terminal interrupts all processes at once. The parent ends its workers; otherwise each prints a traceback.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _serve(parent: int) -> None:
+    """Leave interrupts to the parent, and end with it; called in each worker process."""
+    # A terminal, or a system that shuts down, tells all processes at once. The parent ends its workers; otherwise each
+    # prints a traceback. Signals are not ignored, as the commands that a worker starts would inherit that.
+    for number in _STOPS:
+        signal.signal(number, lambda number, frame: None)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    # Of a parent that is killed, nothing else tells a worker in the middle of a call.
+    while os.getppid() == parent:
+        time.sleep(_LOOK)
+    os._exit(1)
 
 
 class _Packer(pickle.Pickler):
