@@ -165,6 +165,8 @@ def run_calls(
     with warnings.catch_warnings():
         # joblib replaces a process whose memory has grown; no result is lost.
         warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given to the executor")
+        # Inside a thread or a worker of the caller's joblib, calls run one by one.
+        warnings.filterwarnings("ignore", message="Loky-backed parallel loops cannot be")
         try:
             yield from parallel(
                 joblib.delayed(_call_in)(here, function, threads, packed, *apart)
