@@ -24,7 +24,9 @@ def test_missing_extras_come_with_their_command(monkeypatch: pytest.MonkeyPatch)
     found = dict(doctor.examine()["extras"])
     assert set(found) == {"peers", "more"}
     assert found["peers"].startswith("cornac 3")
-    assert found["peers"].endswith("; missing: nonsense-pkg; it comes with: pip install 'cornac>=3.0' 'nonsense-pkg>=1'")
+    assert found["peers"].endswith(
+        "; missing: nonsense-pkg; it comes with: pip install 'cornac>=3.0' 'nonsense-pkg>=1'"
+    )
     assert found["more"] == "missing: other-pkg; it comes with: pip install 'other-pkg[all]>=1'"
     assert [name for name, _ in doctor.examine()["versions"]] == ["recmia", "python", "numpy"]
 

@@ -155,5 +155,8 @@ def test_no_scheduler_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'dask\[distributed\]>=2024.1'"), cluster("tcp://127.0.0.1:1"):
+    with (
+        pytest.raises(MissingExtraError, match=r"pip install 'dask\[distributed\]>=2024.1'"),
+        cluster("tcp://127.0.0.1:1"),
+    ):
         pass

@@ -1,0 +1,52 @@
+"""Forks of a process in which polars has worked: the child has none of its threads, and would wait for them for ever.
+
+Linux is where Python before 3.14 forks unless it is told otherwise, and where this can be seen.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from recmia.errors import ConfigError
+
+_polars_has_worked = _stuck = False
+
+
+def _look_at_threads() -> None:
+    global _polars_has_worked
+    names = []
+    for name in Path("/proc/self/task").glob("*/comm"):
+        try:
+            names.append(name.read_text())
+        except OSError:  # It ended meanwhile.
+            continue
+    _polars_has_worked = any(re.match(r"polars-\d", name) for name in names)
+
+
+def _remember() -> None:
+    global _stuck
+    _stuck = _stuck or _polars_has_worked
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_look_at_threads, after_in_child=_remember)
+
+
+def check_fork() -> None:
+    """Refuse to work in a fork of a process in which polars has worked, instead of hanging.
+
+    Raises
+    ------
+    ConfigError
+
+    Examples
+    --------
+    >>> check_fork()
+    """
+    if _stuck:
+        raise ConfigError(
+            "this process was forked from one in which recmia or polars had worked, and would hang: the threads of "
+            "polars stayed behind; start processes with multiprocessing.get_context('spawn') instead"
+        )
