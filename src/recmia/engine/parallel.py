@@ -54,8 +54,8 @@ _PATIENCE = 20
 _TURNS = 3
 # How often a worker process looks whether its parent lives, in seconds.
 _LOOK = 0.5
-# What asks for an end: Ctrl-C, a system or a batch queue, a terminal that closes; Windows has no SIGHUP.
-_STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+# What a terminal sends to all processes at once; Windows has no SIGHUP.
+_OF_TERMINALS = [getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name)]
 # What the workers of a cluster have, by client: models and attacks need the same data, which are sent once, and stay as
 # long as they are in use here.
 _SENT: WeakKeyDictionary[Any, WeakKeyDictionary[Shared, Any]] = WeakKeyDictionary()
@@ -243,9 +243,9 @@ def _on_cluster(
 
 def _serve(parent: int) -> None:
     """Leave interrupts to the parent, and end with it; called in each worker process."""
-    # A terminal, or a system that shuts down, tells all processes at once. The parent ends its workers; otherwise each
-    # prints a traceback. Signals are not ignored, as the commands that a worker starts would inherit that.
-    for number in _STOPS:
+    # The parent ends its workers; otherwise each prints a traceback. Signals are not ignored, as the commands that a
+    # worker starts would inherit that. SIGTERM ends a worker: where there is neither psutil nor pgrep, joblib sends it.
+    for number in _OF_TERMINALS:
         signal.signal(number, lambda number, frame: None)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
