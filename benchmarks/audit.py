@@ -330,9 +330,10 @@ def _scheduler(code: Code, n: int) -> Iterator[str]:
         for command in commands
     ]  # fmt: skip
     try:
-        from distributed import Client
+        import distributed
 
-        with Client(address, timeout=60) as client:
+        client: Any = distributed.Client(address, timeout=60)  # type: ignore[no-untyped-call]
+        with client:
             client.wait_for_workers(n, timeout=60)
         yield address
     finally:

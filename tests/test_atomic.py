@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from recmia.atomic import check_new, new_folder, replaced, write_text
+from recmia.atomic import check_file, check_new, new_folder, replaced, reserved, write_text
 from recmia.errors import ConfigError
 
 
@@ -75,3 +77,78 @@ def test_new_paths(tmp_path: Path) -> None:
     check_new(tmp_path / "run")
     with pytest.raises(ConfigError, match=f"the output file {tmp_path} exists"):
         check_new(tmp_path, "file")
+
+
+def test_a_name_is_kept_by_one_at_a_time(tmp_path: Path) -> None:
+    run = tmp_path / "deep" / "er" / "run"
+    with reserved(run):
+        for kind in ("folder", "file"):
+            with (
+                pytest.raises(ConfigError, match=f"another run is about to write the output {kind} .*run; name a new"),
+                reserved(run, kind),
+            ):
+                pass
+        with reserved(run.with_name("other")):
+            assert not run.exists()
+        run.mkdir()
+    assert [path.name for path in run.parent.iterdir()] == ["run"]
+    with pytest.raises(ConfigError, match=r"the output folder .*run exists"), reserved(run):
+        pass
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_name_that_came_to_nothing_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
+    with pytest.raises(error), reserved(tmp_path / "deep" / "er" / "run"):
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_whose_owner_was_killed_is_free(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys; from pathlib import Path; from recmia.atomic import reserved\n"
+        "with reserved(Path(sys.argv[1])):\n    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    killed = subprocess.run([sys.executable, "-c", program, tmp_path / "deep" / "run"], check=False, timeout=60)
+    assert killed.returncode == -9
+    with reserved(tmp_path / "deep" / "run"), new_folder(tmp_path / "deep" / "run"):
+        pass
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["run"]
+
+
+def test_a_name_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with (
+        pytest.raises(ConfigError, match=r"cannot make the output folder .*run: "),
+        reserved(tmp_path / "file" / "run"),
+    ):
+        pass
+    with (
+        pytest.raises(ConfigError, match="cannot make the output file /proc/deep/run: "),
+        reserved(Path("/proc/deep/run"), "file"),
+    ):
+        pass
+
+
+def test_files_are_looked_at_before_they_are_written(tmp_path: Path) -> None:
+    (tmp_path / "there").write_text("whole")
+    check_file(tmp_path / "there")
+    check_file(tmp_path / "new")
+    check_file(Path("/dev/full"))
+    for path in (tmp_path, tmp_path / "missing" / "new", Path("/proc/new")):
+        with pytest.raises(ConfigError, match=f"cannot write {path}: "):
+            check_file(path)
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+    assert (tmp_path / "there").read_text() == "whole"
+
+
+def test_what_the_system_refuses_is_told_with_its_place(tmp_path: Path) -> None:
+    """A device takes the place of no file, and no file the place of a device."""
+    (tmp_path / "full").symlink_to("/dev/full")
+    with pytest.raises(ConfigError, match=r"cannot write .*/full: No space left on device"):
+        write_text(tmp_path / "full", "x")
+    assert (tmp_path / "full").is_char_device()
+    words = r"cannot write the output folder .*/run: No space left on device"
+    with pytest.raises(ConfigError, match=words), new_folder(tmp_path / "run") as scratch:  # noqa: PT012
+        (scratch / "half").write_text("x")
+        Path("/dev/full").write_text("x")
+    assert [path.name for path in tmp_path.iterdir()] == ["full"]

@@ -310,6 +310,31 @@ def test_a_file_in_the_way_of_the_store(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == (tmp_path / KEY[:2]).read_text() == "x"
 
 
+def test_a_store_that_nobody_asked_for_may_be_missing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / KEY[:2]).write_text("x")
+    for folder in (tmp_path / "file", tmp_path):
+        store = ArrayStore(folder, required=False)
+        assert store.refused == ""
+        assert KEY not in store
+        assert store.refused == "Not a directory"
+        store[KEY] = ARRAYS
+        assert store.refused in ("Not a directory", "File exists")
+        assert store[KEY].keys() == ARRAYS.keys()
+        assert list(store) == [KEY]
+        del store[KEY]
+        assert list(store) == []
+    assert (tmp_path / "file").read_text() == (tmp_path / KEY[:2]).read_text() == "x"
+
+
+def test_what_is_not_of_a_store_is_not_removed_with_it(kept: ArrayStore) -> None:
+    (kept.folder / "mine").mkdir()
+    (kept.folder / "mine" / "notes.txt").write_text("x")
+    (kept.folder / KEY[:2] / f".{KEY}.npz-half").write_text("x")
+    remove(kept.folder)
+    assert [path.name for path in kept.folder.rglob("*")] == ["mine", "notes.txt"]
+
+
 def test_the_default_store_is_in_the_users_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     store = default_store()

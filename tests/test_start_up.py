@@ -11,7 +11,18 @@ import pytest
 from tests.cli.helpers import recmia
 
 # Each takes a good part of a second to load, or brings compiled code with it.
-LARGE = ("altair", "numba", "pandas", "pyarrow", "scipy.optimize", "scipy.stats", "sklearn", "torch", "vl_convert")
+LARGE = (
+    "altair",
+    "numba",
+    "pandas",
+    "pooch",
+    "pyarrow",
+    "scipy.optimize",
+    "scipy.stats",
+    "sklearn",
+    "torch",
+    "vl_convert",
+)
 LOADED = f"import sys; print(*(name for name in {LARGE} if name in sys.modules))"
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Self, Unpack, cast
 
-from recmia.atomic import check_new, write_text
+from recmia.atomic import reserved, write_text
 from recmia.data.interactions import Interactions
 from recmia.defences import AnyDefences, name_defences
 from recmia.errors import ConfigError
@@ -61,9 +61,9 @@ class _Public:
         from recmia.render.pictures import pictures
 
         target = Path(folder_name)
-        check_new(target)
-        result = cast(folder.Result, self)
-        folder.write_result(result, target, pictures(result))
+        with reserved(target):
+            result = cast(folder.Result, self)
+            folder.write_result(result, target, pictures(result))
         return target
 
     def report(self, path: AnyPath, *, redact: str = "none") -> Path:
@@ -520,13 +520,13 @@ def report(
     from recmia.render.page import page
 
     target = Path(path)
-    check_new(target, "file")
-    if isinstance(runs, folder.Result):
-        results = {Path("this result"): runs}
-    else:
-        names = [runs] if isinstance(runs, (str, Path)) else list(runs)
-        results = {Path(name): folder.read_result(Path(name)) for name in names}
-    write_text(target, page(results, redact=redact), new=True)
+    with reserved(target, "file"):
+        if isinstance(runs, folder.Result):
+            results = {Path("this result"): runs}
+        else:
+            names = [runs] if isinstance(runs, (str, Path)) else list(runs)
+            results = {Path(name): folder.read_result(Path(name)) for name in names}
+        write_text(target, page(results, redact=redact), new=True)
     return target
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import struct
 import time
 import zipfile
@@ -15,9 +14,8 @@ from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pooch
 
-from recmia.atomic import replaced
+from recmia.atomic import reason, replaced
 from recmia.errors import ConfigError
 
 # The limit of stores, as `parse_size` reads it, and what it is unless that is set.
@@ -56,6 +54,9 @@ class ArrayStore(MutableMapping[str, dict[str, npt.NDArray[Any]]]):
         Made when the first entry is written.
     limit : int, optional
         In bytes; else that of the environment variable ``RECMIA_STORE_LIMIT``, such as ``50GiB``, else 10 GiB.
+    required : bool
+        Whether it is an error if the folder cannot be read or written. Else what cannot be written is kept in memory,
+        for this store alone, and `refused` tells why.
 
     Raises
     ------
@@ -71,23 +72,29 @@ class ArrayStore(MutableMapping[str, dict[str, npt.NDArray[Any]]]):
     array([0, 1, 2])
     """
 
-    def __init__(self, folder: Path, limit: int | None = None) -> None:
+    def __init__(self, folder: Path, limit: int | None = None, *, required: bool = True) -> None:
         self.folder = folder
         self.limit = _limit() if limit is None else limit
+        self.required = required
         self.damaged: list[str] = []
+        self.refused = ""
+        self._in_memory: dict[str, dict[str, npt.NDArray[Any]]] = {}
         self._used: set[str] = set()
         self._checked: dict[str, tuple[int, ...]] = {}
         # Bytes that may be written before the sizes of all entries are looked at again.
         self._room = 0
 
     def __getitem__(self, key: str) -> dict[str, npt.NDArray[Any]]:
+        if key in self._in_memory:
+            return self._in_memory[key]
         path = self._path(key)
         try:
             file = path.open("rb")
         except FileNotFoundError:
             raise KeyError(key) from None
         except OSError as error:
-            raise ConfigError(f"cannot read the store {self.folder}: {error.strerror}; name another") from None
+            self._refuse("read", error)
+            raise KeyError(key) from None
         with file:
             try:
                 arrays = _read(file, check=self._checked.get(key) != _state(file))
@@ -96,7 +103,9 @@ class ArrayStore(MutableMapping[str, dict[str, npt.NDArray[Any]]]):
             # A wrong byte can make numpy and zipfile raise nearly anything.
             except Exception:
                 self.damaged.append(key)
-                path.unlink(missing_ok=True)
+                # In a store that cannot be written to, it stays.
+                with suppress(OSError):
+                    path.unlink()
                 raise KeyError(key) from None
             self._checked[key] = _state(file)
             # Systems need not note by themselves when a file was read. A store can be read that cannot be written to.
@@ -111,7 +120,9 @@ class ArrayStore(MutableMapping[str, dict[str, npt.NDArray[Any]]]):
                 _write(scratch, {"key": np.array([key, *arrays]), **arrays})
                 written = scratch.tell()
         except OSError as error:
-            raise ConfigError(f"cannot write to the store {self.folder}: {error.strerror}; name another") from None
+            self._refuse("write to", error)
+            self._in_memory[key] = arrays
+            return
         self._used.add(key)
         self._room -= written
         if self._room < 0:
@@ -123,13 +134,20 @@ class ArrayStore(MutableMapping[str, dict[str, npt.NDArray[Any]]]):
             self._room = max(self.limit - kept, reserve)
 
     def __delitem__(self, key: str) -> None:
+        if self._in_memory.pop(key, None) is not None:
+            return
         try:
             self._path(key).unlink()
         except FileNotFoundError:
             raise KeyError(key) from None
+        except OSError as error:
+            self._refuse("write to", error)
 
     def __iter__(self) -> Iterator[str]:
-        return (path.stem for path in sorted(self.folder.glob("*/*.npz")) if not path.name.startswith("."))
+        yield from self._in_memory
+        for path in sorted(self.folder.glob("*/*.npz")):
+            if not path.name.startswith(".") and path.stem not in self._in_memory:
+                yield path.stem
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -138,8 +156,8 @@ class ArrayStore(MutableMapping[str, dict[str, npt.NDArray[Any]]]):
         """Return the files of the store, of any version, the one that was not used for the longest first."""
         found = []
         for path in self.folder.glob("*/*"):
-            # Another process may remove it meanwhile.
-            with suppress(FileNotFoundError):
+            # Another process may remove it meanwhile, or another user hide it.
+            with suppress(OSError):
                 about = path.stat()
                 found.append(Entry(max(about.st_atime, about.st_mtime), path, about.st_size))
         return sorted(found)
@@ -167,10 +185,16 @@ class ArrayStore(MutableMapping[str, dict[str, npt.NDArray[Any]]]):
             spared = max(idle, _IDLE) if entry.path.name.startswith(".") else idle
             if entry.path.stem in self._used or now - entry.used < spared:
                 continue
-            with suppress(FileNotFoundError):
+            with suppress(OSError):
                 entry.path.unlink()
                 freed += entry.size
         return freed
+
+    def _refuse(self, use: str, error: OSError) -> None:
+        """Raise, or remember, that the system let nobody use the folder."""
+        if self.required:
+            raise ConfigError(f"cannot {use} the store {self.folder}: {reason(error)}; name another") from None
+        self.refused = reason(error)
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.npz"
@@ -185,13 +209,20 @@ class Entry(NamedTuple):
 
 
 def default_store() -> ArrayStore:
-    """Return the store in the user's cache."""
-    return ArrayStore(Path(pooch.os_cache("recmia")) / "lists")
+    """Return the store in the user's cache, which may be missing: nobody asked for it."""
+    # Here, because it brings tqdm, which warns in a notebook.
+    import pooch
+
+    return ArrayStore(Path(pooch.os_cache("recmia")) / "lists", required=False)
 
 
 def remove(folder: Path) -> None:
-    """Remove a store, if it was ever made."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """Remove a store, if it was ever made; what else lies in its folder stays."""
+    for path in folder.glob("*/*.npz*"):
+        path.unlink(missing_ok=True)
+    for place in (*folder.glob("*"), folder):
+        with suppress(OSError):
+            place.rmdir()
 
 
 def parse_size(text: str) -> int:

@@ -514,8 +514,15 @@ def test_on_the_command_line(tmp_path: Path) -> None:
         "error: mine:Mine: fit raised MemoryError: too large",
         "what was finished is kept: to continue, add --store run.unfinished",
     ]
+    fits = (tmp_path / "fits").read_text()
+    dry = recmia("--store", "run.unfinished", "--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    # A dry run probes.
+    (tmp_path / "fits").write_text(fits)
+    (tmp_path / "run.unfinished" / "mine.txt").write_text("what is not of the store stays")
     done = recmia("--store", "run.unfinished")
     assert done.returncode == 0, done.stderr
+    assert [path.name for path in (tmp_path / "run.unfinished").iterdir()] == ["mine.txt"]
     assert len((tmp_path / "fits").read_text().split()) == 3
     written = tomllib.loads((tmp_path / "run" / "config.toml").read_text())
     assert (written["target"], written["shadow"]) == ("mine:Mine", "mine:Mine")

@@ -485,7 +485,7 @@ def test_the_command(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         (["run", "-o", "out/page.html"], "the output file out/page.html exists; name a new one or remove it"),
         (["run", "--redact", "hashed"], "did you mean 'hash'"),
         (["nowhere"], "no such run folder: nowhere"),
-        (["run", "-o", "run/run.json/page.html"], "cannot write run/run.json/page.html"),
+        (["run", "-o", "run/run.json/page.html"], "cannot make the output file run/run.json/page.html"),
     ):
         failed = CliRunner().invoke(app, ["report", *arguments])
         assert isinstance(failed.exception, ConfigError)

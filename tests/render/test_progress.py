@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import pytest
 
 from recmia.render import progress
@@ -60,3 +63,25 @@ def test_who_wants_none_gets_none(clock: Clock, capsys: pytest.CaptureFixture[st
         clock.now += 100
         update("training", 1, 4)
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("place", ["/dev/full", "a pipe without a reader", "nowhere"])
+def test_a_run_goes_on_if_nobody_can_read_how_far_it_is(
+    place: str, clock: Clock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open("/dev/full", "w") as full, open(writer, "w", buffering=1) as pipe:  # noqa: PTH123
+        stream = {"/dev/full": full, "nowhere": None}.get(place, pipe)
+        monkeypatch.setattr(sys, "stderr", stream)
+        with shown_progress() as update:
+            for done in range(1, 4):
+                clock.now += 31
+                update("training", done, 4)
+        monkeypatch.undo()
+        # What they hold back cannot be written when they are closed, either.
+        for one in (full, pipe):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, one.fileno())
+            os.close(nowhere)
+    assert capsys.readouterr().out == ""

@@ -31,18 +31,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
 from recmia.attacks.base import Bool, Float64, PoolAttack, cross_scores
 from recmia.blas import one_blas_thread
+from recmia.compiled import compiled
 from recmia.errors import NotFittedError, ProtocolError
 from recmia.observation import Observation, ShadowPool
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
+Entry = npt.NDArray[np.int32] | npt.NDArray[np.int64]
 
 # Smoothing of the counts: pseudo-shadows at the item's common rate, and a floor.
 _PRIOR, _FLOOR = 2.0, 0.01
@@ -62,14 +63,14 @@ class _Entries:
         User u has the entries ``ends[u]:ends[u + 1]``.
     item : int32, shape (m,)
         Ascending for each user.
-    listed : int32, shape (S, n, k)
+    listed : int32 (int64 if there are more than 2^31), shape (S, n, k)
         The entries of the lists of the pool; -1 pads.
     n_items : int
     """
 
     ends: Int64
     item: Int32
-    listed: Int32
+    listed: Entry
     n_items: int
 
     @classmethod
@@ -77,7 +78,9 @@ class _Entries:
         """Find the entries of a pool."""
         lists = np.ascontiguousarray(pool.lists)
         ends = np.concatenate([[0], np.cumsum(_count_items(lists, pool.n_items))])
-        item, listed = np.empty(ends[-1], np.int32), np.full_like(lists, -1)
+        # As small as it can be: there are as many of them as listed items.
+        number = np.int32 if ends[-1] <= np.iinfo(np.int32).max else np.int64
+        item, listed = np.empty(ends[-1], np.int32), np.full(lists.shape, -1, number)
         _find_entries(lists, pool.n_items, ends, item, listed)
         return cls(ends, item, listed, pool.n_items)
 
@@ -85,10 +88,12 @@ class _Entries:
         """Repeat the value of each user for each of its entries (last axis)."""
         return np.repeat(per_user, np.diff(self.ends), axis=-1)
 
-    def look_up(self, lists: Int32) -> Int32:
+    def look_up(self, lists: Int32) -> Entry:
         """Return the entries of int32[n, k] lists of the same users, -2 for other items; -1 pads."""
         _check_shown(lists, len(self.ends) - 1, self.listed.shape[2], self.n_items)
-        return _look_up(np.ascontiguousarray(lists), self.ends, self.item, self.n_items)
+        found = np.full(lists.shape, -1, self.listed.dtype)
+        _look_up(np.ascontiguousarray(lists), self.ends, self.item, self.n_items, found)
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,8 +147,8 @@ class _Linear:
     offset: Float64
     h: Float64
 
-    def score(self, listed: Int32) -> Float64:
-        """Return the scores of the lists with these entries, int32[n, k] (see `_Entries`): float64, shape (n,)."""
+    def score(self, listed: Entry) -> Float64:
+        """Return the scores of the lists with these entries, int[n, k] (see `_Entries`): float64, shape (n,)."""
         return self.offset + _sum_weights(listed, self.h, self.weight, self.default)
 
     def score_shadows(self, pool: ShadowPool) -> Float64:
@@ -151,9 +156,9 @@ class _Linear:
         return np.stack([self.score(self.entries.listed[s]) for s in pool.numbers])
 
 
-def _entries_of(entries: _Entries, observation: Observation) -> Int32:
+def _entries_of(entries: _Entries, observation: Observation) -> Entry:
     """Return the entries of the lists that a system shows, which are looked up once."""
-    found: Int32 = observation.feature(("entries", entries), lambda seen: entries.look_up(seen.lists))
+    found: Entry = observation.feature(("entries", entries), lambda seen: entries.look_up(seen.lists))
     return found
 
 
@@ -744,7 +749,7 @@ def _ratios(tally: _Tally) -> tuple[Float64, Float64]:
     return present.ravel()[place], absent.ravel()[place]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _count_items(lists: Int32, n_items: int) -> Int64:
     """Return the number of items in any list of each user; `lists` is int32, shape (S, n, k)."""
     S, n, k = lists.shape
@@ -759,11 +764,11 @@ def _count_items(lists: Int32, n_items: int) -> Int64:
     return counts
 
 
-@numba.njit(cache=True, nogil=True)
-def _find_entries(lists: Int32, n_items: int, ends: Int64, item: Int32, listed: Int32) -> None:
+@compiled(nogil=True)
+def _find_entries(lists: Int32, n_items: int, ends: Int64, item: Int32, listed: Entry) -> None:
     """Fill `item` and `listed` of `_Entries`; `lists` is int32, shape (S, n, k)."""
     S, n, k = lists.shape
-    entry, last = np.zeros(n_items, np.int32), np.full(n_items, -1)
+    entry, last = np.zeros(n_items, np.int64), np.full(n_items, -1)
     for u in range(n):
         filled = ends[u]
         for s in range(S):
@@ -782,11 +787,11 @@ def _find_entries(lists: Int32, n_items: int, ends: Int64, item: Int32, listed: 
                     listed[s, u, j] = entry[lists[s, u, j]]
 
 
-@numba.njit(cache=True, nogil=True)
-def _look_up(lists: Int32, ends: Int64, item: Int32, n_items: int) -> Int32:
-    """See `_Entries.look_up`."""
+@compiled(nogil=True)
+def _look_up(lists: Int32, ends: Int64, item: Int32, n_items: int, found: Entry) -> None:
+    """Fill `found`, see `_Entries.look_up`."""
     n, k = lists.shape
-    found, entry, last = np.full(lists.shape, -1, np.int32), np.zeros(n_items, np.int32), np.full(n_items, -1)
+    entry, last = np.zeros(n_items, np.int64), np.full(n_items, -1)
     for u in range(n):
         for place in range(ends[u], ends[u + 1]):
             entry[item[place]] = place
@@ -795,11 +800,10 @@ def _look_up(lists: Int32, ends: Int64, item: Int32, n_items: int) -> Int32:
             i = lists[u, j]
             if i >= 0:
                 found[u, j] = entry[i] if last[i] == u else -2
-    return found
 
 
-@numba.njit(cache=True, nogil=True)
-def _tally(listed: Int32, numbers: Int64, member: Bool, h: Float64, total: Float64, square: Float64) -> None:
+@compiled(nogil=True)
+def _tally(listed: Entry, numbers: Int64, member: Bool, h: Float64, total: Float64, square: Float64) -> None:
     """Fill `total` and `square` of `_Tally` with the lists ``listed[numbers]``; `member` is bool, shape (S, n)."""
     for s in range(len(numbers)):
         lists = listed[numbers[s]]
@@ -811,7 +815,7 @@ def _tally(listed: Int32, numbers: Int64, member: Bool, h: Float64, total: Float
                     square[lists[u, j]] += h[j] ** 2
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _table_weights(ends: Int64, count: Float64, n: Float64, table: Float64, scale: Float64) -> Float64:
     """Return ``table[n[u], count[e]] / scale[u]`` for each entry e of each user u: float64, shape (m,)."""
     weight = np.empty(len(count))
@@ -821,7 +825,7 @@ def _table_weights(ends: Int64, count: Float64, n: Float64, table: Float64, scal
     return weight
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _weigh_ranks(
     ends: Int64, total: Float64, square: Float64, shadows: Float64, weight: Float64, constant: Float64
 ) -> None:
@@ -837,8 +841,8 @@ def _weigh_ranks(
             constant[place] = (out**2 - into**2) / (2 * variance)
 
 
-@numba.njit(cache=True, nogil=True)
-def _sum_weights(listed: Int32, h: Float64, weight: Float64, default: Float64) -> Float64:
+@compiled(nogil=True)
+def _sum_weights(listed: Entry, h: Float64, weight: Float64, default: Float64) -> Float64:
     """Return the sum of h w over each list, float64, shape (n,); `listed` is int32, shape (n, k)."""
     n, k = listed.shape
     sums = np.zeros(n)
@@ -860,7 +864,7 @@ def _sum_log_ranks(deep: Sequence[Int32] | Int32, lists: Int32, n_items: int) ->
     return sums
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _add_log_ranks(deep: Int32, lists: Int32, log_rank: Float64, n_items: int, s: int, sums: Float64) -> None:
     """Fill ``sums[:, :, s]`` with the sums over the lists, int32[R, n, k], of the ranks in `deep`, int32[n, d]."""
     n, d = deep.shape

@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Self
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from recmia.blas import one_blas_thread
+from recmia.compiled import compiled
 from recmia.errors import DivergedError
 
 Float32 = npt.NDArray[np.float32]
@@ -112,7 +112,7 @@ class Network:
         return ((X - self._mean) / self._scale).astype(np.float32)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _train_epoch(
     X: Float32,
     y: Float32,

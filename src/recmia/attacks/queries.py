@@ -26,7 +26,6 @@ from __future__ import annotations
 
 from typing import ClassVar, Self
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
@@ -34,6 +33,7 @@ from scipy import sparse
 from recmia.attacks.base import Attack, Bool, Float64, PoolAttack, for_every_user
 from recmia.attacks.lists import RANK_OFFSET, Int32, Sides, SurpriseBoth
 from recmia.blas import one_blas_thread
+from recmia.compiled import compiled
 from recmia.errors import NotFittedError, ProtocolError
 from recmia.observation import Observation, Queries, ShadowPool, in_history, rank_by_popularity
 
@@ -351,7 +351,7 @@ def _ranks_of(pool: ShadowPool) -> list[Int32]:
     return [hidden_ranks(answers, pool.queries) for answers in pool.answers]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _add_log_ranks(ranks: Int32, member: Bool, user: Int32, log_rank: Float64, sums: Float64) -> None:
     """Add the log ranks in the answers of a model to the sums without, or with, each hidden item's user in training.
 
@@ -367,7 +367,7 @@ def _add_log_ranks(ranks: Int32, member: Bool, user: Int32, log_rank: Float64, s
         sums[int(member[user[entry]]), entry] += log_rank[ranks[entry]]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _sum_hits(ranks: Int32, weight: Float64, ends: Int32, discount: Float64) -> Float64:
     """Return the sum of weight / discount over the hidden items of each query that have a rank: float64, shape (q,)."""
     sums = np.zeros(len(ends) - 1)
@@ -378,7 +378,7 @@ def _sum_hits(ranks: Int32, weight: Float64, ends: Int32, discount: Float64) -> 
     return sums
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _hidden_ranks(answers: Int32, ends: Int32, item: Int32, n_items: int) -> Int32:
     q, k = answers.shape
     ranks, place, last = np.full(len(item), k + 1, np.int32), np.empty(n_items, np.int32), np.full(n_items, -1)

@@ -7,13 +7,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.markup import escape
 
+from recmia.atomic import check_file, check_new, new_folder, reserved, write_text
 from recmia.cli import options
-from recmia.cli.console import WIDE, console, tell_columns, tell_cost, tell_damage, tell_data, tell_errors, tell_written
+from recmia.cli.console import (
+    WIDE,
+    console,
+    tell_columns,
+    tell_cost,
+    tell_data,
+    tell_errors,
+    tell_gate,
+    tell_store,
+    tell_written,
+)
 from recmia.errors import ConfigError
 from recmia.settings import AuditSettings, FilesSettings, ForgetSettings
 
@@ -21,7 +32,7 @@ if TYPE_CHECKING:
     from recmia.cache import ArrayStore
     from recmia.game.plan import Plan, Setup
     from recmia.results.audit import AuditResult
-    from recmia.results.gate import Limit
+    from recmia.results.gate import Gate, Limit
     from recmia.settings import AnyAuditSettings, AskedWith, Unit
 
 
@@ -127,11 +138,12 @@ def _ask(
     """
     from recmia.results.ask import ask
 
-    written = ask(
-        interactions, out, users=users, users_columns=users_columns, columns=options.columns_of(columns),
-        queries=queries, query_share=query_share, query_kind=cast("AskedWith", query_kind), unit=cast("Unit", unit),
-        blocks=blocks, draw=draw_members, member_share=member_share, seed=seed,
-    )  # fmt: skip
+    with reserved(out):
+        written = ask(
+            interactions, out, users=users, users_columns=users_columns, columns=options.columns_of(columns),
+            queries=queries, query_share=query_share, query_kind=cast("AskedWith", query_kind), unit=cast("Unit", unit),
+            blocks=blocks, draw=draw_members, member_share=member_share, seed=seed,
+        )  # fmt: skip
     console().print(escape(str(written)), soft_wrap=True)
 
 
@@ -151,12 +163,12 @@ def _forget(**given: Any) -> None:
     if run.dry:
         _say_cost(run.store, run.workers, lambda: _plans_of_files(run.setup))
         return
-    with run.store as kept, run.workers as at_once, shown_progress() as progress:
+    with reserved(run.out), run.store as kept, run.workers as at_once, shown_progress() as progress:
         result = run_forget(run.setup, jobs=at_once, store=kept, progress=progress)
         write_result(result, run.out, pictures(result))
     out = console()
     tell_data(out, result.audit)
-    tell_damage(out, kept)
+    tell_store(out, kept)
     for table in text.result_tables(result):
         out.print(table)
     out.print(escape(text.result_words(result)))
@@ -167,11 +179,10 @@ def _forget(**given: Any) -> None:
 
 def _export_files(**given: Any) -> None:
     """Write the files of an audit of ours, its first seed and regime, as recmia audit-files takes them."""
-    from recmia.atomic import new_folder
     from recmia.results.files import export_files
 
     run = _prepared(given, AuditSettings)
-    with run.store as kept, run.workers as at_once, new_folder(run.out) as scratch:
+    with reserved(run.out), run.store as kept, run.workers as at_once, new_folder(run.out) as scratch:
         cleaning = export_files(run.setup, scratch, jobs=at_once, store=kept)
     out = console()
     tell_columns(out, cleaning.columns)
@@ -237,12 +248,12 @@ def _defend(**given: Any) -> None:
     if run.dry:
         _say_cost(run.store, run.workers, lambda: plan_defend(run.data_settings, names, level=level).ready)
         return
-    with run.store as kept, run.workers as at_once, shown_progress() as progress:
+    with reserved(run.out), run.store as kept, run.workers as at_once, shown_progress() as progress:
         result = run_defend(run.data_settings, names, level=level, jobs=at_once, store=kept, progress=progress)
         write_result(result, run.out, pictures(result))
     out = console(WIDE)
     tell_columns(out, result.sweep.provenance["data"]["columns"])
-    tell_damage(out, kept)
+    tell_store(out, kept)
     for table in text.result_tables(result):
         out.print(table)
     out.print(escape(text.result_words(result)))
@@ -277,7 +288,6 @@ def _reproduce(
     If it is killed, the same command continues where it was.
     """
     from recmia import reproduce as papers
-    from recmia.atomic import check_new
     from recmia.render import text
     from recmia.render.progress import shown_progress
 
@@ -296,12 +306,12 @@ def _reproduce(
             lambda: [plan for one in planned(names, settings).values() for plan in one.ready],
         )
         return
-    with _workers(cluster, jobs) as at_once, shown_progress() as progress:
+    with reserved(folder), _workers(cluster, jobs) as at_once, shown_progress() as progress:
         result = papers.reproduce(names, settings, jobs=at_once, store=lists, progress=progress)
         papers.write_reproduction(result, folder)
     told = console()
     tell_columns(told, next(iter(result.sweeps.values())).provenance["data"]["columns"])
-    tell_damage(told, lists)
+    tell_store(told, lists)
     if not result.comparison.is_empty():
         told.print(text.comparison_table(result.comparison))
     for panel in result.panels:
@@ -413,17 +423,22 @@ def _run_audit(
     if run.dry:
         _say_cost(run.store, run.workers, lambda: plans(run.setup))
         return
-    with run.store as kept, run.workers as at_once, shown_progress() as progress:
+    with reserved(run.out), run.store as kept, run.workers as at_once, shown_progress() as progress:
         result = run_it(run.setup, jobs=at_once, store=kept, progress=progress)
         write_result(result, run.out, kept_pictures(result, kept))
+    # Files first: whoever reads them does not care whether anybody reads the rest.
+    gate = _test_gate(result, limits, asked, run.out)
     out = console()
     tell_data(out, result)
-    tell_damage(out, kept)
+    tell_store(out, kept)
     for table in text.result_tables(result):
         out.print(table)
     out.print(escape(text.result_words(result)))
     tell_written(out, run.out, "config, metrics, scores, ROC, provenance")
-    _pass_gate(result, limits, asked)
+    if gate is not None:
+        tell_gate(out, gate)
+        if gate.exit_code:
+            raise typer.Exit(gate.exit_code)
     if any(promise.broken for promise in result.promises):
         raise typer.Exit(1)
 
@@ -439,12 +454,12 @@ def _run_sweep(axes: dict[str, list[Any]], given: dict[str, Any]) -> None:
     if run.dry:
         _say_cost(run.store, run.workers, lambda: plan_sweep(run.data_settings, axes).ready)
         return
-    with run.store as kept, run.workers as at_once, shown_progress() as progress:
+    with reserved(run.out), run.store as kept, run.workers as at_once, shown_progress() as progress:
         result = run_sweep(run.data_settings, axes, jobs=at_once, store=kept, progress=progress)
         write_result(result, run.out, pictures(result))
     out = console()
     tell_columns(out, result.provenance["data"]["columns"])
-    tell_damage(out, kept)
+    tell_store(out, kept)
     for table in text.result_tables(result):
         out.print(table)
     if words := text.result_words(result):
@@ -492,29 +507,26 @@ def _limits(asked: Mapping[str, Any], setup: Setup) -> list[Limit]:
         file = asked[name]
         if file is not None and not limits:
             raise ConfigError(f"--{name} tells what the gate found; name a limit, such as --fail-above auc=0.6")
-        if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
-            raise ConfigError(f"cannot write {file}: it must be a file in a folder that exists")
+        if file is not None:
+            check_file(file)
     return limits
 
 
-def _pass_gate(result: AuditResult, limits: Sequence[Limit], asked: Mapping[str, Any]) -> None:
-    """Test what was found, report it, and end with an exit code of its own unless all is well."""
-    from recmia.atomic import write_text
+def _test_gate(result: AuditResult, limits: Sequence[Limit], asked: Mapping[str, Any], written: Path) -> Gate | None:
+    """Test what was found, if there are limits, and write the files that were asked for."""
     from recmia.results.gate import Gate
 
     if not limits:
-        return
+        return None
     gate = Gate.test(result, limits, groups=bool(asked["by_group"]))
-    kinds: tuple[tuple[Literal["junit", "json"], str], ...] = (("junit", gate.as_junit()), ("json", gate.as_json()))
-    for name, content in kinds:
-        if asked[name] is not None:
-            write_text(asked[name], content)
-    out = console()
-    for line in str(gate).splitlines():
-        told = escape(line)
-        out.print(told if gate.passed else told.replace("gate:", "[bold red]gate:[/]", 1), soft_wrap=True)
-    if gate.exit_code:
-        raise typer.Exit(gate.exit_code)
+    try:
+        for name, content in (("junit", gate.as_junit()), ("json", gate.as_json())):
+            if asked[name] is not None:
+                write_text(asked[name], content)
+    except ConfigError as error:
+        error.add_note(f"the run is in {written}")
+        raise
+    return gate
 
 
 def _prepared(
@@ -524,7 +536,6 @@ def _prepared(
     defaults: Mapping[str, Any] = {},
 ) -> _Run:
     """Check the options of a run: its settings, its new folder, its store and its workers."""
-    from recmia.atomic import check_new
     from recmia.recommenders.spec import resolve_recommender
     from recmia.results.folder import read_settings_file
     from recmia.results.setup import resolve
@@ -546,8 +557,10 @@ def _prepared(
     check_new(folder)
     swept = {name for key in ("target", "shadow") for name in axes.get(key, ())}
     specs = [setup.target, setup.shadow, *(resolve_recommender(name) for name in swept)]
-    own = kept is None and any(spec is not None and spec.user_code for spec in specs)
-    store = _store_beside(folder) if own else nullcontext(_store(kept))
+    if kept is None and any(spec is not None and spec.user_code for spec in specs):
+        kept = _beside(folder)
+    of_one_run = kept is not None and kept.name.endswith(_UNFINISHED) and not dry
+    store = _store_of_one_run(kept) if kept is not None and of_one_run else nullcontext(_store(kept))
     return _Run(setup, folder, store, _workers(cluster, jobs), dry)
 
 
@@ -575,17 +588,26 @@ def _workers(address: str | None, jobs: int | None) -> Iterator[int]:
         yield at_once
 
 
-@contextmanager
-def _store_beside(out: Path) -> Iterator[ArrayStore]:
-    """Give a store for this run alone: user code can change without a trace, and must not be taken for what it was."""
-    from recmia.cache import ArrayStore, remove
+# What the name of a store ends with that is of a single run.
+_UNFINISHED = ".unfinished"
 
-    folder = out.with_name(f"{out.name}.unfinished")
+
+def _beside(out: Path) -> Path:
+    """Name a store for this run alone: user code can change without a trace, and must not be taken for what it was."""
+    folder = out.with_name(f"{out.name}{_UNFINISHED}")
     if folder.exists():
         raise ConfigError(
             f"{folder} holds what an earlier run finished: continue with --store {folder}, or remove it if the "
             "recommender has changed since"
         )
+    return folder
+
+
+@contextmanager
+def _store_of_one_run(folder: Path) -> Iterator[ArrayStore]:
+    """Give a store that is removed when the run ends well, whether it began with this run or an earlier one."""
+    from recmia.cache import ArrayStore, remove
+
     try:
         yield ArrayStore(folder)
     except BaseException as error:
@@ -604,7 +626,8 @@ def _store(folder: Path | None) -> ArrayStore:
 def _new_folder_name(out: Path | None, dataset: str) -> Path:
     if out is not None:
         return out
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    # Two runs may start within a second.
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
     return Path("runs") / f"{_slug(dataset)}-{stamp}"
 
 

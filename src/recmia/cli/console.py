@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from recmia.cache import ArrayStore
     from recmia.game.cost import Cost
     from recmia.results.audit import AuditResult
+    from recmia.results.gate import Gate
     from recmia.results.sweep import SweepResult
 
 # Where the output is a file, there is room for the table.
@@ -71,11 +72,26 @@ def tell_columns(out: Console, columns: Mapping[str, str]) -> None:
         out.print(f"  {escape(what_was_taken(columns))}", soft_wrap=True)
 
 
-def tell_damage(out: Console, lists: ArrayStore) -> None:
-    """Say which entries of the store were damaged."""
+def tell_store(out: Console, lists: ArrayStore) -> None:
+    """Say which entries of the store were damaged, and whether it could be used at all."""
+    folder = escape(str(lists.folder))
     if lists.damaged:
-        damaged, folder = len(set(lists.damaged)), escape(str(lists.folder))
+        damaged = len(set(lists.damaged))
         out.print(f"  note: damaged entries of {folder}, computed anew: {damaged}", style="dim", soft_wrap=True)
+    if lists.refused:
+        out.print(
+            f"  note: the cache {folder} cannot be used ({escape(lists.refused)}), so the next run computes all anew; "
+            "name a folder: --store",
+            style="dim",
+            soft_wrap=True,
+        )
+
+
+def tell_gate(out: Console, gate: Gate) -> None:
+    """Say what the gate found."""
+    for line in str(gate).splitlines():
+        told = escape(line)
+        out.print(told if gate.passed else told.replace("gate:", "[bold red]gate:[/]", 1), soft_wrap=True)
 
 
 def tell_errors(out: Console, result: SweepResult, where: str = "") -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from recmia.cli import commands
+from recmia.cli.streams import lasting_streams
 from recmia.errors import RecmiaError
 
 _INTERRUPTED = 130
@@ -42,31 +44,46 @@ def _version(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit; known errors are told in a line, without a traceback."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    errors = Console(emoji=False, stderr=True, soft_wrap=True, highlight=False)
-    _unwind_when_told()
     # Typer makes the options of every command, several hundred, whichever is called.
-    called = [command for command in app.registered_commands if command.name in arguments[:1]]
-    app.registered_commands = called or app.registered_commands
-    try:
-        app(args=arguments)
-    except SystemExit as stop:
-        if stop.code == _INTERRUPTED:
-            hints = _hints(stop) or ["the same command continues"]
-            errors.print(f"interrupted; no results were written, and what was trained is kept: {escape(hints[0])}")
-        raise
-    except RecmiaError as error:
-        if "--debug" in arguments:
+    every = app.registered_commands
+    app.registered_commands = [command for command in every if command.name in arguments[:1]] or every
+    _unwind_when_told()
+    with lasting_streams():
+        try:
+            app(args=arguments)
+        except SystemExit as stop:
+            cause = stop.__context__
+            if stop.code == _INTERRUPTED:
+                hint = escape((_hints(stop) or ["the same command continues"])[0])
+                _errors().print(f"interrupted; no results were written, and what was trained is kept: {hint}")
+            # Typer takes a pipe that breaks, or a file that ends, within the work for a wish to stop, with the code 1.
+            elif isinstance(cause, OSError | typer.Abort):
+                sys.exit(_tell(cause.__cause__ or cause, debug="--debug" in arguments))
             raise
-        errors.print(f"[bold red]error:[/] {escape(str(error))}")
+        except Exception as error:
+            sys.exit(_tell(error, debug="--debug" in arguments))
+        finally:
+            app.registered_commands = every
+
+
+def _tell(error: BaseException, *, debug: bool) -> int:
+    """Tell an error in a line, or by its traceback, and return the exit code."""
+    errors, known = _errors(), isinstance(error, RecmiaError | OSError)
+    if debug:
+        traceback.print_exception(error)
+    elif known:
+        refused = f"the system refused: {error} (run again with --debug for the traceback)"
+        errors.print(f"[bold red]error:[/] {escape(refused if isinstance(error, OSError) else str(error))}")
         for hint in _hints(error):
             errors.print(f"what was finished is kept: {escape(hint)}")
-        sys.exit(2)
-    except Exception as error:
-        if "--debug" in arguments:
-            raise
-        reason = escape(f"{type(error).__name__}: {error}")
-        errors.print(f"[bold red]a bug in recmia:[/] {reason} (run again with --debug for the traceback)")
-        sys.exit(3)
+    else:
+        words = escape(f"{type(error).__name__}: {error}")
+        errors.print(f"[bold red]a bug in recmia:[/] {words} (run again with --debug for the traceback)")
+    return 2 if known else 3
+
+
+def _errors() -> Console:
+    return Console(emoji=False, stderr=True, soft_wrap=True, highlight=False)
 
 
 def _unwind_when_told() -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from recmia.atomic import reason
 from recmia.data.histories import Histories
 from recmia.errors import DataError
 
@@ -118,8 +119,11 @@ def _download(archive: Archive, read: Callable[[Path], Histories]) -> Histories:
 
     url, cache = archive.url, _cache()
     published = _published_md5(f"{url}.md5")
-    cache.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{archive.folder}-", dir=cache))
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{archive.folder}-", dir=cache))
+    except OSError as error:
+        raise DataError(f"{url} is not downloaded: cannot write to the cache {cache}: {reason(error)}") from None
     unpacked = scratch / "unpacked"
     try:
         download = pooch.retrieve(
@@ -174,8 +178,8 @@ def _published_md5(url: str) -> str | None:
     thread.start()
     thread.join(CONNECT_SECONDS)
     if not answer or isinstance(answer[0], Exception):
-        reason = type(answer[0]).__name__ if answer else f"no answer within {CONNECT_SECONDS:g} s"
-        raise DataError(f"{url.rsplit('/', 1)[0]} cannot be reached ({reason})")
+        why = type(answer[0]).__name__ if answer else f"no answer within {CONNECT_SECONDS:g} s"
+        raise DataError(f"{url.rsplit('/', 1)[0]} cannot be reached ({why})")
     match = re.search(r"\b[0-9a-f]{32}\b", answer[0].text.lower()) if answer[0].ok else None
     return match.group() if match else None
 

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from itertools import pairwise
 from types import MappingProxyType
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recmia.compiled import compiled
 from recmia.errors import DataError
 from recmia.seeding import rng_for
 
@@ -123,7 +123,7 @@ def _items(lengths: Int64, interest: npt.NDArray[np.float64], genre: Int64, rng:
     return items
 
 
-@numba.njit(cache=True)
+@compiled()
 def _draw_items(
     lengths: Int64,
     cumulative: npt.NDArray[np.float64],

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
 from recmia.blas import one_blas_thread
+from recmia.compiled import compiled
 from recmia.data.interactions import Bool, Float32, Int32, Int64
 from recmia.errors import ProtocolError
 
@@ -145,7 +145,7 @@ def top_k_by_vectors(
     return lists
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def largest(values: Float32, n: int, above: np.float32, maxima: Float32, found: Int32) -> int:
     """Find the n largest values, or as many as are above a limit, ties by lower position.
 
@@ -205,7 +205,7 @@ def largest(values: Float32, n: int, above: np.float32, maxima: Float32, found: 
     return n
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _best_of_rows(scores: Float32, seen: Int32, ends: Int64, candidates: Bool, lists: Int32) -> int:
     """Write the lists of `top_k`; return the first user with a candidate's score that is not finite, else -1.
 
@@ -286,7 +286,7 @@ class _Best:
         return np.where(best_first > 0, items, np.int32(-1))
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@compiled(nogil=True, inline="always")
 def _key(bits: np.int32, item: np.int32) -> np.uint64:
     """Return the bits of a finite score and an item row as one number: the larger, the earlier in the list; not 0.
 
@@ -297,7 +297,7 @@ def _key(bits: np.int32, item: np.int32) -> np.uint64:
     return (np.uint64(ordered) << np.uint64(32)) | np.uint64(~np.uint32(item))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _keep_best(keys: npt.NDArray[np.uint64], k: int) -> np.uint64:
     """Move the k largest of some keys, all different, to the front, and return the smallest of them (quickselect)."""
     low, high = 0, len(keys) - 1
@@ -329,7 +329,7 @@ def _keep_best(keys: npt.NDArray[np.uint64], k: int) -> np.uint64:
     return keys[k - 1]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _offer(
     scores: Float32, items: Int32, seen: Int32, ends: Int64, seen_by: Int32, keys: npt.NDArray[np.uint64],
     kept: Int64, bar: npt.NDArray[np.uint64],
@@ -384,7 +384,7 @@ def _offer(
     return -1
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@compiled(nogil=True, inline="always")
 def _score(key: np.uint64) -> np.float32:
     """Return the score of a key."""
     ordered = np.uint32(key >> np.uint64(32))
@@ -392,7 +392,7 @@ def _score(key: np.uint64) -> np.float32:
     return np.uint32(bits).view(np.float32)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _finish(keys: npt.NDArray[np.uint64], kept: Int64) -> None:
     """Move each user's k best keys to the front, and fill up with 0 where there are fewer."""
     k = keys.shape[1] // 2

@@ -41,13 +41,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
+from recmia.compiled import compiled
 from recmia.data.interactions import Bool, Float32, Int32, Int64, Interactions
 from recmia.engine.matrices import aligned_zeros, whole_lanes
 from recmia.errors import ConfigError, DataError, DivergedError
@@ -300,7 +300,7 @@ def _even_cuts(work: npt.NDArray[np.number], bands: int) -> Int64:
     return cuts
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _count_items(first: Int64, last: Int64, item: Int32, value: Float32, n_items: int) -> tuple[Int64, float]:
     """Count each item's interactions, int64, shape (n_items,), and average the values."""
     counts, total, n = np.zeros(n_items, np.int64), 0.0, 0
@@ -312,7 +312,7 @@ def _count_items(first: Int64, last: Int64, item: Int32, value: Float32, n_items
     return counts, total / n
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _band_starts(first: Int64, last: Int64, item: Int32, band: Int32, bands: int) -> Int32:
     """See `_Grid.starts`; band : int32, shape (n_items,)."""
     starts = np.empty((len(first), bands + 1), np.int32)
@@ -345,13 +345,13 @@ def _prefetch_intrinsic(typing_context: Any, array: Any, index: Any) -> Any:
 _prefetch: Any = intrinsic(_prefetch_intrinsic)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _prefetch_row(flat: Float32, row: int, width: int) -> None:
     for f in range(0, width, _CACHE_LINE):
         _prefetch(flat, np.intp(row) * width + f)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _mix(state: np.uint64) -> np.uint64:
     """Splitmix64's finaliser: 64 well-mixed bits from a counter."""
     z = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -359,13 +359,13 @@ def _mix(state: np.uint64) -> np.uint64:
     return z ^ (z >> np.uint64(31))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _stream(key: np.uint64, number: int) -> np.uint64:
     """The state of stream `number` of an epoch: what is drawn there does not depend on the order of the visits."""
     return _mix(key ^ (np.uint64(number) * _GOLDEN))
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FASTMATH)
+@compiled(nogil=True, fastmath=FASTMATH)
 def _train_run(
     P: Float32, Q: Float32, user_bias: Float32, item_bias: Float32, biased: bool, mean: np.float32, u: int,
     items: Int32, values: Float32, first: int, last: int, rate: np.float32, reg: np.float32,
@@ -406,7 +406,7 @@ def _train_run(
     return squared_errors
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _mix_in_negatives(
     samples: Int32, labels: Float32, positives: Int32, candidates: Int32, seen_by: Int32, u: int, n_negatives: int,
     state: np.uint64,
@@ -453,7 +453,7 @@ def _mix_in_negatives(
     return n
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _train_blocks(
     P: Float32, Q: Float32, user_bias: Float32, item_bias: Float32, biased: bool, mean: np.float32,
     starts: Int32, item: Int32, value: Float32, trained_rows: Int32, trained_cuts: Int64, n_negatives: int,

@@ -345,13 +345,10 @@ def _attack_with_pool(plan: Plan, section: Section, items: Items, store: Lists, 
     own = pool.n_users - audited.n_users
     seen = []
     for target in targets:
-        lists: Int32 = np.full(pool.lists.shape[1:], -1, np.int32)
-        lists[own:] = target.lists
         answers: Int32 | None = None
         if pool.answers is not None and target.answers is not None:
-            answers = np.full(pool.answers[0].shape, -1, np.int32)
-            answers[len(answers) - len(target.answers) :] = target.answers
-        seen.append(pool.observe(lists, answers))
+            answers = _from_below(target.answers, len(pool.answers[0]))
+        seen.append(pool.observe(_from_below(target.lists, pool.n_users), answers))
     views = {True: (pool, seen), False: (pool.looking_only(), [one.looking_only() for one in seen])}
     scored = []
     for spec in plan.setup.attacks_in(section.regime):
@@ -367,6 +364,15 @@ def _attack_with_pool(plan: Plan, section: Section, items: Items, store: Lists, 
     n_in = pool.member[:, own:].sum(axis=0)
     notes.setdefault("offline_users", {})[level] = int(((n_in == 0) | (n_in == len(pool))).sum())
     return scored
+
+
+def _from_below(lists: Int32, n: int) -> Int32:
+    """Return n lists, of which these are the last, and the others empty; not a copy where there are no others."""
+    if len(lists) == n:
+        return lists
+    whole: Int32 = np.full((n, lists.shape[1]), -1, np.int32)
+    whole[n - len(lists) :] = lists
+    return whole
 
 
 def _attack_interactions(

@@ -28,12 +28,12 @@ from contextlib import suppress
 from types import ModuleType
 from typing import Any, ClassVar, Self
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
 from recmia.blas import one_blas_thread
+from recmia.compiled import compiled
 from recmia.data.interactions import Bool, Float32, Int32, Int64, Interactions
 from recmia.engine.matrices import keep_columns, padded
 from recmia.engine.sgd import FASTMATH
@@ -208,7 +208,7 @@ def _weighted(histories: sparse.csr_array, items: Bool, weight: float) -> sparse
 
 # Inlined, because a process that compiles would otherwise call another copy of the function, with other last bits, than
 # one that loads its caller from numba's cache.
-@numba.njit(cache=True, nogil=True, fastmath=FASTMATH, error_model="numpy", forceinline=True)
+@compiled(nogil=True, fastmath=FASTMATH, error_model="numpy", forceinline=True)
 def _gradient(
     p: Float64, seen: Int32, Q: Float32, bias: Float32, weight: Float32, reg: float, inverse: Float32, pull: Float32,
     gradient: Float64,
@@ -261,7 +261,7 @@ def _gradient(
         gradient[f] = total[f] / (unseen * n) + reg * p[f]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _rank_pairs(
     indptr: Int64, items: Int32, Q: Float32, bias: Float32, counts: Float32, metric: Float64, reg: float,
     vectors: Float32,

@@ -26,14 +26,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Self
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
 from recmia.blas import one_blas_thread
+from recmia.compiled import compiled
 from recmia.data.interactions import Bool, Float32, Int32, Int64, Interactions
-from recmia.engine.matrices import padded
 from recmia.engine.sgd import FASTMATH, Factorization, factorize
 from recmia.errors import NotFittedError
 from recmia.recommenders.base import VectorRecommender
@@ -41,9 +40,8 @@ from recmia.settings.recommenders import SGDSettings
 
 Float64 = npt.NDArray[np.float64]
 
-# Users solved in one call, and the float64s of a whole turn of the SIMD loop.
+# Users solved in one call.
 _USERS_AT_ONCE = 256
-_LANES = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +51,9 @@ class _Frozen:
     Parameters
     ----------
     trained : Factorization
-    Q : float32, shape (n_items, lanes)
-        The item vectors, padded; with biases the last column is 1.
-    gram : float64, shape (lanes, lanes)
+    Q : float32, shape (n_items, width)
+        The item vectors; with biases the last column is 1.
+    gram : float64, shape (width, width)
         :math:`Q^\top Q`; 0 with explicit feedback.
     spectrum, U, rotated : float64
         S, U and Q U of the module.
@@ -69,19 +67,18 @@ class _Frozen:
     rotated: Float64
 
     @classmethod
-    def of(cls, trained: Factorization, factors: int, width: int, *, implicit: bool) -> Self:
+    def of(cls, trained: Factorization, width: int, *, implicit: bool) -> Self:
         """Compute it."""
         # With biases the last unknown is b_u, whose item vector is constant 1.
-        Q = padded(trained.item, width, _LANES)
-        Q[:, factors:width] = 1
-        gram, spectrum = np.zeros((Q.shape[1], Q.shape[1])), np.zeros(width)
-        vectors = Q[:, :width].astype(np.float64)
+        Q = np.ones((len(trained.item), width), np.float32)
+        Q[:, : trained.item.shape[1]] = trained.item
+        vectors = Q.astype(np.float64)
         if not implicit:
-            return cls(trained, Q, gram, spectrum, np.eye(width), vectors)
+            return cls(trained, Q, np.zeros((width, width)), np.zeros(width), np.eye(width), vectors)
         # What BLAS splits among threads has other last bits.
         with one_blas_thread():
-            gram[:width, :width] = vectors.T @ vectors
-            spectrum, U = np.linalg.eigh(gram[:width, :width])
+            gram = vectors.T @ vectors
+            spectrum, U = np.linalg.eigh(gram)
             # Only trained items are looked up.
             vectors[trained.trained_items] = vectors[trained.trained_items] @ U
             return cls(trained, Q, gram, np.maximum(spectrum, 0), U, vectors)
@@ -138,7 +135,7 @@ class LFM(VectorRecommender):
         trained, settings = self.factorization, self.settings
         width, implicit = self.factors + settings.bias, settings.feedback == "implicit"
         if self._frozen is None or self._frozen.trained is not trained:
-            self._frozen = _Frozen.of(trained, self.factors, width, implicit=implicit)
+            self._frozen = _Frozen.of(trained, width, implicit=implicit)
         frozen = self._frozen
         vectors = np.zeros((histories.shape[0], width), np.float32)
         indptr = histories.indptr.astype(np.int64)
@@ -157,7 +154,7 @@ class LFM(VectorRecommender):
         return np.ascontiguousarray(vectors[:, : self.factors])
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FASTMATH)
+@compiled(nogil=True, fastmath=FASTMATH)
 def _inner_products(rows: Float64, n: int, width: int, system: Float64) -> None:
     """Write the inner products of the first n rows to the lower triangle of a system.
 
@@ -205,7 +202,7 @@ def _inner_products(rows: Float64, n: int, width: int, system: Float64) -> None:
             system[a3, b], system[a3, b1], system[a3, b2], system[a3, b3] = t30, t31, t32, t33
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FASTMATH)
+@compiled(nogil=True, fastmath=FASTMATH)
 def _cholesky_solve(system: Float64, target: Float64, n: int) -> None:
     """Solve the leading n x n of a positive definite system in place; only its lower triangle is read.
 
@@ -246,14 +243,14 @@ def _cholesky_solve(system: Float64, target: Float64, n: int) -> None:
             target[f] -= system[i, f] * target[i]
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FASTMATH)
+@compiled(nogil=True, fastmath=FASTMATH)
 def _solve(
     indptr: Int64, indices: Int32, values: Float32, trained_items: Bool, Q: Float32, item_bias: Float32, mean: float,
     gram: Float64, spectrum: Float64, U: Float64, rotated: Float64, n_negatives: int, reg: float, vectors: Float32,
 ) -> None:  # fmt: skip
     """Write the user vectors of the module's equations to `vectors`; ``n_negatives == 0`` means explicit feedback."""
     width, n_trained = vectors.shape[1], trained_items.sum()
-    system, target = np.empty_like(gram), np.empty(len(gram))
+    system, target = np.empty((width, width)), np.empty(width)
     seen, small, root = np.empty((width, 0)), np.empty((width, width)), np.empty(width)
     for row in range(len(vectors)):
         n = 0

@@ -22,12 +22,12 @@ from __future__ import annotations
 
 from typing import Self
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg, sparse
 
 from recmia.blas import one_blas_thread
+from recmia.compiled import compiled
 from recmia.data.interactions import Float32, Int32, Int64, Interactions
 from recmia.engine.matrices import binary, keep_columns
 from recmia.recommenders.base import Recommender
@@ -126,7 +126,7 @@ def _in_tiles(matrix: Float64) -> Float64:
     return tiles
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _sum_weights(indptr: Int32, indices: Int32, weights: Float64, columns: Int64, scores: Float32) -> None:
     """Write the sum of the weights of each history to the columns of `scores`.
 
@@ -154,7 +154,7 @@ def _sum_weights(indptr: Int32, indices: Int32, weights: Float64, columns: Int64
                 scores[u, columns[first + lane]] = total[lane]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _subtract_shares(indptr: Int32, indices: Int32, shares: Float64, rest: Float64, scores: Float32) -> None:
     r"""Replace x by the module's s, where z is the sum of the shares of an item's users.
 

@@ -18,10 +18,10 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
-import numba
 import numpy as np
 from scipy import sparse
 
+from recmia.compiled import compiled
 from recmia.data.interactions import Float32, Int32, Int64, Interactions
 from recmia.engine.matrices import binary
 from recmia.engine.ranking import GROUPS, largest
@@ -178,7 +178,7 @@ def _nearest(
     return sparse.csr_array((values, neighbours, starts), (rows.shape[0], others.shape[0]))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _nearest_rows(
     first: int, last: int, indptr: Int64, indices: Int32, data: Float32, length: Float32,
     ends: Int64, columns: Int32, column_data: Float32, other_length: Float32, shrinkage: np.float32, n: int,
@@ -278,7 +278,7 @@ def dense_product(left: sparse.csr_array, right: sparse.csr_array) -> Float32:
     return product
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _add_product(
     indptr: Int32, indices: Int32, data: Float32, ends: Int32, columns: Int32, values: Float32, product: Float32
 ) -> None:  # fmt: skip

@@ -154,7 +154,7 @@ def picture(
 def _title(title: str, width: float) -> Spec:
     """The title of a picture, each line of it wrapped to a width."""
     first, *others = title.split("\n")
-    spec: Spec = {
+    spec: dict[str, Any] = {
         "text": wrap(first, width, _TITLE), "fontSize": _TITLE, "lineHeight": _TITLE + 4, "fontWeight": 600,
         "anchor": "start", "frame": "bounds", "offset": 14,
     }  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from rich.console import Console
@@ -29,7 +29,7 @@ def shown_progress(*, shown: bool | None = None) -> Iterator[Update]:
     notebook = _notebook()
     if notebook is not None and shown is not False:
         yield from _in_notebook(notebook)
-    elif shown is None and not sys.stderr.isatty():
+    elif shown is None and not (sys.stderr and sys.stderr.isatty()):
         yield from _in_log()
     else:
         yield from _on_terminal(shown is not False)
@@ -63,7 +63,14 @@ def _in_notebook(display: Any) -> Iterator[Update]:
 
 
 def _in_log() -> Iterator[Update]:
-    yield _every(_LOG_PAUSE, lambda words: print(words, file=sys.stderr, flush=True))  # noqa: T201
+    yield _every(_LOG_PAUSE, _log)
+
+
+def _log(words: str) -> None:
+    """Print a line to the standard error; a run goes on if nobody can read it."""
+    if sys.stderr:
+        with suppress(OSError):
+            print(words, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _every(pause: float, show: Callable[[str], None]) -> Update:

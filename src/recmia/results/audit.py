@@ -492,9 +492,13 @@ def plan_audit(setup: Setup, given: Interactions | None, report: Reporter) -> Pl
     assert isinstance(settings, AuditSettings), "of data"
     report("loading the data", 0)
     interactions, cleaning = load_candidates(settings, given, order=setup.uses_order)
-    cleaning = replace(cleaning, notes=(*cleaning.notes, *setup.cut_histories(interactions)))
     black_box = load_black_box(settings, interactions, order=setup.uses_order)
     plans = [plan_from_data(setup, interactions, seed, black_box) for seed in settings.seeds]
+    notes = [*cleaning.notes, *setup.cut_histories(interactions)]
+    if (side := plans[0].sections[0].targets[0].side).others is not None:
+        audited = side.interactions.n_users
+        notes.append(f"{audited:,} users of each side, drawn at random, are audited; systems are trained on all")
+    cleaning = replace(cleaning, notes=tuple(notes))
     return Planned(plans, interactions, cleaning)
 
 

@@ -296,7 +296,6 @@ def run_planned(planned: PlannedSweep, *, jobs: int, store: Store, report: Repor
             # What qualifies the findings of each cell: who was left out, and what the attacker could not know.
             "cells": about,
             "jobs": jobs,
-            "seconds": {stage: round(spent, 3) for stage, spent in report.seconds.items()},
             "seconds_total": round(planned.seconds + time.perf_counter() - started, 3),
             "peak_memory_bytes": peak_memory(),
             "peak_memory_bytes_by_stage": report.peaks,

@@ -43,10 +43,11 @@ import numpy.typing as npt
 import polars as pl
 from scipy import sparse
 
+from recmia.atomic import refusals
 from recmia.data.interactions import Float32, IdMap, Int32, Int64, Interactions, places_in_groups
 from recmia.data.lists import read_lists
 from recmia.engine.matrices import count_in_rows, once_each
-from recmia.errors import ConfigError, DataError, ProtocolError, RecmiaError
+from recmia.errors import DataError, ProtocolError, RecmiaError
 from recmia.observation import in_history
 from recmia.recommenders.base import Recommender
 from recmia.settings.recommenders import CommandSettings
@@ -171,8 +172,9 @@ class CommandRecommender(Recommender):
         users = IdMap(np.concatenate([members.users.ids, _new_ids(members.users.ids, strangers.shape[0])]))
         with _folder(settings.folder) as (folder, keeper):
             files = {name: folder / f"{name}.{settings.format}" for name in ("interactions", "histories", "lists")}
-            _write(members.frame(), files["interactions"])
-            _write(_frame(histories, users, members), files["histories"])
+            with refusals(f"write for the training command in {folder.parent}"):
+                _write(members.frame(), files["interactions"])
+                _write(_frame(histories, users, members), files["histories"])
             fields = {"k": k, "seed": self._seed, "folder": folder, **files}
             log = folder / "output.txt"
             try:
@@ -229,11 +231,9 @@ def _filled(command: str, fields: Mapping[str, Any]) -> list[str]:
 def _folder(named: str) -> Iterator[tuple[Path, IO[bytes]]]:
     """Give a new folder, and the input of its keeper; it is removed, unless the user named its place and it failed."""
     place = Path(named or tempfile.gettempdir())
-    try:
+    with refusals(f"make a folder for the training command in {place}"):
         place.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix="recmia-", dir=place))
-    except OSError as error:
-        raise ConfigError(f"cannot make a folder for the training command in {place}: {error.strerror}") from None
     with subprocess.Popen(
         ["sh", "-c", _KEEPER, "sh", "" if named else str(folder)],
         bufsize=0,
