@@ -7,10 +7,6 @@ COPY src src
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM python:3.11-slim
-# pgrep, by which joblib finds the processes that it has to end.
-RUN apt-get update \
-    && apt-get install --yes --no-install-recommends procps \
-    && rm -rf /var/lib/apt/lists/*
 COPY constraints.txt /
 COPY --from=build /wheels /wheels
 RUN pip install --no-cache-dir --constraint /constraints.txt "$(echo /wheels/recmia-*.whl)[demo]"

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pytest
 
 from recmia.cache import ArrayStore
-from recmia.engine.parallel import _pack, run_calls
+from recmia.engine.parallel import _pack, check_given_up, run_calls
 from recmia.errors import ConfigError
 
 
@@ -83,6 +83,8 @@ def work(number, threads):
 list(run_calls(work, range(2), jobs=2, at_once=2, shared=()))
 time.sleep(100)
 """
+# Ended by SIGTERM as by Ctrl-C, as the commands are.
+INTERRUPTED = f"import signal; signal.signal(signal.SIGTERM, signal.default_int_handler){KILLED}"
 
 
 def wait_until(done: Callable[[], bool], otherwise: str) -> None:
@@ -112,6 +114,39 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path, state: str) ->
     finally:
         if not group_is_gone(running.pid):
             os.killpg(running.pid, signal.SIGKILL)
+
+
+@pytest.mark.end_to_end
+def test_a_signal_to_the_parent_and_all_workers_is_one_interrupt(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", INTERRUPTED, "asleep"]
+    running = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    wait_until(lambda: len(list(tmp_path.iterdir())) == 2, "no worker started")
+    os.killpg(running.pid, signal.SIGTERM)
+    _, errors = running.communicate(timeout=30)
+    assert errors.splitlines()[-1] == "KeyboardInterrupt"
+    wait_until(lambda: group_is_gone(running.pid), "a worker lives on")
+
+
+def look_and_wait(folder: Path, threads: int) -> None:
+    (folder / "started").touch()
+    while True:
+        check_given_up()
+        time.sleep(0.05)
+
+
+def fail(folder: Path, threads: int) -> None:
+    wait_until((folder / "started").exists, "the other call does not start")
+    raise ConfigError("this one fails")
+
+
+def call_either(payload: tuple[bool, Path], threads: int) -> None:
+    (fail if payload[0] else look_and_wait)(payload[1], threads)
+
+
+def test_of_threads_those_that_look_end_with_one_that_fails(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="this one fails"):
+        list(run_calls(call_either, [(False, tmp_path), (True, tmp_path)], jobs=2, at_once=2, shared=(), threaded=True))
+    check_given_up()
 
 
 def here_or_there(number: int, threads: int) -> tuple[int, int]:

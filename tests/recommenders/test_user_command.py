@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -358,10 +359,14 @@ def test_what_was_finished_before_a_failure_is_kept(tmp_path: Path) -> None:
     assert set(default_store()) == before
 
 
+# A terminal and some batch queues tell the workers, too.
+STOPS = [*product(["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"], ["1", "2"], ["recmia"])]
+STOPS += product(["SIGINT", "SIGTERM"], ["2"], ["everybody"])
+
+
 @pytest.mark.end_to_end
-@pytest.mark.parametrize("jobs", ["1", "2"])
-@pytest.mark.parametrize("stop", ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"])
-def test_stopped_the_command_ends_and_the_rest_is_kept(tmp_path: Path, stop: str, jobs: str) -> None:
+@pytest.mark.parametrize(("stop", "jobs", "told"), STOPS)
+def test_stopped_the_command_ends_and_the_rest_is_kept(tmp_path: Path, stop: str, jobs: str, told: str) -> None:
     (tmp_path / "limit").write_text("2")
     (tmp_path / "fault").write_text("hang")
     (tmp_path / "temporary").mkdir()
@@ -381,8 +386,7 @@ def test_stopped_the_command_ends_and_the_rest_is_kept(tmp_path: Path, stop: str
             assert time.monotonic() < limit
             time.sleep(0.05)
         assert list((tmp_path / "temporary").glob("recmia-*/interactions.csv"))
-        # Of all processes, recmia alone is told.
-        running.send_signal(getattr(signal, stop))
+        (os.killpg if told == "everybody" else os.kill)(running.pid, getattr(signal, stop))
         _, errors = running.communicate(timeout=30)
     finally:
         running.kill()
@@ -394,6 +398,7 @@ def test_stopped_the_command_ends_and_the_rest_is_kept(tmp_path: Path, stop: str
             "interrupted; no results were written, and what was trained is kept: "
             "to continue, add --store run.unfinished"
         )
+        assert not list((tmp_path / "temporary").glob("recmia-*")), "the interactions are removed first"
     assert_free(tmp_path / "lock")
     wait_until(lambda: group_is_gone(running.pid), "a worker lives on")
     wait_until(lambda: not list((tmp_path / "temporary").glob("recmia-*")), "the interactions are still there")

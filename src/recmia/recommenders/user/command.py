@@ -32,6 +32,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import pairwise
@@ -47,12 +48,15 @@ from recmia.atomic import refusals
 from recmia.data.interactions import Float32, IdMap, Int32, Int64, Interactions, places_in_groups
 from recmia.data.lists import read_lists
 from recmia.engine.matrices import count_in_rows, once_each
+from recmia.engine.parallel import check_given_up
 from recmia.errors import DataError, ProtocolError, RecmiaError
 from recmia.observation import in_history
 from recmia.recommenders.base import Recommender
 from recmia.settings.recommenders import CommandSettings
 
 _PLACEHOLDER = re.compile(r"\{(interactions|histories|lists|k|seed|folder)\}")
+# How often a thread looks whether its command is still wanted, in seconds.
+_LOOK = 0.5
 # How long a command that is asked to end may take to clean up, in seconds.
 _GRACE = 5.0
 # An error shows the end of what the command printed.
@@ -270,12 +274,12 @@ def _call(words: list[str], timeout: float, log: Path, keeper: IO[bytes]) -> Non
             raise ProtocolError(f"cannot be started: {error.strerror}: {words[0]!r}") from None
         try:
             keeper.write(b"%d\n" % process.pid)
-            status = process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            _signal_group(process, signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(_GRACE)
-            raise ProtocolError(f"took longer than {timeout:g} s (train.timeout) and was killed") from None
+            status = _wait(process, timeout)
+            if status is None:
+                _signal_group(process, signal.SIGTERM)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(_GRACE)
+                raise ProtocolError(f"took longer than {timeout:g} s (train.timeout) and was killed")
         finally:
             _signal_group(process, signal.SIGKILL)
             process.wait()
@@ -284,6 +288,16 @@ def _call(words: list[str], timeout: float, log: Path, keeper: IO[bytes]) -> Non
         raise ProtocolError(f"was killed by {signal.Signals(-status).name}")
     if status:
         raise ProtocolError(f"ended with exit status {status}")
+
+
+def _wait(process: subprocess.Popen[bytes], timeout: float) -> int | None:
+    """Return the status with which a process ends, or None if that takes too long."""
+    end = time.monotonic() + timeout
+    while (left := end - time.monotonic()) > 0:
+        check_given_up()
+        with suppress(subprocess.TimeoutExpired):
+            return process.wait(min(left, _LOOK))
+    return None
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
