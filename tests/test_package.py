@@ -39,8 +39,8 @@ def run(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
 def uv(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
     """Run uv, which is installed for these tests alone."""
     folder = tmp_path_factory.mktemp("uv")
-    words = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--target", folder, "uv"]
-    brought = subprocess.run(words, capture_output=True, text=True, check=False)
+    words = ["-m", "pip", "--disable-pip-version-check", "install", "--target", str(folder), "uv"]
+    brought = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
     if brought.returncode:
         pytest.skip(f"no package index brings uv: {brought.stderr.strip().splitlines()[-1]}")
 
@@ -193,13 +193,14 @@ def test_the_action_audits_and_makes_a_page(tmp_path: Path, limit: str, code: in
     (tmp_path / "bin" / "recmia").write_text(f'#!/bin/sh\nexec {sys.executable} -m recmia "$@"\n')
     (tmp_path / "bin" / "recmia").chmod(0o755)
     arguments = f"-d synthetic:120x200x6000 --factors 8 -k 10 --seeds 1 --regimes fold-in\n--attacks distance {limit}"
-    environment = {**os.environ, "ARGUMENTS": arguments, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    inputs = {"ARGUMENTS": arguments, "FOLDER": "privacy audit"}
+    environment = {**os.environ, **inputs, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
     codes = []
     for name in ("Audit", "Page"):
         # As GitHub runs `shell: bash`.
         words = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", steps()[name]["run"]]
         codes.append(subprocess.run(words, cwd=tmp_path, env=environment, check=False).returncode)
     assert codes == [code, 0]
-    written = {path.name for path in (tmp_path / "privacy-audit").iterdir()}
+    written = {path.name for path in (tmp_path / "privacy audit").iterdir()}
     assert written == ({"run", "gate.xml", "gate.json", "report.html"} if code < 2 else set())
     assert not (tmp_path / "hurt").exists()

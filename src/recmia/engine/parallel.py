@@ -90,15 +90,19 @@ def cluster(address: str) -> Iterator[int]:
             client.wait_for_workers(1, timeout=_PATIENCE)
         except TimeoutError:
             raise ConfigError(f"the Dask scheduler {address} has no workers; start: dask worker {address}") from None
-        try:
-            found = client.run(version, "recmia")
-        except PackageNotFoundError:
-            found = {"a worker": "none"}
-        for worker, other in found.items():
-            if other != version("recmia"):
-                raise ConfigError(f"{worker} must have recmia {version('recmia')}, as here; it has {other}")
+        _check_workers(client)
         with joblib.parallel_config(backend="dask", client=client):
             yield sum(client.ncores().values())
+
+
+def _check_workers(client: Any) -> None:
+    try:
+        found = client.run(version, "recmia")
+    except PackageNotFoundError:
+        found = {"a worker": "none"}
+    for worker, other in found.items():
+        if other != version("recmia"):
+            raise ConfigError(f"{worker} must have recmia {version('recmia')}, as here; it has {other}")
 
 
 def run_calls(
@@ -234,6 +238,9 @@ def _on_cluster(
 ) -> Iterator[Result]:
     """As `run_calls`, through Dask itself, which repeats the calls of a worker that dies; joblib's backend does not."""
     distributed = import_extra("distributed", "cluster")
+    # A caller may have set a client of its own for joblib.
+    if client not in _SENT:
+        _check_workers(client)
     waiting = [_pack(payload) for payload in payloads]
     sent = _SENT.setdefault(client, WeakKeyDictionary())
     for turn in range(_TURNS):
