@@ -7,22 +7,34 @@ from __future__ import annotations
 
 import os
 import re
+import sys
+import time
 from pathlib import Path
 
 from recmia.errors import ConfigError
 
+# In seconds.
+_MOMENT = 0.05
 _polars_has_worked = _stuck = False
 
 
 def _look_at_threads() -> None:
     global _polars_has_worked
+    _polars_has_worked = _threads_of_polars()
+    if not _polars_has_worked and "polars" in sys.modules:
+        # A thread that was started a moment ago has not yet named itself.
+        time.sleep(_MOMENT)
+        _polars_has_worked = _threads_of_polars()
+
+
+def _threads_of_polars() -> bool:
     names = []
     for name in Path("/proc/self/task").glob("*/comm"):
         try:
             names.append(name.read_text())
         except OSError:  # It ended meanwhile.
             continue
-    _polars_has_worked = any(re.match(r"polars-\d", name) for name in names)
+    return any(re.match(r"polars-\d", name) for name in names)
 
 
 def _remember() -> None:
