@@ -13,6 +13,7 @@ from types import NoneType
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
@@ -110,6 +111,17 @@ def test_unknown_keywords_are_refused_by_the_nearest(small: Interactions) -> Non
         recmia.audit(small, sedes=3)  # type: ignore[call-arg]
     with pytest.raises(ConfigError, match="unknown setting 'splitt'"):
         recmia.audit_files("i.csv", "l.csv", "m.csv", splitt=3)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    "data", [pl.DataFrame({"user": [1], "item": [2]}), pd.DataFrame({"user": [1]}), {}, 5], ids=type
+)
+def test_data_of_another_type_are_refused(data: Any) -> None:
+    for run in (recmia.audit, partial(recmia.sweep, {"k": [5]}), partial(recmia.defend, ["shorter-lists=5"])):
+        with pytest.raises(
+            DataError, match=rf"got {type(data).__name__}: give its columns to recmia.Interactions.from_ar"
+        ):
+            run(data)
 
 
 def test_settings_and_single_options_do_not_mix(small: Interactions) -> None:

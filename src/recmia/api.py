@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, fields
@@ -14,7 +15,7 @@ from typing import Any, Self, Unpack, cast
 from recmia.atomic import reserved, write_text
 from recmia.data.interactions import Interactions
 from recmia.defences import AnyDefences, name_defences
-from recmia.errors import ConfigError
+from recmia.errors import ConfigError, DataError
 from recmia.game.tasks import Store
 from recmia.render import text
 from recmia.render.progress import shown_progress
@@ -559,6 +560,11 @@ def _settings(
     options: dict[str, Any],
 ) -> tuple[AuditSettings, Mapping[str, Any], Mapping[str, Any]]:
     """The settings that were asked for, and the objects among what they name."""
+    if dataset is not None and not isinstance(dataset, str | os.PathLike | Interactions):
+        raise DataError(
+            f"the data must be a name, a path or recmia.Interactions; got {type(dataset).__name__}: give its columns "
+            "to recmia.Interactions.from_arrays(user, item, value, time)"
+        )
     roles = {"recommender": recommender, "shadow": shadow}
     names, recommenders, attack_names, own_attacks = name_objects(roles, attacks)
     flat = names if attack_names is None else {**names, "attacks": attack_names}

@@ -321,6 +321,34 @@ def test_what_was_taken_is_told(here: Here, tmp_path: Path) -> None:
     assert here("data", "u.data").returncode == 2
 
 
+@pytest.mark.end_to_end
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["audit"],
+        ["sweep", "k=4,5"],
+        ["defend", "--defences", "shorter-lists=4"],
+        ["matrix", "--targets", "lfm", "--shadows", "lfm"],
+        ["export-files"],
+        ["ask"],
+        ["data"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_every_run_says_what_is_odd_in_the_data(arguments: list[str], here: Here, tmp_path: Path) -> None:
+    rows = [f"{user},{(7 * user + item) % 40},4,{item or ''}" for user in range(60) for item in range(20)]
+    (tmp_path / "log.csv").write_text("user,item,rating,time\n" + "\n".join(rows) + "\n")
+    given = {"ask": ["--interactions", "log.csv", "-o", "out"], "data": ["log.csv"]}
+    small = ["-d", "log.csv", "-l", "4", "-k", "5", "--seeds", "1", "--lfm-epochs", "1"]
+    small += ["--attacks", "mlp", "--regimes", "popular", "-o", "out"]
+    done = here(*arguments, *given.get(arguments[0], small))
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert "  columns: user = user, item = item, rating = rating, time = time" in lines
+    assert "  note: all ratings are 4, so that they say nothing" in lines
+    assert "  note: 60 of 1,200 interactions have no time, and do not count for recency" in lines
+
+
 def test_codes_of_emoji_are_letters_of_a_name(here: Here, tmp_path: Path) -> None:
     """Names of files and factories come before a colon, as emoji codes do."""
     (tmp_path / "b:fire:.csv").write_text("user,item\n" + "".join(f"1,{item}\n" for item in range(20)))

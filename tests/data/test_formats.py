@@ -9,6 +9,7 @@ import json
 import lzma
 import pickle
 import re
+import shlex
 import sqlite3
 import tarfile
 import zipfile
@@ -220,6 +221,22 @@ def test_a_separator_is_never_guessed(text: str, tmp_path: Path) -> None:
     assert "no column for the user" in refused(tmp_path, text)
 
 
+def test_spaces_around_names_of_columns(tmp_path: Path) -> None:
+    text = " user , item, when,x , x\n1, 7, 3,a,b\n"
+    found = read(tmp_path, text, user="user", item="item", time="when")
+    assert found.frame.rows() == [(1, 7, 3)]
+    assert found.columns == {"user": "user", "item": "item", "time": "when"}
+    assert "the column 'x' stands twice in the header" in refused(tmp_path, text, text="x")
+
+
+@pytest.mark.parametrize(("mark", "shown"), [(" ", "' '"), ("^", "^")])
+def test_what_seems_to_separate_is_named(mark: str, shown: str, tmp_path: Path) -> None:
+    mend = re.escape(f"looks separated by {mark!r}; name it: --columns-separator {shlex.quote(mark)} ")
+    assert re.search(f"the header {mend}", refused(tmp_path, separated(mark)))
+    assert re.search(f"the first line '1.*' {mend}", refused(tmp_path, separated(mark, UNTITLED), header=False))
+    assert rows(read(tmp_path, separated(mark, UNTITLED), header=False, separator=mark).frame) == ROWS
+
+
 def test_separators_within_quotes_are_none(tmp_path: Path) -> None:
     found = read(tmp_path, 'user;item;title\n1;2;"a;b"\n1;3;c\n')
     assert found.frame.rows() == [(1, 2), (1, 3)]
@@ -238,7 +255,7 @@ def test_a_first_row_of_data_is_not_eaten(name: str, tmp_path: Path) -> None:
     assert "if the first line is data, --no-header (setting columns.header = false)" in words
     found = read(tmp_path, text, name, header=False)
     assert found.frame.rows() == [("u1", "i1", 3.0), ("u1", "i2", 4.0), ("u2", "i1", 5.0)]
-    assert found.columns == {"user": "user", "item": "item", "rating": "rating"}
+    assert found.columns == {"user": "1", "item": "2", "rating": "3"}
 
 
 def test_numbers_of_columns_need_the_option(tmp_path: Path) -> None:
@@ -399,6 +416,20 @@ def test_carriage_returns_alone_end_lines(tmp_path: Path) -> None:
     assert read(tmp_path, text).frame.rows() == [(n, n % 7) for n in range(400)]
 
 
+@pytest.mark.parametrize("rest", ["\n", "\n5,5\n6,6\n", "\r\n5,5\r\n6,6\r\n"])
+def test_what_is_added_to_such_a_file_may_end_otherwise(rest: str, tmp_path: Path) -> None:
+    found = read(tmp_path, f"user,item\r1,7\r2,8{rest}").frame.rows()
+    assert found == [(1, 7), (2, 8), (5, 5), (6, 6)][: 4 if "5" in rest else 2]
+
+
+def test_a_carriage_return_alone_among_other_ends(tmp_path: Path) -> None:
+    found = read(tmp_path, 'user,item,title\n1,2,"a\rb"\n1,3,c\n').frame
+    assert found.rows() == [(1, 2), (1, 3)]
+    words = refused(tmp_path, "user,item\n1,7\n2,8\r3,9\n4,9\n")
+    assert words.endswith("data row 2 holds a carriage return alone, where other lines end otherwise; give all "
+                          "lines the same end")  # fmt: skip
+
+
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
 @pytest.mark.parametrize("name", ["a.csv.gz", "a.csv", "a.jsonl.xz", "a.parquet.gz"])
 def test_what_is_packed(name: str, pack: Callable[[bytes], bytes], tmp_path: Path) -> None:
@@ -437,6 +468,8 @@ def test_lines_that_are_no_json_are_named(tmp_path: Path) -> None:
     # Told by its bytes, whatever it is called.
     assert read(tmp_path, '\ufeff{"user":1,"item":2}\n', "log").frame.rows() == [(1, 2)]
     assert "cannot be read as JSON" in refused(tmp_path, '[{"user":1},', "a.json")
+    for text in ("[1, 2]\n[1, 3]\n", "[[1, 2], [1, 3]]\n"):
+        assert "data row 1 is no JSON object on a line of its own: '[" in refused(tmp_path, text, "a.json")
 
 
 def test_json_of_mixed_ids_and_large_ones(tmp_path: Path) -> None:
@@ -448,13 +481,22 @@ def test_json_of_mixed_ids_and_large_ones(tmp_path: Path) -> None:
 @pytest.mark.parametrize("big", [2**63, 2**64 - 1])
 def test_unsigned_ids(big: int, tmp_path: Path) -> None:
     frame = pl.DataFrame({"user": [big, 3], "item": [1, 2]}, schema={"user": pl.UInt64, "item": pl.UInt64})
-    found = read(tmp_path, parquet(frame), "a.parquet").frame
-    assert found.rows() == [(str(big), 1), ("3", 2)]
+    found = read(tmp_path, parquet(frame), "a.parquet")
+    assert found.frame.rows() == [(str(big), 1), ("3", 2)]
+    assert found.notes == ("some user ids are whole numbers beyond 64 bits with a sign; all are kept as text",)
+    assert read(tmp_path, frame.write_csv()).notes == found.notes
     # In files that go together, they are the same ids.
     path = put(tmp_path, "m.parquet", parquet(frame.select("user")))
     assert read_users(path, IdMap(np.array([str(big), "3"]))).tolist() == [0, 1]
     path = put(tmp_path, "i.csv", f"item\n{big}\n")
     assert read_items(path, IdMap(np.array(["3"]))).ids.tolist() == [str(big)]
+
+
+@pytest.mark.parametrize("big", [10**18, 2**63 - 1, -(2**63)])
+def test_ids_of_19_digits_are_whole_numbers(big: int, tmp_path: Path) -> None:
+    found = read(tmp_path, f"user,item\n{big},1\n5,2\n")
+    assert found.frame.rows() == [(big, 1), (5, 2)]
+    assert found.notes == ()
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".pq", ""])
@@ -479,7 +521,7 @@ def test_nested_lists_are_histories_in_their_order(column: Any, tmp_path: Path) 
     frame = pl.DataFrame({"user": [1, 2], "items": [[30, 10], [10, 30]]}, schema_overrides={"items": column})
     found = read(tmp_path, parquet(frame), "a.parquet")
     assert found.frame.select("user", "item").rows() == [(1, 30), (1, 10), (2, 10), (2, 30)]
-    assert found.columns == {"user": "user", "item": "items", "position": "position"}
+    assert found.columns == {"user": "user", "item": "items", "position": "place in the list"}
     data = load(tmp_path / "a.parquet", min_interactions=1).interactions
     assert data.items.ids[data.sequences().indices].tolist() == [30, 10, 10, 30]
 

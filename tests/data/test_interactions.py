@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from recmia import Interactions
-from recmia.data.interactions import IdMap, join_users, over_common_items, with_items_of
+from recmia.data.interactions import UNKNOWN_TIME, IdMap, join_users, over_common_items, with_items_of
 from recmia.errors import DataError
 
 PAIRS = st.sets(st.tuples(st.integers(-50, 50), st.integers(0, 30)), min_size=1, max_size=60)
@@ -68,6 +70,11 @@ def test_from_arrays_refuses_a_repeated_pair() -> None:
 def test_ids_of_other_types_are_refused(ids: Any) -> None:
     with pytest.raises(DataError, match="the item ids must be all whole numbers or all text; found"):
         Interactions.from_arrays([1, 2], ids)
+
+
+def test_ids_beyond_64_bits_are_asked_for_as_text() -> None:
+    with pytest.raises(DataError, match="found int, beyond 64 bits: give them as text"):
+        Interactions.from_arrays([2**70, 1], [1, 2])
 
 
 @pytest.mark.parametrize("name", ["item", "value", "time"])
@@ -330,6 +337,23 @@ def test_times_in_memory_are_as_fine_as_in_files(time: Any) -> None:
     assert np.isfinite(latest).all()
 
 
+@pytest.mark.parametrize("zone", [None, "UTC", "Europe/Paris"])
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_datetimes_of_pandas_in_memory(unit: str, zone: str | None) -> None:
+    seconds = pd.to_datetime([1_600_000_000, None, 1_600_000_001], unit="s", utc=True)
+    time = pd.Series(seconds.tz_convert(zone).as_unit(unit))
+    data = Interactions.from_arrays([1, 1, 1], [1, 2, 3], time=time)
+    np.testing.assert_array_equal(data.time, [1_600_000_000, UNKNOWN_TIME, 1_600_000_001])
+
+
+def test_dates_and_datetimes_of_python_in_memory() -> None:
+    there = timezone(timedelta(hours=2))
+    times: list[list[date | None]] = [[date(2021, 1, 1), None], [datetime(2021, 1, 1, 2, tzinfo=there), None]]
+    for time in times:
+        data = Interactions.from_arrays([1, 1], [1, 2], time=time)
+        np.testing.assert_array_equal(data.time, [1_609_459_200, UNKNOWN_TIME])
+
+
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
@@ -338,7 +362,14 @@ def test_times_in_memory_are_as_fine_as_in_files(time: Any) -> None:
         ({"position": ["a", "b"]}, "positions must be whole numbers; got <U1"),
         ({"position": [None, None]}, "positions must be whole numbers; got object"),
         ({"time": ["2021", "2022"]}, "times must be whole numbers, floats or datetime64; got <U4"),
-        ({"time": [1.6e18, 1.7e18]}, "times must be seconds since the epoch; give finer ones as datetime64"),
+        (
+            {"time": [1.6e18, 1.7e18]},
+            "times must be seconds since the epoch; found 1.6e.18: give finer ones as datetime64",
+        ),
+        ({"time": [0, 1_600_000_000_000]}, r"seconds since the epoch; found 1600000000000: .*datetime64\[ms\]"),
+        ({"time": [datetime(2021, 1, 1), "x"]}, "times must be all numbers or all datetimes; found datetime, str"),
+        ({"time": ["2021", None]}, "times must be whole numbers, floats or datetime64; got object"),
+        ({"value": ["good", "bad"]}, "values must be numbers; got <U4"),
     ],
 )
 def test_bad_times_and_positions_in_memory_are_refused(columns: dict[str, Any], words: str) -> None:

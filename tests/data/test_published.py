@@ -177,6 +177,11 @@ def test_goodbooks(tmp_path: Path) -> None:
     assert pairs(data.interactions) == [(1, 258, 5.0), (2, 258, 3.0), (2, 4081, 4.0)]
     assert texts(data.interactions) == {258: "to-read|fantasy|スペイン", 4081: ""}
     assert "sorted by time" in str(data.report)
+    # The order of events is that of the file.
+    shuffled = "user_id,book_id,rating\n2,4081,4\n1,258,5\n2,258,3\n2,4081,1\n"
+    data = read(lay(tmp_path, {"ratings.csv": shuffled}))
+    assert data.interactions.items.ids[data.interactions.sequences().indices].tolist() == [258, 4081, 258, 4081]
+    assert pairs(data.interactions) == [(1, 258, 5.0), (2, 258, 3.0), (2, 4081, 1.0)]
 
 
 def test_goodbooks_first_edition(tmp_path: Path) -> None:
@@ -186,6 +191,7 @@ def test_goodbooks_first_edition(tmp_path: Path) -> None:
     assert pairs(data.interactions) == [(314, 1, 5.0), (439, 1, 3.0)]
     assert texts(data.interactions) == {1: "to-read|fantasy|スペイン"}
     assert "sorted by time" not in str(data.report)
+    assert data.interactions.events is None
 
 
 @pytest.mark.parametrize(

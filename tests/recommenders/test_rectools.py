@@ -27,6 +27,7 @@ from recmia.recommenders import resolve_recommender
 from recmia.recommenders.adapters import FromRecTools
 from recmia.recommenders.base import check_recommendations
 from recmia.recommenders.user.objects import as_recommender
+from recmia.settings import RecommenderSettings
 from recmia.testing import check_recommender
 from tests.test_docs import ROOT, blocks
 
@@ -220,6 +221,13 @@ def test_items_that_a_transformer_never_sees_come_last() -> None:
     model = as_recommender(models.SASRecModel(session_max_len=1, **SMALL)).fit(data, rng=np.random.default_rng(0))
     lists = model.recommend_members(data.sequences(), 4, exclude_seen=False)
     assert {frozenset(row[2:]) for row in lists.tolist()} == {frozenset([0, 1])}
+
+
+@each_model
+def test_the_window_is_that_of_transformers(name: str) -> None:
+    spec = resolve_recommender(ALL[name]())
+    assert spec.window is not None
+    assert spec.window(RecommenderSettings()) == (100 if name in SEQUENTIAL else None)
 
 
 def test_the_model_given_stays_as_it_is(part: Interactions) -> None:

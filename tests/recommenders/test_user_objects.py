@@ -27,10 +27,11 @@ from recmia import Interactions
 from recmia.errors import ConfigError, NotFittedError, ProtocolError
 from recmia.game.serving import serve
 from recmia.game.split import split_game
-from recmia.recommenders import LFM, Recommender, UserCode, resolve_recommender
+from recmia.recommenders import LFM, Recommender, SASRec, UserCode, resolve_recommender
 from recmia.recommenders.adapters import FromImplicit, FromLensKit
 from recmia.recommenders.user.objects import FromObject, as_recommender
 from recmia.settings import AS_SERVED, AuditSettings, FilesSettings, RecommenderSettings
+from recmia.settings.recommenders import SASRecSettings
 
 # Two models a regime, and next to no time for attacks.
 QUICK: dict[str, Any] = {
@@ -587,6 +588,29 @@ def test_the_game_gives_the_order_to_who_uses_it(query_kind: Any) -> None:
     assert np.isfinite(result.scores["score"].to_numpy()).all()
     kind = result.provenance["attacker"][0]["asked"]["kind"]
     assert kind == ("parts" if query_kind == "parts" else "prefixes"), "what it was trained on, unless said otherwise"
+
+
+class Last(Successor):
+    """Says that it reads the last three items of a history."""
+
+    window: Any = 3
+
+
+@pytest.mark.parametrize("given", [Last(), Last, SASRec(SASRecSettings(window=3, heads=1), factors=4)], ids=str)
+def test_what_is_cut_off_for_an_object_is_said(given: Any) -> None:
+    note = f"{getattr(given, '__qualname__', type(given).__qualname__)} (in memory) uses the last 3 events of a history"
+    result = public.audit(
+        cycles(), recommender=given, attacks=["completion"], regimes=["fold-in"], k=2, seeds=1, n_targets=1,
+        min_interactions=2, factors=4,
+    )  # fmt: skip
+    assert f"{note}, and 60 of 60 users have more" in result.provenance["data"]["notes"]
+
+
+@pytest.mark.parametrize("window", [None, 0, 2.5, "a month"])
+def test_a_window_of_another_meaning_is_none(window: Any) -> None:
+    model = Last()
+    model.window = window
+    assert UserCode.of(model).window is None
 
 
 def test_without_order_it_is_refused_before_anything_is_trained() -> None:

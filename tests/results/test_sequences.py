@@ -12,7 +12,7 @@ from scipy import sparse
 
 import recmia
 from recmia import Interactions
-from recmia.errors import ConfigError
+from recmia.errors import ConfigError, DataError
 from recmia.metrics import auc
 from recmia.recommenders import Recommender
 
@@ -127,6 +127,24 @@ def test_what_a_window_cuts_off_is_said(walks: Interactions) -> None:
         in result.provenance["data"]["notes"]
     )
     assert result.provenance["data"]["order"].startswith("by time")
+
+
+def test_a_black_box_attacker_without_an_order_is_refused_by_name(walks: Interactions, tmp_path: Path) -> None:
+    other = tmp_path / "other.csv"
+    walks.frame().select("user", "item").write_csv(other)
+    with pytest.raises(DataError, match=f"black_box_data = {other}: a recommender needs the order of events"):
+        recmia.audit(
+            walks, recommender="gru4rec", knowledge=["black-box"], black_box_data=str(other),
+            **SETTINGS | {"attacks": ["query-lr"]},
+        )  # fmt: skip
+
+
+def test_a_sweep_says_what_its_windows_cut_off(walks: Interactions) -> None:
+    settings = SETTINGS | {"attacks": ["completion"], "gru4rec": {"epochs": 1}}
+    result = recmia.sweep({"gru4rec.window": [5, 50]}, walks, recommender="gru4rec", **settings)
+    data = result.provenance["data"]
+    assert data["notes"] == ["gru4rec uses the last 5 events of a history, and 80 of 80 users have more"]
+    assert data["order"].startswith("by time")
 
 
 def test_files_keep_the_order_from_the_questions_to_the_references(walks: Interactions, tmp_path: Path) -> None:

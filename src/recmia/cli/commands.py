@@ -17,11 +17,11 @@ from recmia.cli import options
 from recmia.cli.console import (
     WIDE,
     console,
-    tell_columns,
     tell_cost,
     tell_data,
     tell_errors,
     tell_gate,
+    tell_reading,
     tell_store,
     tell_written,
 )
@@ -185,7 +185,7 @@ def _export_files(**given: Any) -> None:
     with reserved(run.out), run.store as kept, run.workers as at_once, new_folder(run.out) as scratch:
         cleaning = export_files(run.setup, scratch, jobs=at_once, store=kept)
     out = console()
-    tell_columns(out, cleaning.columns)
+    out.print(escape(str(cleaning)), soft_wrap=True)
     out.print(f"written to {escape(str(run.out))}", soft_wrap=True)
 
 
@@ -252,7 +252,7 @@ def _defend(**given: Any) -> None:
         result = run_defend(run.data_settings, names, level=level, jobs=at_once, store=kept, progress=progress)
         write_result(result, run.out, pictures(result))
     out = console(WIDE)
-    tell_columns(out, result.sweep.provenance["data"]["columns"])
+    tell_reading(out, result.sweep.provenance["data"])
     tell_store(out, kept)
     for table in text.result_tables(result):
         out.print(table)
@@ -310,7 +310,7 @@ def _reproduce(
         result = papers.reproduce(names, settings, jobs=at_once, store=lists, progress=progress)
         papers.write_reproduction(result, folder)
     told = console()
-    tell_columns(told, next(iter(result.sweeps.values())).provenance["data"]["columns"])
+    tell_reading(told, next(iter(result.sweeps.values())).provenance["data"])
     tell_store(told, lists)
     if not result.comparison.is_empty():
         told.print(text.comparison_table(result.comparison))
@@ -458,7 +458,7 @@ def _run_sweep(axes: dict[str, list[Any]], given: dict[str, Any]) -> None:
         result = run_sweep(run.data_settings, axes, jobs=at_once, store=kept, progress=progress)
         write_result(result, run.out, pictures(result))
     out = console()
-    tell_columns(out, result.provenance["data"]["columns"])
+    tell_reading(out, result.provenance["data"])
     tell_store(out, kept)
     for table in text.result_tables(result):
         out.print(table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -34,13 +34,7 @@ def tell_data(out: Console, result: AuditResult) -> None:
     """Say what was audited, and what was dropped of it."""
     data = result.provenance["data"]
     out.print(f"data: {escape(data['source'])}: {data['rows_kept']:,} interactions of {data['users']:,} users")
-    tell_columns(out, data["columns"])
-    for reason, count in data["dropped"].items():
-        out.print(f"  dropped {count:,}: {escape(reason)}")
-    if "order" in data:
-        out.print(f"  order: {escape(data['order'])}", soft_wrap=True)
-    for note in data["notes"]:
-        out.print(f"  note: {escape(note)}", style="dim", soft_wrap=True)
+    tell_reading(out, data)
 
 
 def tell_cost(out: Console, cost: Cost, elapsed: float) -> None:
@@ -64,12 +58,18 @@ def _size(n_bytes: float) -> str:
     return f"{n_bytes / 2**30:.1f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.0f} MiB"
 
 
-def tell_columns(out: Console, columns: Mapping[str, str]) -> None:
-    """Say which column of a file was taken for what."""
+def tell_reading(out: Console, data: Mapping[str, Any]) -> None:
+    """Say of the data of a result which column was taken for what, what was dropped, and what is worth knowing."""
     from recmia.data.datasets import what_was_taken
 
-    if columns:
-        out.print(f"  {escape(what_was_taken(columns))}", soft_wrap=True)
+    if data["columns"]:
+        out.print(f"  {escape(what_was_taken(data['columns']))}", soft_wrap=True)
+    for reason, count in data.get("dropped", {}).items():
+        out.print(f"  dropped {count:,}: {escape(reason)}")
+    if "order" in data:
+        out.print(f"  order: {escape(data['order'])}", soft_wrap=True)
+    for note in data["notes"]:
+        out.print(f"  note: {escape(note)}", style="dim", soft_wrap=True)
 
 
 def tell_store(out: Console, lists: ArrayStore) -> None:

@@ -248,7 +248,9 @@ def _read_text(file: _File, separator: str, namer: Namer) -> Raw:
     except pl.exceptions.PolarsError:
         _refuse_long_rows(file, mark, quote, len(columns), header is None)
         raise
-    return _untyped(Raw(frame.lazy(), tuple(names), "", notes, found, found != usual, header is None))
+    bare = [name.strip() for name in names]
+    spaced = {old: new for old, new in zip(frame.columns, bare, strict=True) if old != new and bare.count(new) == 1}
+    return _untyped(Raw(frame.rename(spaced).lazy(), tuple(bare), "", notes, found, found != usual, header is None))
 
 
 def _with_line_feeds(file: _File) -> tuple[_File, bool]:
@@ -264,8 +266,9 @@ def _with_line_feeds(file: _File) -> tuple[_File, bool]:
     if not _is_utf8(file):
         data = file.whole.decode("latin-1").encode()
         file = replace(file, data=data, notes=(*file.notes, "the file is not UTF-8 and was read as latin-1"))
-    if returns and not feeds:
-        file = replace(file, data=file.whole.replace(b"\r", b"\n"))
+    if returns and (not feeds or re.match(rb"[^\r\n]*\r(?!\n)", file.head)):
+        # The first line ends so; what was added to such a file later may end otherwise.
+        file = replace(file, data=file.whole.replace(b"\r\n", b"\n").replace(b"\r", b"\n"))
     return file, quotes
 
 
@@ -349,13 +352,19 @@ def _without_quotes(data: bytes, mark: str) -> bytes:
 
 def _refuse_long_rows(file: _File, mark: str, quote: str | None, width: int, headed: bool) -> None:
     """Name the first row with more fields than there are columns."""
-    with io.TextIOWrapper(file.stream, encoding="utf-8-sig", newline="") as text:
+    with io.TextIOWrapper(file.stream, encoding="utf-8-sig", newline="\n") as text:
         rows = itertools.dropwhile(lambda row: not row, _parsed(text, mark, quote))
-        if headed:
-            next(rows, None)
+        long, number = [], 0
         try:
-            long = [(number, row) for number, row in enumerate(rows, 1) if len(row) > width]
-        except csv.Error:
+            for number, row in enumerate(rows, 0 if headed else 1):
+                if len(row) > width:
+                    long.append((number, row))
+        except csv.Error as error:
+            if "new-line character" in str(error):
+                raise DataError(
+                    f"{file.path}: data row {number + 1:,} holds a carriage return alone, where other lines end "
+                    "otherwise; give all lines the same end"
+                ) from None
             return
     if not long:
         return
@@ -400,7 +409,7 @@ def _read_parquet_folder(path: Path) -> Raw:
 
 def _read_json(file: _File, separator: str, namer: Namer) -> Raw:
     """Read objects, one a line, or a list of them."""
-    listed = file.head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
+    listed = re.match(rb"(\xef\xbb\xbf)?\s*\[\s*[{\]]", file.head)
     source = io.BytesIO(file.whole.removeprefix(codecs.BOM_UTF8))
     try:
         read = pl.read_json if listed else pl.read_ndjson

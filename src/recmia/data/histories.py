@@ -10,7 +10,7 @@ from typing import Literal
 
 import polars as pl
 
-from recmia.data.interactions import UNKNOWN_TIME
+from recmia.data.interactions import LEAST_MILLISECONDS, UNKNOWN_TIME
 from recmia.data.tables import Layout, Rows, match_columns, open_table
 from recmia.errors import DataError
 from recmia.settings.data import Columns
@@ -38,7 +38,7 @@ _NO_TERM = frozenset({"", "(no genres listed)", "unknown"})
 _NO_TIME = ("", "nan", "nat", "null", "none", "na", "n/a", r"\n")
 # Units of time since the epoch: from what size on numbers are taken for them, which is in 1973 (seconds reach it in the
 # year 5138), and how many are a second.
-_UNITS = (("milliseconds", 10**11, 10**3), ("microseconds", 10**14, 10**6), ("nanoseconds", 10**17, 10**9))
+_UNITS = (("milliseconds", LEAST_MILLISECONDS, 10**3), ("microseconds", 10**14, 10**6), ("nanoseconds", 10**17, 10**9))
 _ISO_TIME = (
     r"^(?<date>\d{4}[-/]\d{2}[-/]\d{2})"
     r"(?:[T ](?<hour>[01]\d|2[0-3]):(?<minute>[0-5]\d)(?::(?<second>[0-5]\d)(?:[.,](?<fraction>\d+))?)?)?"
@@ -164,15 +164,17 @@ def _typed_ids(rows: Rows, role: str) -> tuple[pl.Series, tuple[str, ...]]:
     column = rows.ids(role)
     if column.dtype.is_integer():
         return column.cast(pl.Int64).alias(role), ()
+    beyond = f"some {role} ids are whole numbers beyond 64 bits with a sign; all are kept as text"
     if rows.frame[role].dtype != pl.String:
-        return column, ()
+        return column, ((beyond,) if rows.frame[role].dtype.is_integer() else ())
     rows.refuse(column.str.len_bytes() == 0, f"has no {role} id", role)
     # "007" and "7" are two ids, so only text that a number would print again may become a number.
-    canonical = column.str.contains(r"^(0|-?[1-9]\d{0,17})$")
-    if canonical.all():
-        return column.cast(pl.Int64), ()
-    note = f"the {role} ids mix whole numbers and other text; all are kept as text"
-    return column, ((note,) if canonical.any() else ())
+    canonical = column.str.contains(r"^(0|-?[1-9]\d*)$")
+    if not canonical.all():
+        note = f"the {role} ids mix whole numbers and other text; all are kept as text"
+        return column, ((note,) if canonical.any() else ())
+    numbers = column.cast(pl.Int64, strict=False)
+    return (column, (beyond,)) if numbers.null_count() else (numbers, ())
 
 
 def _typed_ratings(rows: Rows) -> pl.Series:

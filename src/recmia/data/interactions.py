@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from functools import cached_property
 from typing import Any
 
@@ -24,6 +25,8 @@ Bool = npt.NDArray[np.bool_]
 MAX_INTERACTIONS = 2**31 - 1
 # Stands for a time that is not known; NumPy and pandas write NaT so.
 UNKNOWN_TIME = int(np.iinfo(np.int64).min)
+# Whole numbers of seconds reach it in the year 5138, of milliseconds in 1973.
+LEAST_MILLISECONDS = 10**11
 _ROWS_AT_ONCE = 2**22
 
 
@@ -164,7 +167,7 @@ class Interactions:
         user: npt.ArrayLike,
         item: npt.ArrayLike,
         value: npt.ArrayLike | None = None,
-        time: npt.ArrayLike | None = None,
+        time: npt.ArrayLike | Sequence[date | None] | None = None,
         *,
         position: npt.ArrayLike | None = None,
         texts: Mapping[Any, str] | None = None,
@@ -176,9 +179,9 @@ class Interactions:
         user, item : array of int or str, shape (n,)
         value : array of float, shape (n,), optional
             Without it the data are implicit: every value is 1.
-        time : array of int, float or datetime64, shape (n,), optional
-            Seconds since the epoch; NaN or NaT where it is not known. The order of events is that of their times, and
-            among equal times that of the rows.
+        time : array of int, float, datetime64 or datetime, shape (n,), optional
+            Seconds since the epoch, or datetimes; NaN or NaT where it is not known. The order of events is that of
+            their times, and among equal times that of the rows.
         position : array of int, shape (n,), optional
             Order of the events of a user: where there are no times, or among equal times.
         texts : mapping from item id to str, optional
@@ -193,7 +196,7 @@ class Interactions:
         Raises
         ------
         DataError
-            As for the class, and for ids that are neither all whole numbers nor all text.
+            As for the class, and for a column of another type, ids beyond 64 bits, and times finer than seconds.
 
         Examples
         --------
@@ -203,7 +206,8 @@ class Interactions:
         user_rows, user_ids = number_ids(pl.Series(_checked_ids("user", user)))
         item_rows, item_ids = number_ids(pl.Series(_checked_ids("item", item)))
         n = len(user_rows)
-        for name, column in (("item", item_rows), ("value", value), ("time", time), ("position", position)):
+        given: dict[str, Any] = {"item": item_rows, "value": value, "time": time, "position": position}
+        for name, column in given.items():
             if column is not None and np.shape(column) != (n,):
                 raise DataError(f"{name} must have one entry for each of the {n} users; got shape {np.shape(column)}")
         times, finer = (None, None) if time is None else _seconds(np.asarray(time))
@@ -217,7 +221,7 @@ class Interactions:
         return cls(
             user=user_rows[kept],
             item=item_rows[kept],
-            value=np.ones(len(kept), np.float32) if value is None else np.asarray(value, np.float32)[kept],
+            value=np.ones(len(kept), np.float32) if value is None else _ratings(value)[kept],
             time=None if times is None else times[kept],
             users=IdMap(user_ids),
             items=IdMap(item_ids, tuple(texts.get(item, "") for item in item_ids.tolist()) if texts else None),
@@ -595,22 +599,47 @@ def _joined(one: npt.NDArray[Any] | None, other: npt.NDArray[Any] | None) -> npt
     return None if one is None or other is None else np.concatenate([one, other])
 
 
+def _ratings(value: npt.ArrayLike) -> Float32:
+    try:
+        return np.asarray(value, np.float32)
+    except (TypeError, ValueError):
+        raise DataError(f"values must be numbers; got {np.asarray(value).dtype}") from None
+
+
 def _seconds(time: npt.NDArray[Any]) -> tuple[Int64, Int64 | None]:
     """Return times in whole seconds and, if there are finer ones, microseconds, which order events within a second."""
-    if time.dtype.kind in "iu":
-        return time.astype(np.int64), None
+    if time.dtype.kind == "O":
+        time = _moments(time)
     if time.dtype.kind == "M":
         unknown, micro = np.isnat(time), time.astype("datetime64[us]").astype(np.int64)
-    elif time.dtype.kind == "f":
-        unknown = np.isnan(time)
-        if (np.abs(time[~unknown]) >= 2.0**43).any():
-            raise DataError("times must be seconds since the epoch; give finer ones as datetime64")
+    elif time.dtype.kind in "iuf":
+        unknown = np.isnan(time) if time.dtype.kind == "f" else time == UNKNOWN_TIME
+        finer = np.flatnonzero(~unknown & (np.abs(time) >= LEAST_MILLISECONDS))
+        if len(finer):
+            raise DataError(
+                f"times must be seconds since the epoch; found {time[finer[0]]}: give finer ones as datetime64, "
+                'such as time.astype("datetime64[ms]")'
+            )
+        if time.dtype.kind != "f":
+            return time.astype(np.int64), None
         micro = np.floor(np.where(unknown, 0, time) * 10**6).astype(np.int64)
     else:
         raise DataError(f"times must be whole numbers, floats or datetime64; got {time.dtype}")
     micro = np.where(unknown, 0, micro)
     seconds = np.where(unknown, UNKNOWN_TIME, micro // 10**6)
     return seconds, micro if (micro % 10**6).any() else None
+
+
+def _moments(time: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return objects that are datetimes, as which pandas gives times with a zone, as datetime64; others as they are."""
+    if not any(isinstance(moment, date) for moment in time):
+        return time
+    try:
+        # NaT is a datetime that differs from itself.
+        return pl.Series([moment if moment == moment else None for moment in time]).to_numpy()
+    except TypeError:
+        found = sorted({type(moment).__name__ for moment in time})
+        raise DataError(f"times must be all numbers or all datetimes; found {', '.join(found)}") from None
 
 
 def _positions(position: npt.NDArray[Any]) -> Int64:
@@ -627,5 +656,8 @@ def _checked_ids(name: str, ids: npt.ArrayLike) -> npt.NDArray[np.generic]:
     # numpy keeps text of a data frame as objects.
     found = {type(one).__name__ for one in array.ravel()} if array.dtype.kind == "O" else {str(array.dtype)}
     if found != {"str"}:
-        raise DataError(f"the {name} ids must be all whole numbers or all text; found {', '.join(sorted(found))}")
+        beyond = ", beyond 64 bits: give them as text" if found == {"int"} else ""
+        raise DataError(
+            f"the {name} ids must be all whole numbers or all text; found {', '.join(sorted(found))}{beyond}"
+        )
     return array

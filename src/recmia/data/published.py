@@ -216,7 +216,9 @@ def _read_goodbooks(file: Path) -> Histories:
     read = read_histories(file, Columns(item="book_id"))
     if _head(file, 1)[0].startswith("user_id"):
         # Those of the first edition are sorted by book.
-        read = read.noting("the file holds no times; its publisher says that the rows are sorted by time")
+        read = replace(read, frame=read.frame.with_row_index("position", 1).cast({"position": pl.Int64})).noting(
+            "the file holds no times; its publisher says that the rows are sorted by time, so that they are positions"
+        )
     return replace(read, frame=with_terms(read.frame, _shelves(file.parent)))
 
 

@@ -25,8 +25,8 @@ from recmia.forks import check_fork
 # Rows read at once: bounds the memory that is needed beside the result, whatever the length of the file.
 ROWS_AT_ONCE = 4_000_000
 _NAMES_SHOWN, _CELL_SHOWN = 50, 80
-# What the place in a list is called, where a row holds lists.
-_PLACE = "position"
+# What the column of places is called that is made where a row holds lists.
+_PLACE = "place in the list"
 
 USUAL: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -36,8 +36,8 @@ USUAL: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "time": ("timestamp", "time", "ts", "datetime", "date", "unixreviewtime"),
         # Not "text": in tables of reviews that is what a user wrote, not public knowledge of the item.
         "text": ("genres", "genre", "tags", "category", "categories"),
-        "position": ("position",),
-        "rank": ("rank", "position"),
+        "position": ("position", _PLACE),
+        "rank": ("rank", "position", _PLACE),
         "title": ("title", "name"),
         "member": ("member",),
         "query": ("query", "query_id", "queryid", "question"),
@@ -326,10 +326,12 @@ def open_table(
         raise DataError(f"{path}: there is no such file of {layout.what}")
     if path.is_file() and path.stat().st_size == 0:
         raise DataError(f"{path}: the file of {layout.what} is empty")
-    named = {role: name for role, name in (named or {}).items() if name}
-    raw = read_file(path, separator, lambda cells: _without_header(path, cells, layout, named, header))
+    chosen = {role: name for role, name in (named or {}).items() if name}
+    raw = read_file(path, separator, lambda cells: _without_header(path, cells, layout, chosen, header))
+    if header is False and not raw.headed and not chosen:
+        chosen = dict(zip(layout.headerless or layout.roles, raw.names, strict=False))
     with readable(path, raw.format):
-        raw, lists = _spread(raw, layout, named)
+        raw, lists = _spread(raw, layout, chosen)
     if raw.guessed and not raw.headed and header is None:
         first = raw.frame.head(1).collect().row(0)
         line = raw.separator.join(str(cell or "") for cell in first)
@@ -337,7 +339,7 @@ def open_table(
             f"{path}: the first line {line!r} looks separated by {raw.separator!r}"
             f"{layout.advice('separator', shown_separator(raw.separator))}"
         )
-    found = match_columns(path, raw.names, layout, named, raw.separator, lists=lists)
+    found = match_columns(path, raw.names, layout, chosen, raw.separator, lists=lists)
     if raw.headed and raw.separator:
         _refuse_data_as_header(path, raw.names, found, layout)
     frame = raw.frame.select([pl.col(name).alias(role) for role, name in found.items()])
@@ -465,14 +467,18 @@ def _without_header(
         return header
     if usual:
         raise DataError(f"{path}: the first line is a header, since it holds {_listed(usual)}, and none was announced")
-    if named:
-        return [str(number) for number in range(1, len(cells) + 1)]
-    if len(cells) > len(order):
+    if not named and len(cells) > len(order):
         raise DataError(
             f"{path} has no header and {len(cells)} columns, the first row is {_listed(cells)}: number those of "
             f"{', '.join(order)} from 1{layout.advice(order[0], '1', ', as {}')}"
         )
-    return order[: len(cells)]
+    mark = _other_separator(cells[0]) if len(cells) == 1 < len(layout.required) else ""
+    if mark:
+        raise DataError(
+            f"{path}: the first line {cells[0]!r} looks separated by {mark!r}"
+            f"{layout.advice('separator', shown_separator(mark))}"
+        )
+    return [str(number) for number in range(1, len(cells) + 1)]
 
 
 def _refuse_data_as_header(path: Path, names: Sequence[str], found: Mapping[str, str], layout: Layout) -> None:
@@ -548,10 +554,16 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:_NAMES_SHOWN]))
 
 
+def _other_separator(line: str) -> str:
+    """Return what seems to separate a line that was read as one field; empty if nothing does."""
+    usual = [mark for mark in (*reversed(SEPARATORS), " ") if mark in line.strip()]
+    return next(iter(usual + re.findall(r"[^\w\"'.:/+-]", line, re.ASCII)), "")
+
+
 def _mend(role: str, names: Sequence[str], separator: str, layout: Layout) -> str:
     """Words on what helps where a column was not found: another separator, no header, or its name."""
-    other = next((mark for mark in reversed(SEPARATORS) if mark != separator and mark in names[0]), "") if names else ""
-    if separator and len(names) == 1 and other:
+    other = _other_separator(names[0]) if separator and len(names) == 1 else ""
+    if other:
         must = f", it must be {separator!r}" if layout.option is None else ""
         return f"; the header looks separated by {other!r}{must}{layout.advice('separator', shown_separator(other))}"
     without = layout.advice("header", "no", ", or if the first line is data, {}") if separator else ""

@@ -38,6 +38,8 @@ class Recommender(ABC):
         Whether it gets histories in the order of events. All that take `histories` are then given them as
         `Interactions.sequences` makes them: the oldest item first, repeated items repeatedly. `fit` finds the order in
         `Interactions.events`.
+    window : int or None
+        How many of the last events of a history it uses, if older ones are cut off; runs then say of how many users.
 
     Examples
     --------
@@ -57,6 +59,7 @@ class Recommender(ABC):
 
     folds_in: bool = True
     uses_order: bool = False
+    window: int | None = None
     trained_items: Bool | None = None
 
     @abstractmethod

@@ -59,6 +59,7 @@ class _Sequential(Recommender):
     def __init__(self, settings: SASRecSettings | GRU4RecSettings, factors: int, device: str) -> None:
         pick_device(device)
         self.settings, self.factors, self.device = settings, factors, device
+        self.window = settings.window
 
     @abstractmethod
     def _start(self, rng: np.random.Generator) -> list[Float32]:

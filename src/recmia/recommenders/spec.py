@@ -53,7 +53,8 @@ class RecommenderSpec:
     uses_order : bool
         Whether it depends on the order of events; see `Recommender.uses_order`.
     window : callable, optional
-        ``window(settings)`` returns how many of the last events of a history it uses, where older ones are cut off.
+        ``window(settings)`` returns how many of the last events of a history it uses, where older ones are cut off,
+        else None.
     threaded : bool
         Whether models can be trained and asked side by side in threads, and are no slower for it: they change nothing
         that threads share, and their time goes by without Python's lock, in compiled code or another program.
@@ -83,7 +84,7 @@ class RecommenderSpec:
     personal: bool = False
     uses_ratings: Callable[[RecommenderSettings], bool] = _ignores_ratings
     uses_order: bool = False
-    window: Callable[[RecommenderSettings], int] | None = None
+    window: Callable[[RecommenderSettings], int | None] | None = None
     threaded: bool = False
     user_code: bool = False
     code: str = ""

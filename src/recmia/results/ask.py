@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 
 from recmia.atomic import new_folder
-from recmia.data.datasets import load, what_was_taken
+from recmia.data.datasets import CleaningReport, load
 from recmia.data.lists import read_users
 from recmia.data.questions import write_questions
 from recmia.errors import ConfigError, DataError, nearest
@@ -37,10 +36,8 @@ class Asked:
     coins : int
         How many coins there are.
     unit : {"users", "interactions"}
-    columns : mapping from role to str
-        What was taken for what in the histories.
-    order : str
-        How their events were ordered; empty where the order is not known.
+    log : CleaningReport
+        Of the histories.
     """
 
     folder: Path
@@ -48,15 +45,13 @@ class Asked:
     questions: int
     not_asked: int
     members: int | None
-    coins: int = 0
-    unit: Unit = "users"
-    columns: Mapping[str, str] = field(default_factory=dict)
-    order: str = ""
+    coins: int
+    unit: Unit
+    log: CleaningReport
 
     def __str__(self) -> str:
         lines = [f"written to {self.folder}: {self.questions:,} questions about {self.users:,} users"]
-        lines += [f"  {what_was_taken(self.columns)}"] if self.columns else []
-        lines += [f"  order: {self.order}"] if self.order else []
+        lines += str(self.log).splitlines()[1:]
         if self.not_asked:
             lines.append(f"  users with a single item, of whom nothing can be asked: {self.not_asked:,}")
         if self.members is not None:
@@ -176,5 +171,5 @@ def ask(
     asked = each > 0
     return Asked(
         folder, int(asked.sum()), len(drawn), int((~asked).sum()), None if member is None else int(member.sum()),
-        n_coins, unit, loaded.report.columns, loaded.report.order,
+        n_coins, unit, loaded.report,
     )  # fmt: skip

@@ -526,6 +526,11 @@ def load_black_box(settings: AuditSettings, audited: Interactions, *, order: boo
     if "black-box" not in settings.levels or not name:
         return None
     found = load(name, min_interactions=settings.data.min_interactions, order=order).interactions
+    if order and found.events is None:
+        raise DataError(
+            f"black_box_data = {name}: a recommender needs the order of events, and these data have neither times nor "
+            "positions under their usual names, such as timestamp and position"
+        )
     return with_items_of(found, audited.items)
 
 

@@ -256,6 +256,7 @@ def run_planned(planned: PlannedSweep, *, jobs: int, store: Store, report: Repor
     frames: list[tuple[pl.DataFrame, ...]] = []
     errors: list[dict[str, Any]] = []
     about: list[dict[str, Any]] = []
+    notes: dict[str, None] = {}
     for (chosen, setup), group, data in zip(grid, planned.plans, planned.loaded, strict=True):
         try:
             if isinstance(group, RecmiaError):
@@ -263,6 +264,7 @@ def run_planned(planned: PlannedSweep, *, jobs: int, store: Store, report: Repor
             assert data is not None, "there are plans"
             results, (interactions, cleaning) = [next(plays) for _ in group], data
             cleaning = replace(cleaning, notes=(*cleaning.notes, *setup.cut_histories(interactions)))
+            notes |= dict.fromkeys(cleaning.notes)
             result = join_plays(setup.settings, results, interactions, cleaning, jobs, report, promised(setup))
             promises = [{**asdict(promise), "broken": promise.broken} for promise in result.promises]
             tables = (_with_joint_ends(result, len(grid)), result.utilities, promises)
@@ -292,6 +294,8 @@ def run_planned(planned: PlannedSweep, *, jobs: int, store: Store, report: Repor
                 "users": first[0].n_users,
                 "fingerprint": first[0].fingerprint(),
                 "columns": dict(first[1].columns),
+                **({"order": first[1].order} if first[1].order else {}),
+                "notes": list(notes),
             },
             # What qualifies the findings of each cell: who was left out, and what the attacker could not know.
             "cells": about,

@@ -41,6 +41,7 @@ class FromRecTools(Adapter):
         self._has_vectors = _is(model, "VectorModel")
         self.folds_in = not self._has_vectors or _is(model, "ImplicitALSWrapperModel")
         self.uses_order = _is(model, "TransformerModelBase")
+        self.window = model.session_max_len if self.uses_order else None
         # Lightning lists the devices for each copy of a model, and an audit makes many.
         logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 

@@ -53,7 +53,8 @@ class FromObject(Recommender):
     object has ``folds_in = True``. Set that where ``recommend`` uses the history alone and not the user id.
 
     An object with ``uses_order = True`` gets all histories, in ``fit`` and in ``recommend``, in the order of events:
-    the column indices of a row are the user's items, the oldest first, and a repeated item repeatedly.
+    the column indices of a row are the user's items, the oldest first, and a repeated item repeatedly. If it reads only
+    the last of them, its attribute ``window`` may say how many.
 
     Parameters
     ----------
@@ -82,6 +83,9 @@ class FromObject(Recommender):
         self._recalculates = "recalculate_user" in inspect.signature(model.recommend).parameters
         self.folds_in = bool(getattr(model, "folds_in", self._recalculates))
         self.uses_order = bool(getattr(model, "uses_order", False))
+        window = getattr(model, "window", None)
+        # In a model of another kind it may mean anything.
+        self.window = window if self.uses_order and isinstance(window, int) and window > 0 else None
         self._fitted: Any = None
         self._seed = 0
 
@@ -181,7 +185,7 @@ class UserCode:
         another digest.
     path : str
         A folder in which its modules are looked for as well.
-    folds_in, uses_order : bool
+    folds_in, uses_order, window
         See `Recommender`.
 
     Examples
@@ -198,6 +202,7 @@ class UserCode:
     path: str = ""
     folds_in: bool = True
     uses_order: bool = False
+    window: int | None = None
 
     @classmethod
     def of(cls, given: Any) -> Self:
@@ -245,13 +250,13 @@ class UserCode:
             ) from error
         code = cls(name, packed, digest, path)
         made = code.make()
-        return replace(code, folds_in=made.folds_in, uses_order=made.uses_order)
+        return replace(code, folds_in=made.folds_in, uses_order=made.uses_order, window=made.window)
 
     def spec(self) -> RecommenderSpec:
         """Return the spec of the recommender."""
         return RecommenderSpec(
-            self.name, partial(_make, self), folds_in=self.folds_in, uses_order=self.uses_order, user_code=True,
-            code=self.digest,
+            self.name, partial(_make, self), folds_in=self.folds_in, uses_order=self.uses_order,
+            window=partial(_window, self), user_code=True, code=self.digest,
         )  # fmt: skip
 
     def make(self) -> Recommender:
@@ -288,6 +293,10 @@ def code_digest(given: Any) -> str:
 
 def _make(code: UserCode, settings: RecommenderSettings, threads: int) -> Recommender:
     return code.make()
+
+
+def _window(code: UserCode, settings: RecommenderSettings) -> int | None:
+    return code.window
 
 
 def _defined(given: Any) -> Any:
