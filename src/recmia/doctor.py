@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_info
 from recmia.cache import LIMIT_VARIABLE, ArrayStore, default_store, show_size
 from recmia.data.movielens import MOVIELENS, movielens_file
 from recmia.data.places import ENVIRONMENT, places
+from recmia.errors import pip_command
 
 Rows = list[tuple[str, str]]
 # Extras that serve the development of recmia itself.
@@ -84,7 +85,7 @@ def _processor() -> Rows:
 
 def _gpu() -> Rows:
     if find_spec("torch") is None:
-        return [("none in use", "PyTorch is not installed: pip install 'recmia[neural]'")]
+        return [("none in use", f"PyTorch is not installed: {pip_command('neural')}")]
     import torch
 
     if not torch.cuda.is_available():
@@ -152,6 +153,6 @@ def _extras() -> Rows:
         found = {name: _version_of(name) for name in names}
         missing = [name for name, installed in found.items() if installed is None]
         here = ", ".join(f"{name} {installed}" for name, installed in found.items() if installed)
-        lacking = f"missing: {', '.join(missing)}; it comes with: pip install 'recmia[{extra}]'" if missing else ""
+        lacking = f"missing: {', '.join(missing)}; it comes with: {pip_command(extra)}" if missing else ""
         rows.append((extra, "; ".join(words for words in (here, lacking) if words)))
     return rows

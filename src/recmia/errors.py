@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
+import shlex
 from collections.abc import Iterable
 from types import ModuleType
 
@@ -86,7 +88,28 @@ def import_extra(module: str, extra: str) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         package = module.partition(".")[0]
-        raise MissingExtraError(f"{package} is not installed; it comes with: pip install 'recmia[{extra}]'") from error
+        raise MissingExtraError(f"{package} is not installed; it comes with: {pip_command(extra)}") from error
+
+
+def pip_command(extra: str) -> str:
+    """Return the command that installs the packages of an extra, wherever recmia itself came from.
+
+    It does not name recmia: a checkout or a wheel need not be on the index that pip asks, and who is may be another.
+
+    Parameters
+    ----------
+    extra : str
+
+    Examples
+    --------
+    >>> pip_command("implicit")
+    "pip install 'implicit>=0.7.2'"
+    """
+    from importlib.metadata import requires
+
+    of_extra = re.compile(rf"extra == ['\"]{re.escape(extra)}['\"]")
+    packages = [line.partition(";")[0].strip() for line in requires("recmia") or () if of_extra.search(line)]
+    return f"pip install {shlex.join(packages)}"
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 import tomllib
 from pathlib import Path
@@ -176,12 +177,32 @@ def test_interrupt_leaves_nothing(tmp_path: Path, jobs: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+HANDLERS = """
+import signal
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+from recmia.cli import main
+try:
+    main(["--version"])
+except SystemExit:
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    unwinds = signal.getsignal(signal.SIGTERM) is signal.getsignal(signal.SIGINT)
+    print(ignored, unwinds)
+"""
+
+
+@pytest.mark.end_to_end
+def test_under_nohup_a_terminal_that_closes_ends_nothing() -> None:
+    done = subprocess.run([sys.executable, "-c", HANDLERS], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "True True"
+
+
 def stored(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.glob("*/*.npz")}
 
 
 @pytest.mark.end_to_end
-@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_killed_audit_goes_on_where_it_was(tmp_path: Path, stop: signal.Signals) -> None:
     arguments = ["audit", *QUICK, "--regimes", "fold-in", "--lfm-epochs", "300", "--attack", "list-lr", "--jobs", "2"]
     running = subprocess.Popen(
@@ -199,9 +220,9 @@ def test_a_killed_audit_goes_on_where_it_was(tmp_path: Path, stop: signal.Signal
         _, errors = running.communicate(timeout=30)
     finally:
         running.kill()
-    assert running.returncode == (130 if stop == signal.SIGINT else -stop)
+    assert running.returncode == (-stop if stop == signal.SIGKILL else 130)
     assert "Traceback" not in errors
-    if stop == signal.SIGINT:
+    if stop != signal.SIGKILL:
         assert errors.strip().splitlines() == [
             "interrupted; no results were written, and what was trained is kept: the same command continues"
         ]

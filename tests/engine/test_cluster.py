@@ -7,9 +7,11 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import joblib
 import pytest
 
 import recmia
@@ -130,6 +132,26 @@ def test_a_scheduler_that_is_killed_is_told_in_a_line(
     assert store, "what came before the end is there"
 
 
+@pytest.mark.end_to_end
+def test_other_versions_are_told_in_a_line(
+    dask_cluster: Cluster, small: Interactions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By `cluster`, and for a client that the caller has set for joblib."""
+    words = f"tcp://there:1 must have recmia {version('recmia')}, as here; it has 0.1.9"
+    client: Any = distributed.Client(dask_cluster.address, set_as_default=False)
+    with client:
+        client.wait_for_workers(1, timeout=60)
+        with joblib.parallel_config(backend="dask", client=client):
+            here = recmia.audit(small, jobs=2, **SETTINGS | {"seeds": 1})
+        assert here.scores.equals(recmia.audit(small, **SETTINGS | {"seeds": 1}).scores)
+    monkeypatch.setattr(distributed.Client, "run", lambda self, function, name: {"tcp://there:1": "0.1.9"})
+    with pytest.raises(ConfigError, match=words), cluster(dask_cluster.address):
+        pass
+    client = distributed.Client(dask_cluster.address, set_as_default=False)
+    with client, joblib.parallel_config(backend="dask", client=client), pytest.raises(ConfigError, match=words):
+        recmia.audit(small, jobs=2, **SETTINGS)
+
+
 def test_data_travel_apart_from_what_refers_to_them(small: Interactions) -> None:
     plan = plan_from_data(resolve(AuditSettings.parse(SETTINGS)), small, 0)
     packed, apart = _pack(plan)
@@ -155,5 +177,8 @@ def test_no_scheduler_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'recmia\[cluster\]'"), cluster("tcp://127.0.0.1:1"):
+    with (
+        pytest.raises(MissingExtraError, match=r"pip install 'dask\[distributed\]>=2024.1'"),
+        cluster("tcp://127.0.0.1:1"),
+    ):
         pass

@@ -215,4 +215,4 @@ for name in ("ncf", "lightgcn", "sasrec", "gru4rec"):
         print(error)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["this recommender needs PyTorch: pip install 'recmia[neural]'"] * 4
+    assert done.stdout.splitlines() == ["this recommender needs PyTorch: pip install 'torch>=2.4'"] * 4

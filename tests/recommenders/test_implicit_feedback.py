@@ -154,7 +154,7 @@ def test_without_the_package_the_pip_command_is_named(name: str, monkeypatch: py
     for module in [module for module in sys.modules if module.partition(".")[0] == "implicit"]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "implicit", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'recmia\[implicit\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'implicit>=0\.7\.2'"):
         RECOMMENDERS[name].make(RecommenderSettings(), 1)
 
 

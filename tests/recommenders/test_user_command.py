@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
+import multiprocessing
 import os
 import pickle
 import shlex
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,7 @@ from recmia.game.tasks import Task, run_tasks
 from recmia.observation import rank_by_popularity
 from recmia.recommenders import RECOMMENDERS, CommandRecommender
 from recmia.settings import AuditSettings, CommandSettings, RecommenderSettings
+from tests.engine.test_parallel import group_is_gone, wait_until
 
 TRAINER = f"{shlex.quote(sys.executable)} -S {shlex.quote(str(Path(__file__).parents[1] / 'trainer.py'))}"
 FILES = "{interactions} {histories} {k} {lists} {seed}"
@@ -356,28 +359,69 @@ def test_what_was_finished_before_a_failure_is_kept(tmp_path: Path) -> None:
     assert set(default_store()) == before
 
 
+# A terminal and some batch queues tell the workers, too.
+STOPS = [*product(["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"], ["1", "2"], ["recmia"])]
+STOPS += product(["SIGINT", "SIGTERM"], ["2"], ["everybody"])
+
+
 @pytest.mark.end_to_end
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_interrupted_the_command_ends_and_the_rest_is_kept(tmp_path: Path, jobs: str) -> None:
+@pytest.mark.parametrize(("stop", "jobs", "told"), STOPS)
+def test_stopped_the_command_ends_and_the_rest_is_kept(tmp_path: Path, stop: str, jobs: str, told: str) -> None:
     (tmp_path / "limit").write_text("2")
     (tmp_path / "fault").write_text("hang")
+    (tmp_path / "temporary").mkdir()
     arguments = ["audit", *QUICK, "--attack", "list-lr", "--jobs", jobs, "--train-command", command(), "-o", "run"]
-    running = subprocess.Popen([*PROGRAM, *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        [*PROGRAM, *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(tmp_path / "temporary")},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     try:
         limit = time.monotonic() + 60
         while not (tmp_path / "locked").exists():
             assert running.poll() is None, running.communicate()
             assert time.monotonic() < limit
             time.sleep(0.05)
-        running.send_signal(signal.SIGINT)
+        assert list((tmp_path / "temporary").glob("recmia-*/interactions.csv"))
+        (os.killpg if told == "everybody" else os.kill)(running.pid, getattr(signal, stop))
         _, errors = running.communicate(timeout=30)
     finally:
         running.kill()
-    assert running.returncode == 130
-    assert errors.strip() == (
-        "interrupted; no results were written, and what was trained is kept: to continue, add --store run.unfinished"
-    )
+    if stop == "SIGKILL":
+        assert running.returncode == -signal.SIGKILL
+    else:
+        assert running.returncode == 130
+        assert errors.strip() == (
+            "interrupted; no results were written, and what was trained is kept: "
+            "to continue, add --store run.unfinished"
+        )
+        assert not list((tmp_path / "temporary").glob("recmia-*")), "the interactions are removed first"
     assert_free(tmp_path / "lock")
+    wait_until(lambda: group_is_gone(running.pid), "a worker lives on")
+    wait_until(lambda: not list((tmp_path / "temporary").glob("recmia-*")), "the interactions are still there")
+
+
+@pytest.mark.end_to_end
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_command_ends_with_a_process_that_is_killed(
+    folder: Path, small: Interactions, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files of a run that was not finished stay only where the user named a place for them."""
+    monkeypatch.setenv("TMPDIR", str(folder.parent / "temporary"))
+    place = folder / "kept"
+    one = side(small)
+    model = fit(one, command=command("hang"), **({"folder": str(place)} if kept else {}))
+    process = multiprocessing.get_context("spawn").Process(target=lists, args=(model, one))
+    process.start()
+    wait_until(lambda: (folder / "locked").exists(), "the command does not start")
+    process.kill()
+    process.join()
+    assert_free(folder / "lock")
+    wait_until(lambda: not list((folder.parent / "temporary").iterdir()), "the interactions are still there")
+    assert [path.name for path in place.glob("*/interactions.csv")] == ["interactions.csv"] * kept
 
 
 @pytest.mark.end_to_end

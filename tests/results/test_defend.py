@@ -138,7 +138,7 @@ def test_a_missing_package_is_told_before_anything_is_trained(
     private.noise_multiplier.cache_clear()
     monkeypatch.setitem(sys.modules, "dp_accounting", None)
     store: dict[str, Any] = {}
-    with pytest.raises(MissingExtraError, match=r"pip install 'recmia\[dp\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'dp-accounting>=0\.6'"):
         run_defend(quick(), ["shorter-lists=5", "dp-training=4"], dataset=small, store=store)
     assert store == {}
 

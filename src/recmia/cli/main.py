@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Typer makes the options of every command, several hundred, whichever is called.
     every = app.registered_commands
     app.registered_commands = [command for command in every if command.name in arguments[:1]] or every
+    _unwind_when_told()
     with lasting_streams():
         try:
             _refuse_former_names(arguments)
@@ -91,6 +93,15 @@ def _tell(error: BaseException, *, debug: bool) -> int:
 
 def _errors() -> Console:
     return Console(emoji=False, stderr=True, soft_wrap=True, highlight=False)
+
+
+def _unwind_when_told() -> None:
+    """Let whoever ends this program, such as a batch queue or a terminal that closes, do what Ctrl-C does."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        # Windows has no SIGHUP; nohup has it ignored.
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
 
 
 def _hints(error: BaseException | None) -> list[str]:

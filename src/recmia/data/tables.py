@@ -20,6 +20,7 @@ import polars as pl
 from recmia.data.formats import SEPARATORS, Raw, read_file, readable, shown_separator, usual_separator
 from recmia.data.interactions import Bool, IdMap, Int64
 from recmia.errors import DataError, nearest
+from recmia.forks import check_fork
 
 # Rows read at once: bounds the memory that is needed beside the result, whatever the length of the file.
 ROWS_AT_ONCE = 4_000_000
@@ -320,6 +321,7 @@ def open_table(
     ...     table.rows().frame["user"].to_list()
     ['7', '9']
     """
+    check_fork()
     if not path.exists():
         raise DataError(f"{path}: there is no such file of {layout.what}")
     if path.is_file() and path.stat().st_size == 0:

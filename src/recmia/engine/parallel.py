@@ -1,10 +1,10 @@
 """Run many calls at once: in threads or processes of this machine, or on the workers of a Dask cluster.
 
-Threads start at once and share all data; they are for calls that spend their time in compiled code, without Python's
-lock. For the others, most of the bytes that a call needs are interactions, which many calls share. They are sent apart
-from the rest of a call. Every worker of a cluster gets each of them once: if a worker dies, no data are lost, and Dask
-runs its calls on another. Arrays that are maps of files are opened again by processes of this machine, and sent to a
-cluster as data.
+Threads start at once and share all data; they are for calls that spend their time without Python's lock: in compiled
+code, or waiting for a program. For the others, most of the bytes that a call needs are interactions, which many calls
+share. They are sent apart from the rest of a call. Every worker of a cluster gets each of them once: if a worker dies,
+no data are lost, and Dask runs its calls on another. Arrays that are maps of files are opened again by processes of
+this machine, and sent to a cluster as data.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ import io
 import os
 import pickle
 import signal
+import threading
+import time
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
     CancelledError,
     Future,
     ThreadPoolExecutor,
-    as_completed,
     wait,
 )
 from contextlib import contextmanager
@@ -50,6 +51,12 @@ Result = TypeVar("Result")
 _PATIENCE = 20
 # How often calls that a cluster lost are sent, in all.
 _TURNS = 3
+# How often a worker process looks whether its parent lives, and a wait for threads for interrupts; in seconds.
+_LOOK = 0.5
+# What a terminal or a batch queue may send to all processes at once; Windows has no SIGHUP.
+_FOR_THE_PARENT = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+# Of a thread of `_in_threads`: the event that tells it to end.
+_THREAD = threading.local()
 # What the workers of a cluster have, by client: models and attacks need the same data, which are sent once, and stay as
 # long as they are in use here.
 _SENT: WeakKeyDictionary[Any, WeakKeyDictionary[Shared, Any]] = WeakKeyDictionary()
@@ -83,15 +90,19 @@ def cluster(address: str) -> Iterator[int]:
             client.wait_for_workers(1, timeout=_PATIENCE)
         except TimeoutError:
             raise ConfigError(f"the Dask scheduler {address} has no workers; start: dask worker {address}") from None
-        try:
-            found = client.run(version, "recmia")
-        except PackageNotFoundError:
-            found = {"a worker": "none"}
-        for worker, other in found.items():
-            if other != version("recmia"):
-                raise ConfigError(f"{worker} must have recmia {version('recmia')}, as here; it has {other}")
+        _check_workers(client)
         with joblib.parallel_config(backend="dask", client=client):
             yield sum(client.ncores().values())
+
+
+def _check_workers(client: Any) -> None:
+    try:
+        found = client.run(version, "recmia")
+    except PackageNotFoundError:
+        found = {"a worker": "none"}
+    for worker, other in found.items():
+        if other != version("recmia"):
+            raise ConfigError(f"{worker} must have recmia {version('recmia')}, as here; it has {other}")
 
 
 def run_calls(
@@ -102,8 +113,8 @@ def run_calls(
     at_once: int,
     shared: Iterable[Shared],
     threaded: bool = False,
-) -> Iterator[Result]:
-    """Yield the results of a function for each payload, in the order in which they are done.
+) -> Generator[Result, None, None]:
+    """Yield the results of a function for each payload, in the order in which they are done; closed, end the others.
 
     Parameters
     ----------
@@ -145,12 +156,22 @@ def run_calls(
         yield from _in_threads(function, payloads, at_once, threads)
         return
     parallel = joblib.Parallel(
-        n_jobs=at_once, return_as="generator_unordered", initializer=_leave_interrupts_to_the_parent
+        n_jobs=at_once,
+        return_as="generator_unordered",
+        # Whatever the caller has set for joblib: a fork of a process that has threads can hang, and threads share what
+        # a call may change.
+        backend="loky",
+        prefer=None,
+        require=None,
+        initializer=_serve,
+        initargs=(os.getpid(),),
     )
     here = os.getcwd()  # noqa: PTH109
     with warnings.catch_warnings():
         # joblib replaces a process whose memory has grown; no result is lost.
         warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given to the executor")
+        # Inside a thread or a worker of the caller's joblib, calls run one by one.
+        warnings.filterwarnings("ignore", message="Loky-backed parallel loops cannot be")
         try:
             yield from parallel(
                 joblib.delayed(_call_in)(here, function, threads, packed, *apart)
@@ -167,18 +188,49 @@ def _in_threads(
     function: Callable[[Payload, int], Result], payloads: Iterable[Payload], at_once: int, threads: int
 ) -> Iterator[Result]:
     waiting: set[Future[Result]] = set()
-    with one_blas_thread(), ThreadPoolExecutor(at_once) as pool:
+    given_up = threading.Event()
+    with one_blas_thread(), ThreadPoolExecutor(at_once, "calls", _begin_thread, (given_up,)) as pool:
         try:
             for payload in payloads:
                 waiting.add(pool.submit(function, payload, threads))
-                if len(waiting) > at_once:
-                    done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                    yield from (one.result() for one in done)
-            yield from (one.result() for one in as_completed(waiting))
+                while len(waiting) > at_once:
+                    yield from _first_of(waiting)
+            while waiting:
+                yield from _first_of(waiting)
         finally:
-            # After an interrupt or an error, only the calls that run are waited for.
+            # After an interrupt or an error, only the calls that run are waited for, and those that look end early.
+            given_up.set()
             for one in waiting:
                 one.cancel()
+
+
+def _first_of(waiting: set[Future[Result]]) -> Iterator[Result]:
+    """Take out what is done, if need be after a while."""
+    # polars has waits go on after an interrupt, which is heard when they end.
+    for one in wait(waiting, _LOOK, return_when=FIRST_COMPLETED).done:
+        waiting.remove(one)
+        yield one.result()
+
+
+def _begin_thread(given_up: threading.Event) -> None:
+    _THREAD.given_up = given_up
+
+
+def check_given_up() -> None:
+    """End a call that nobody waits for any more; to be called now and then while a call waits in its turn.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        In a thread, after an interrupt or an error in another one. Elsewhere interrupts come by themselves.
+
+    Examples
+    --------
+    >>> check_given_up()
+    """
+    given_up = getattr(_THREAD, "given_up", None)
+    if given_up is not None and given_up.is_set():
+        raise KeyboardInterrupt
 
 
 def _on_cluster(
@@ -186,6 +238,9 @@ def _on_cluster(
 ) -> Iterator[Result]:
     """As `run_calls`, through Dask itself, which repeats the calls of a worker that dies; joblib's backend does not."""
     distributed = import_extra("distributed", "cluster")
+    # A caller may have set a client of its own for joblib.
+    if client not in _SENT:
+        _check_workers(client)
     waiting = [_pack(payload) for payload in payloads]
     sent = _SENT.setdefault(client, WeakKeyDictionary())
     for turn in range(_TURNS):
@@ -225,9 +280,20 @@ def _on_cluster(
     )
 
 
-def _leave_interrupts_to_the_parent() -> None:
-    # A terminal interrupts all processes at once. The parent ends its workers; otherwise each prints a traceback.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _serve(parent: int) -> None:
+    """Leave interrupts to the parent, and end with it; called in each worker process."""
+    # The parent ends its workers; otherwise each prints a traceback, or is taken for one that ran out of memory.
+    # Signals are not ignored, as the commands that a worker starts would inherit that.
+    for number in _FOR_THE_PARENT:
+        signal.signal(number, lambda number, frame: None)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    # Of a parent that is killed, nothing else tells a worker in the middle of a call.
+    while os.getppid() == parent:
+        time.sleep(_LOOK)
+    os._exit(1)
 
 
 class _Packer(pickle.Pickler):

@@ -6,6 +6,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -110,7 +111,7 @@ def run_plans(
         else:
             ready.append(number)
     report("attacking", 0)
-    results = run_calls(
+    calls = run_calls(
         _play,
         ((number, plans[number], _still_there(plans[number], store)) for number in ready),
         jobs=jobs,
@@ -119,12 +120,13 @@ def run_plans(
         # Code of the user's may change what all threads share.
         threaded=not any(spec.user_code for number in ready for spec in plans[number].setup.attacks),
     )
-    for number, play in results:
-        plays[number] = play
-        key = plans[number].key
-        if isinstance(play, Play) and key is not None:
-            store[key] = _to_arrays(play)
-        report("attacking", 1)
+    with closing(calls) as results:
+        for number, play in results:
+            plays[number] = play
+            key = plans[number].key
+            if isinstance(play, Play) and key is not None:
+                store[key] = _to_arrays(play)
+            report("attacking", 1)
     return [play for play in plays if play is not None]
 
 

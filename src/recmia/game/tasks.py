@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -236,7 +237,7 @@ def run_tasks(
             failed.update((key, error) for task in group for key in task.keys)
             done(len(group))
 
-    results = run_calls(
+    calls = run_calls(
         _train_and_serve,
         worthwhile(),
         jobs=jobs,
@@ -244,17 +245,18 @@ def run_tasks(
         shared=(one for group in missing.values() for task in group for one in task.data),
         threaded=all(one.recommender.threaded and not one.wrappers for group in missing.values() for one in group),
     )
-    for model_key, served in results:
-        for key, arrays in served.items():
-            if isinstance(arrays, RecmiaError):
-                failed[key] = arrays
-            else:
-                store[key] = arrays
-        recommender = missing[model_key][0].recommender
-        errors = [arrays for arrays in served.values() if isinstance(arrays, RecmiaError)]
-        if recommender.user_code and len(errors) == len(served):
-            given_up.setdefault(recommender.name, errors[0])
-        done(len(missing[model_key]))
+    with closing(calls) as results:
+        for model_key, served in results:
+            for key, arrays in served.items():
+                if isinstance(arrays, RecmiaError):
+                    failed[key] = arrays
+                else:
+                    store[key] = arrays
+            recommender = missing[model_key][0].recommender
+            errors = [arrays for arrays in served.values() if isinstance(arrays, RecmiaError)]
+            if recommender.user_code and len(errors) == len(served):
+                given_up.setdefault(recommender.name, errors[0])
+            done(len(missing[model_key]))
     return failed
 
 

@@ -57,7 +57,7 @@ class RecommenderSpec:
         else None.
     threaded : bool
         Whether models can be trained and asked side by side in threads, and are no slower for it: they change nothing
-        that threads share, and their time goes by in compiled code without Python's lock.
+        that threads share, and their time goes by without Python's lock, in compiled code or another program.
     user_code : bool
         Whether it runs code of the user's (an object, a factory, a command), which can change without a trace: what it
         serves is not kept in the shared cache.
@@ -274,7 +274,7 @@ RECOMMENDERS: Mapping[str, RecommenderSpec] = MappingProxyType(
             RecommenderSpec("lightgcn", _make_lightgcn, ("lightgcn",), personal=True),
             RecommenderSpec("sasrec", _make_sasrec, ("sasrec",), uses_order=True, window=_sasrec_window),
             RecommenderSpec("gru4rec", _make_gru4rec, ("gru4rec",), uses_order=True, window=_gru4rec_window),
-            _CommandSpec("command", _make_command, ("train",), uses_order=True, user_code=True),
+            _CommandSpec("command", _make_command, ("train",), uses_order=True, threaded=True, user_code=True),
         )
     }
 )

@@ -18,7 +18,7 @@ from scipy import sparse
 
 from recmia.data.interactions import Bool, Float32, Int64, Interactions
 from recmia.engine.matrices import binary, keep_columns
-from recmia.errors import ConfigError, DivergedError, MissingExtraError, nearest
+from recmia.errors import ConfigError, DivergedError, MissingExtraError, nearest, pip_command
 from recmia.settings.recommenders import Device
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def pick_device(name: str) -> torch.device:
     try:
         import torch
     except ImportError as error:
-        raise MissingExtraError("this recommender needs PyTorch: pip install 'recmia[neural]'") from error
+        raise MissingExtraError(f"this recommender needs PyTorch: {pip_command('neural')}") from error
     if name not in get_args(Device):
         raise ConfigError(f"unknown device {name!r}; {nearest(name, get_args(Device))}")
     if name == "cuda" and not torch.cuda.is_available():

@@ -16,6 +16,7 @@ import tomli_w
 
 from recmia.atomic import new_folder
 from recmia.errors import ConfigError, RecmiaError
+from recmia.forks import check_fork
 from recmia.metrics import Metric
 from recmia.provenance import peak_memory
 from recmia.results.audit import AuditResult
@@ -104,6 +105,7 @@ def read_result(folder: Path) -> Result:
     ConfigError
         If `folder` is none, or is damaged.
     """
+    check_fork()
     for marker, read in _READERS.items():
         if (folder / marker).is_file():
             try:

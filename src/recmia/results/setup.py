@@ -10,6 +10,7 @@ from typing import Any
 from recmia.attacks import ATTACKS, RULES, Attack, AttackSpec, InteractionAttack, PoolAttack, resolve_attack
 from recmia.defences import Defence, System, check_defences, parse_defences
 from recmia.errors import ConfigError
+from recmia.forks import check_fork
 from recmia.game.plan import Setup
 from recmia.game.serving import check_servable
 from recmia.recommenders.spec import RecommenderSpec, resolve_recommender
@@ -44,6 +45,7 @@ def resolve(
         For an unknown name, user code that does not import, and names that do not go together: a recommender that
         cannot serve a regime, a defence that does not apply, too few shadow models for an attack.
     """
+    check_fork()
     found = dict(recommenders)
     files = isinstance(settings, FilesSettings)
     for name in (settings.shadow,) if files else (settings.target, settings.shadow):

@@ -32,11 +32,12 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -47,16 +48,32 @@ from recmia.atomic import refusals
 from recmia.data.interactions import Float32, IdMap, Int32, Int64, Interactions, places_in_groups
 from recmia.data.lists import read_lists
 from recmia.engine.matrices import count_in_rows, once_each
+from recmia.engine.parallel import check_given_up
 from recmia.errors import DataError, ProtocolError, RecmiaError
 from recmia.observation import in_history
 from recmia.recommenders.base import Recommender
 from recmia.settings.recommenders import CommandSettings
 
 _PLACEHOLDER = re.compile(r"\{(interactions|histories|lists|k|seed|folder)\}")
+# How often a thread looks whether its command is still wanted, in seconds.
+_LOOK = 0.5
 # How long a command that is asked to end may take to clean up, in seconds.
 _GRACE = 5.0
 # An error shows the end of what the command printed.
 _LINES_SHOWN, _MARKS_SHOWN = 3, 400
+# Cleans up after a process that is killed and cannot do it itself: when its input ends, it kills the process group that
+# it was told last, unless an empty line followed, and removes the folder, if any. In the background of a shell that has
+# ended, it is nobody's child, so whoever kills us with all our children leaves it alone.
+_KEEPER = """
+trap '' HUP INT TERM
+exec 3<&0
+{
+    group=
+    while read -r word; do group=$word; done <&3
+    [ -z "$group" ] || kill -s KILL -- "-$group"
+    [ -z "$1" ] || rm -rf -- "$1"
+} &
+"""
 
 
 class CommandRecommender(Recommender):
@@ -157,30 +174,20 @@ class CommandRecommender(Recommender):
         own = members.sequences() if self.uses_order else members.csr()
         histories = sparse.vstack([own, strangers], format="csr")
         users = IdMap(np.concatenate([members.users.ids, _new_ids(members.users.ids, strangers.shape[0])]))
-        kept = Path(settings.folder or tempfile.gettempdir())
-        with refusals(f"make a folder for the training command in {kept}"):
-            kept.mkdir(parents=True, exist_ok=True)
-            folder = Path(tempfile.mkdtemp(prefix="recmia-", dir=kept))
-        try:
+        with _folder(settings.folder) as (folder, keeper):
             files = {name: folder / f"{name}.{settings.format}" for name in ("interactions", "histories", "lists")}
-            with refusals(f"write for the training command in {kept}"):
+            with refusals(f"write for the training command in {folder.parent}"):
                 _write(members.frame(), files["interactions"])
                 _write(_frame(histories, users, members), files["histories"])
             fields = {"k": k, "seed": self._seed, "folder": folder, **files}
             log = folder / "output.txt"
             try:
-                _call(_filled(settings.command, fields), settings.timeout, log)
-                lists = self._read(files["lists"], histories, users, k, exclude_seen)
+                _call(_filled(settings.command, fields), settings.timeout, log, keeper)
+                return self._read(files["lists"], histories, users, k, exclude_seen)
             except ProtocolError as error:
                 where = f"its files are in {folder}" if settings.folder else "train.folder would keep its files"
                 words = str(error).replace(f"{folder}{os.sep}", "")
                 raise ProtocolError(f"the command {settings.command!r} {words}; {_last_words(log)}; {where}") from None
-        except BaseException:
-            if not settings.folder:
-                shutil.rmtree(folder, ignore_errors=True)
-            raise
-        shutil.rmtree(folder, ignore_errors=True)
-        return lists
 
     def _read(self, path: Path, histories: sparse.csr_array, users: IdMap, k: int, exclude_seen: bool) -> Int32:
         members, trained_items = self._members, self.fitted_items(k)
@@ -224,8 +231,34 @@ def _filled(command: str, fields: Mapping[str, Any]) -> list[str]:
     return [_PLACEHOLDER.sub(lambda match: str(fields[match.group(1)]), word) for word in shlex.split(command)]
 
 
-def _call(words: list[str], timeout: float, log: Path) -> None:
-    """Run a command to its end, or kill it; no process that it started in its process group outlives it.
+@contextmanager
+def _folder(named: str) -> Iterator[tuple[Path, IO[bytes]]]:
+    """Give a new folder, and the input of its keeper; it is removed, unless the user named its place and it failed."""
+    place = Path(named or tempfile.gettempdir())
+    with refusals(f"make a folder for the training command in {place}"):
+        place.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix="recmia-", dir=place))
+    with subprocess.Popen(
+        ["sh", "-c", _KEEPER, "sh", "" if named else str(folder)],
+        bufsize=0,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as shell:
+        assert shell.stdin is not None
+        try:
+            shell.wait()
+            yield folder, shell.stdin
+        except BaseException:
+            if not named:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _call(words: list[str], timeout: float, log: Path, keeper: IO[bytes]) -> None:
+    """Run a command to its end, or kill it; no process of its process group outlives it, or this process.
 
     Raises
     ------
@@ -240,19 +273,31 @@ def _call(words: list[str], timeout: float, log: Path) -> None:
         except OSError as error:
             raise ProtocolError(f"cannot be started: {error.strerror}: {words[0]!r}") from None
         try:
-            status = process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            _signal_group(process, signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(_GRACE)
-            raise ProtocolError(f"took longer than {timeout:g} s (train.timeout) and was killed") from None
+            keeper.write(b"%d\n" % process.pid)
+            status = _wait(process, timeout)
+            if status is None:
+                _signal_group(process, signal.SIGTERM)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(_GRACE)
+                raise ProtocolError(f"took longer than {timeout:g} s (train.timeout) and was killed")
         finally:
             _signal_group(process, signal.SIGKILL)
             process.wait()
+            keeper.write(b"\n")
     if status < 0:
         raise ProtocolError(f"was killed by {signal.Signals(-status).name}")
     if status:
         raise ProtocolError(f"ended with exit status {status}")
+
+
+def _wait(process: subprocess.Popen[bytes], timeout: float) -> int | None:
+    """Return the status with which a process ends, or None if that takes too long."""
+    end = time.monotonic() + timeout
+    while (left := end - time.monotonic()) > 0:
+        check_given_up()
+        with suppress(subprocess.TimeoutExpired):
+            return process.wait(min(left, _LOOK))
+    return None
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
