@@ -617,7 +617,9 @@ class Last(Successor):
     window: Any = 3
 
 
-@pytest.mark.parametrize("given", [Last(), Last, SASRec(SASRecSettings(window=3, heads=1), factors=4)], ids=str)
+@pytest.mark.parametrize(
+    "given", [Last(), Last, SASRec(SASRecSettings(window=3, heads=1), factors=4)], ids=["object", "class", "recmia's"]
+)
 def test_what_is_cut_off_for_an_object_is_said(given: Any) -> None:
     note = f"{getattr(given, '__qualname__', type(given).__qualname__)} (in memory) uses the last 3 events of a history"
     result = public.audit(
