@@ -148,7 +148,7 @@ def test_a_frontier_marks_what_others_are_compared_with(drawn: dict[str, Static]
     (texts,) = legends(drawn["frontier"])
     assert {"none", "popularity-only", "AUC to stay under: 0.6", "gumbel"} <= set(texts)
     shown = drawn["frontier"].spec["datasets"]
-    for column, regime in enumerate(("popular", "fold-in")):
+    for column, regime in enumerate(("fold-in", "popular")):
         (expected,) = defended().filter(defence="none", regime=regime).iter_rows(named=True)
         (star,) = [row for row in shown[f"panel-{column}-values"] if row["series"] == "none"]
         assert star["worth"] == pytest.approx(expected["ndcg@10"], rel=1e-4)
@@ -185,7 +185,7 @@ def test_the_queries_of_an_audit(small: Interactions, share: float, words: str) 
 def test_a_frontier_has_a_column_for_each_regime(regimes: list[str]) -> None:
     picture = pictures.frontier_picture(defended(regimes), 0.6, "A title", words=WORDS)
     assert len(panels(picture)) == 2 * len(regimes)
-    above_alone = [f"{regime}: {WORDS[regime]}" for regime in regimes]
+    above_alone = [f"{regime}: {WORDS[regime]}" for regime in reversed(regimes)]
     beside = [*above_alone, "popular, members found"]
     assert headings(picture) == (above_alone if len(regimes) > 1 else beside), "plots side by side start at one height"
     (texts,) = legends(picture)

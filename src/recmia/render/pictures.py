@@ -14,7 +14,7 @@ from recmia.render import charts
 from recmia.render.layout import Entry, Legend, Static, picture
 from recmia.render.style import POPULAR, Style, defence_family, styles
 from recmia.results.audit import AuditResult
-from recmia.results.findings import REGIME_WORDS, asked_words, noted, section_name
+from recmia.results.findings import REGIME_WORDS, as_served_first, asked_words, noted, section_name
 from recmia.results.folder import Result
 from recmia.results.forget import ForgetResult
 from recmia.results.sweep import SweepResult
@@ -67,7 +67,10 @@ def roc_of(result: AuditResult) -> Static:
         if row.metric == "auc"
     }
     rocs = {
-        (section_name(level, regime, levels), attack): curves for (level, regime, attack), curves in result.rocs.items()
+        (section_name(level, regime, levels), attack): curves
+        for first in as_served_first(regime for _, regime, _ in result.rocs)
+        for (level, regime, attack), curves in result.rocs.items()
+        if regime == first
     }
     return roc_picture(
         rocs,
@@ -308,7 +311,7 @@ def frontier_picture(
     """
     families = list(dict.fromkeys(map(defence_family, table["defence"])))
     chosen = styles(families)
-    parts = {str(key[0]): part for key, part in table.partition_by("regime", as_dict=True, maintain_order=True).items()}
+    parts = {regime: table.filter(regime=regime) for regime in as_served_first(table["regime"])}
     lowest = min((low for low in table["auc_low"] if low is not None), default=None)
     drawn = {
         measure: [charts.frontier(part, measure, level, families=families, lowest=lowest) for part in parts.values()]

@@ -27,7 +27,7 @@ _ATTACKS = (
 _LINES = ("explicit", "implicit")
 _DEFENCES = (
     "dp-training", "gumbel", "shorter-lists", "regularisation", "early-stopping", "randomised-response",
-    "gumbel+shorter-lists", "popular-random", "fold-in-members",
+    "shorter-lists+gumbel", "popular-random", "fold-in-members",
 )  # fmt: skip
 _PLACES: Mapping[str, int] = MappingProxyType(
     {name: place for names in (_ATTACKS, _LINES, _DEFENCES) for place, name in enumerate(names)}

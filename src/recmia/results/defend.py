@@ -323,11 +323,11 @@ def frontier(rows: pl.DataFrame) -> list[str]:
 def destroyed(row: Mapping[str, Any], undefended: Mapping[str, Any], popular: Mapping[str, Any] | None) -> bool:
     """Tell whether a defence leaves lists of no use: half the quality is gone, or popular lists are as good.
 
-    Popular lists are no measure where the undefended system is no better than they are.
+    Popular lists are no measure where the undefended system is not shown to be better than they are.
     """
     if row[UTILITY] < _DESTROYED * undefended[UTILITY]:
         return True
-    return popular is not None and row[UTILITY] <= popular[UTILITY] < undefended[UTILITY]
+    return popular is not None and row[UTILITY] <= popular[UTILITY] < undefended[f"{UTILITY}_low"]
 
 
 def choose(rows: pl.DataFrame, level: float) -> Choice:
