@@ -81,10 +81,9 @@ def tested(result: AuditResult) -> list[str]:
 def left_out(settings: AnyAuditSettings, data: Mapping[str, Any]) -> list[str]:
     """Say how many users were left out for too short a history; nothing where that is not known."""
     read, kept = data.get("users_read"), data.get("users")
-    if read is None or kept is None:
+    # Files say who is audited, of however many people.
+    if read is None or kept is None or not isinstance(settings, AuditSettings):
         return []
-    if not isinstance(settings, AuditSettings):
-        return [] if read != kept else ["No user of the data was left out."]
     most, words = settings.data.max_users, []
     if read != kept:
         words.append(
