@@ -12,9 +12,11 @@ import pytest
 import recmia
 from recmia import Interactions, audit, defend, sweep
 from recmia.metrics import Metric
+from recmia.metrics.epsilon import PromiseCheck
 from recmia.metrics.intervals import Estimate
 from recmia.render import answers, words
 from recmia.render.page import page, summary
+from recmia.results.audit import AuditResult
 from recmia.results.defend import NONE, DefendResult
 from recmia.results.findings import find
 from recmia.settings import AuditSettings
@@ -63,6 +65,31 @@ def test_a_rule_that_finds_more_than_every_attack_says_how_bad_it_is() -> None:
     assert [one.name for one in card.gauges] == ["twin", "list-lr"]
     (card,), _ = answers.cards(find(rows("trained", list_lr=0.99, twin=0.66)).sections)
     assert [one.name for one in card.gauges] == ["list-lr", "twin"]
+
+
+def test_a_grade_that_the_pairs_do_not_show_is_explained() -> None:
+    weak = rows("fold-in", query_lr=0.58)
+    bound = replace(weak[-1], metric="epsilon", value=2.4, low=2.4, high=None)
+    surely = replace(weak[-1], value=0.2, low=0.15)
+    for metrics, said in (
+        ([*weak, bound], "Scores that refute an epsilon of 2.4 count as a leak in part, whatever the pairs."),
+        ([*weak[:-1], surely], "So many who are surely found count as a leak in part, whatever the pairs."),
+    ):
+        found = find(metrics)
+        assert found.grade == "marked"
+        assert answers.extent(found.sections).note.endswith(said)
+    assert "whatever the pairs" not in told("fold-in", query_lr=0.9)
+
+
+def test_a_broken_promise_is_a_reason_to_hold_a_model_back(
+    small: Interactions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = audit(small, **QUICK, attacks=["list-lr"], regimes=["fold-in"])
+    promise = PromiseCheck("dp-training=4", "grey-box", "fold-in", 4.0, 1e-5, 5.0, "list-lr")
+    monkeypatch.setattr(AuditResult, "promises", (promise,))
+    first, second, *_ = answers.advice(found, "x")
+    assert first.startswith("Do not use a defence with a broken promise")
+    assert second.startswith("Choose: hold this model back"), "whatever little is found"
 
 
 def test_rules_alone_are_no_attack() -> None:

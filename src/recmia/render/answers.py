@@ -68,6 +68,7 @@ IMPACT: Mapping[str, str] = {
 }
 _STRONGEST, _SIMPLEST = "The strongest attack", "The simplest rule, without a model"
 _THE_LIST = "A rule without a model finds as much: it is the list that tells, and not the model."
+_BROKEN = "Do not use a defence with a broken promise before it is corrected."
 _AGAIN = "Audit again after every change of the model, of its settings or of the data."
 _MANY_SHADOWS = 16
 # An advice to run again says how many times longer that takes, from so many times on.
@@ -97,7 +98,7 @@ def extent(sections: Sequence[Finding], unit: str = "users", gauges: Sequence[Ga
     label, row = _rows(worst)[0]
     shown = list(gauges) or [Gauge.of(label, row)]
     found, scale = worst.found, _PAIRS[unit]
-    the_list = [_THE_LIST] if worst.of_the_fallback else []
+    besides = [*([_THE_LIST] if worst.of_the_fallback else []), *_raised(worst, row)]
     ruled, backwards = row.attack in RULES, row.value is not None and row.value < 0.5
     if worst.grade == "untested":
         who = "a rule without a model tells" if ruled else "those that were run tell"
@@ -110,7 +111,7 @@ def extent(sections: Sequence[Finding], unit: str = "users", gauges: Sequence[Ga
             f"How many are found at one false accusation in a hundred takes {_A_HUNDRED} {_OUTSIDE[unit]} to say; this "
             f"audit has {row.n_nonmembers:,}."
         ]
-        note = " ".join([*the_list, *(fewer if row.n_nonmembers < _A_HUNDRED else [])])
+        note = " ".join([*besides, *(fewer if row.n_nonmembers < _A_HUNDRED else [])])
         who = "An attacker with a rule that needs no model tells" if ruled else "An attacker tells"
         return _pairs(who, row, note, shown, scale, worst.grade)
     low, high = (0.0 if found.low is None else found.low, 1.0 if found.high is None else found.high)
@@ -119,12 +120,21 @@ def extent(sections: Sequence[Finding], unit: str = "users", gauges: Sequence[Ga
         f"{of_100(found.value)} of 100",
         _FOUND_OF[unit],
         round(100 * found.value),
-        " ".join([f"95% interval: {100 * low:.0f} to {of_100(high)}. Guessing finds 1.", *the_list]),
+        " ".join([f"95% interval: {100 * low:.0f} to {of_100(high)}. Guessing finds 1.", *besides]),
         shown,
         scale,
         worst.grade,
         things=unit == "interactions",
     )
+
+
+def _raised(finding: Finding, row: Metric) -> list[str]:
+    """Why the grade is that of a leak, where the pairs do not show it."""
+    if finding.grade not in LEAK or grade_auc(row) in LEAK:
+        return []
+    bounds = [one.value or 0.0 for one in finding.figures if one.metric == "epsilon"]
+    why = f"Scores that refute an epsilon of {bounds[0]:.2g} count" if bounds else "So many who are surely found count"
+    return [f"{why} as a leak in part, whatever the pairs."]
 
 
 def _pairs(before: str, row: Metric, note: str, gauges: Sequence[Gauge], scale: str, grade: Grade) -> Extent:
@@ -257,20 +267,19 @@ def takes(own: AuditSettings, of: str = "this run", **changed: Any) -> str:
 def advice(result: AuditResult, config: str) -> list[str]:
     """Say what to do now, the choice first; `config` is the path of the settings of the run."""
     settings, sections = result.settings, result.findings.sections
+    broken = [_BROKEN] if any(promise.broken for promise in result.promises) else []
     served = [one for one in sections if one.as_it_serves]
+    choice = [*broken, *(_choice(result.findings.grade, settings.unit) if served else [])]
     if isinstance(settings, FilesSettings):
-        return [*_choice(served, settings.unit), *_on_files(settings, served), _AGAIN]
+        return [*choice, *_on_files(settings, served), _AGAIN]
     assert isinstance(settings, AuditSettings), "of data or of files"
     if settings.unit == "interactions":
-        return [*_choice(served, settings.unit), *_on_interactions(settings, served, config), _AGAIN]
-    return [*_choice(served, settings.unit), *_next(settings, sections, config), _AGAIN]
+        return [*choice, *_on_interactions(settings, served, config), _AGAIN]
+    return [*choice, *_next(settings, sections, config), _AGAIN]
 
 
-def _choice(served: Sequence[Finding], unit: str) -> list[str]:
+def _choice(grade: Grade, unit: str) -> list[str]:
     """The decision that the figures ask for."""
-    if not served:
-        return []
-    grade = worst_of(served).grade
     if grade in LEAK:
         return [
             "Choose: hold this model back until a defence brings the figure down; or release it, and put in writing "
@@ -427,7 +436,7 @@ def defend_advice(result: DefendResult, sections: Sequence[Finding], config: str
     own, popular, settings = choice.undefended, choice.popular, result.sweep.settings
     words = []
     if len(result.broken):
-        words.append("Do not use a defence with a broken promise before it is corrected.")
+        words.append(_BROKEN)
     if popular is not None and choice.no_better:
         words.append(
             f"Mend the recommender first: its lists are {choice.no_better} than popular ones, which depend on no "
