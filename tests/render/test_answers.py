@@ -230,6 +230,4 @@ def test_a_summary_of_deletion_shows_the_deleted(tmp_path: Path) -> None:
     said = summary({Path("run"): result})
     assert "| Deleted, against people who were never there |" in said
     assert "As your system answers" not in said, "figures of members alone"
-    text = page({Path("run"): result})
-    assert "left out" not in text, "150 of the 300 users of the log were not audited"
-    assert "the list that the system shows them" not in text, "there are answers alone"
+    assert "left out" not in page({Path("run"): result}), "150 of the 300 users of the log were not audited"

@@ -112,11 +112,8 @@ def _audit(folder: Path, result: AuditResult, names: Names, points: int) -> Chap
 
 def _attackers(result: AuditResult) -> list[str]:
     settings = result.settings
-    if isinstance(settings, AuditSettings):
-        known = words.attackers(settings.levels, settings.knowledge.known)
-    else:
-        known = words.attackers(settings.levels, lists=bool(settings.files.lists))
-    return [known, words.queries(result)]
+    known = settings.knowledge.known if isinstance(settings, AuditSettings) else 1.0
+    return [words.attackers(settings.levels, known), words.queries(result)]
 
 
 def _with_assessment(result: AuditResult, made: Chapter, labels: Labels) -> Chapter:

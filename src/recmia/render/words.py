@@ -150,14 +150,13 @@ def intervals(row: Mapping[str, Any]) -> str:
     )
 
 
-def attackers(levels: Sequence[str], known: float = 1.0, *, lists: bool = True) -> str:
-    """Say what the attackers know: a share `known` of each history, and the list that is shown, if any is."""
+def attackers(levels: Sequence[str], known: float = 1.0) -> str:
+    """Say what the attackers know; `known` is the share of a history that they know."""
     told = "; ".join(f"{_KNOWLEDGE[level]} (`{level}`)" for level in levels if level in _KNOWLEDGE)
     history = "that person's history" if known == 1 else f"{known:.0%} of that person's history, drawn at random,"
-    shown = " and the list that the system shows them" if lists else ""
     return (
-        f"The attacker sees what an outsider who knows a person can see: {history}{shown}. "
-        f"In addition, the attacker has {told}."
+        f"The attacker sees what an outsider who knows a person can see: {history} and the list that the system shows "
+        f"them. In addition, the attacker has {told}."
     )
 
 
