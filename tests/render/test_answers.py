@@ -17,7 +17,7 @@ from recmia.metrics.intervals import Estimate
 from recmia.render import answers, words
 from recmia.render.page import page, summary
 from recmia.results.audit import AuditResult
-from recmia.results.defend import NONE, DefendResult
+from recmia.results.defend import NONE, POPULARITY, DefendResult
 from recmia.results.findings import find
 from recmia.settings import AuditSettings
 
@@ -159,6 +159,9 @@ def test_the_defence_that_is_advised_holds_wherever_the_system_serves(compared: 
         assert words.defend_headline(result)[1] == "No defence holds"
         assert "Hold the system back" in advised(result)
         assert "Confirm" not in advised(result), "nothing was chosen"
+        assert "serve popular lists" not in advised(result), "they do not keep the level, either"
+    served = {(POPULARITY, regime): 0.55 for regime in ("fold-in", "trained")}
+    assert "Hold the system back, or serve popular lists" in advised(leaking(compared, served))
 
 
 @pytest.mark.end_to_end

@@ -434,13 +434,15 @@ def defend_advice(result: DefendResult, sections: Sequence[Finding], config: str
     regime = _main_regime(result, sections)
     choice, best = result.choice(regime), _best(result, regime)
     own, popular, settings = choice.undefended, choice.popular, result.sweep.settings
+    # Of interactions, and in a small audit, popular lists tell something, too.
+    serve = popular is not None and popular["auc_high"] < result.level
     words = []
     if len(result.broken):
         words.append(_BROKEN)
     if popular is not None and choice.no_better:
         words.append(
-            f"Mend the recommender first: its lists are {choice.no_better} than popular ones, which depend on no "
-            "single person. Or serve those."
+            f"Mend the recommender first: its lists are {choice.no_better} than popular ones"
+            f"{', which depend on no single person. Or serve those.' if serve else '.'}"
         )
     if own is None:
         return [
@@ -468,8 +470,8 @@ def defend_advice(result: DefendResult, sections: Sequence[Finding], config: str
         )
     else:
         words.append(
-            "Hold the system back, or serve popular lists: none of the defences that were tried is enough. Stronger "
-            "settings may be, or several together, joined by `+`."
+            f"Hold the system back{', or serve popular lists' if serve else ''}: none of the defences that were tried "
+            "is enough. Stronger settings may be, or several together, joined by `+`."
         )
     if best is not None and own["auc_high"] >= result.level:
         command = ["recmia", "audit", "--config", config, "--defence", best["defence"], "--seed",
