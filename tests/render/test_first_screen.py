@@ -41,7 +41,9 @@ class Shown:
 
 @pytest.fixture(scope="module")
 def leaking() -> AuditResult:
-    return recmia.audit("synthetic:500x300x15000", recommender="ease", attacks=["mlp", "list-lr", "query-lr"], **QUICK)
+    return recmia.audit(
+        "synthetic:500x300x15000", recommender="ease", shadow="lfm", attacks=["mlp", "list-lr", "query-lr"], **QUICK
+    )
 
 
 @pytest.fixture(scope="module")

@@ -166,7 +166,7 @@ def forget_extent(result: ForgetResult) -> Extent:
     return Extent(
         "Of the users whose data were deleted, an attacker still recognises",
         f"{recognised:,} of {n:,}",
-        "one by one." if recognised else "one by one; as a group, the bars below say how much they stand out.",
+        "one by one.",
         None,
         "",
         [
@@ -235,7 +235,8 @@ def _choice(served: Sequence[Finding], unit: str) -> list[str]:
     grade = worst_of(served).grade
     if grade in LEAK:
         return [
-            "Choose: hold this model back until a defence brings the figure down; or release it, and put in writing "
+            "Choose: hold this model back until a defence, a change that hides who is in the data, brings that number "
+            "down; or release it, and put in writing "
             f"who decided that these {'people' if unit == 'users' else 'interactions'} may be known to be in the data."
         ]
     if grade == "untested":
@@ -258,7 +259,7 @@ def _next(own: AuditSettings, sections: Sequence[Finding], config: str) -> list[
         command = "" if IN_MEMORY in own.source + own.target else f": `recmia defend --config {config} --held-out 0.2`"
         words.append(f"Measure what each defence achieves and costs{command}.")
     if not served:
-        words.append("Test the system itself: run again with `--regimes fold-in`.")
+        words.append(f"Test the system itself: `recmia audit --config {config} --regimes fold-in`.")
     elif not remembered:
         if any(one.grade == "unclear" for one in served):
             words.append(
@@ -267,7 +268,8 @@ def _next(own: AuditSettings, sections: Sequence[Finding], config: str) -> list[
             )
         if "query-lr" not in own.attacker.attacks or own.attacker.n_shadows < _MANY_SHADOWS:
             words.append(
-                f"Run the strongest attack: `--attack query-lr --n-shadows {_MANY_SHADOWS}`."
+                "Run the strongest attack: "
+                f"`recmia audit --config {config} --attack query-lr --n-shadows {_MANY_SHADOWS}`."
                 + takes(own, attacks=["query-lr"], n_shadows=_MANY_SHADOWS)
             )
     if any(not one.as_it_serves for one in leaks):
@@ -276,7 +278,9 @@ def _next(own: AuditSettings, sections: Sequence[Finding], config: str) -> list[
             "all others."
         )
     if leaks and own.n_targets == 1:
-        words.append("See who is exposed most: run again with `--n-targets 20`." + takes(own, n_targets=20))
+        words.append(
+            f"See who is exposed most: `recmia audit --config {config} --n-targets 20`." + takes(own, n_targets=20)
+        )
     return words
 
 
@@ -296,7 +300,7 @@ def _on_files(own: FilesSettings, served: Sequence[Finding]) -> list[str]:
     if leaks and asked:
         words.append(
             "Measure what each defence achieves and costs on a recommender of the same kind: `recmia defend "
-            "--recommender NAME`."
+            f"{own.source} --recommender NAME`."
         )
     elif leaks:
         words.append(
