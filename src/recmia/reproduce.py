@@ -72,7 +72,10 @@ class Panel:
 
 
 # Only AUC and ROC are drawn, so no thresholds are chosen.
-BASE: Mapping[str, Any] = MappingProxyType({"attacks": [PAPER_ATTACK], "seeds": 10, "thresholds": False})
+BASE: Mapping[str, Any] = MappingProxyType(
+    # The paper's case comes first.
+    {"attacks": [PAPER_ATTACK], "seeds": 10, "thresholds": False, "regimes": ["popular", "fold-in"]}
+)
 
 _RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
 PAPER_PANELS = (

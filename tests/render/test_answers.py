@@ -118,6 +118,12 @@ def test_a_defence_that_is_there_is_not_advised_to_be_compared_with_others() -> 
     assert "this one is not enough" in " ".join(answers._measure(defended, "x"))
 
 
+def test_what_was_in_memory_is_found_again_by_no_command(small: Interactions) -> None:
+    for data, said in ((small, "run again with `--attack"), (DATA, "`recmia audit --config 'a run/x.toml' --attack")):
+        advised = answers.advice(audit(data, **QUICK, attacks=["list-lr"]), "a run/x.toml")
+        assert any(said in one for one in advised), advised
+
+
 @pytest.fixture(scope="module")
 def compared() -> DefendResult:
     return defend(

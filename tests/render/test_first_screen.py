@@ -41,9 +41,9 @@ class Shown:
 
 @pytest.fixture(scope="module")
 def leaking() -> AuditResult:
-    # Of longer lists, everybody is found, and nobody is drawn as not found.
-    settings = {**QUICK, "k": 5, "attacks": ["mlp", "list-lr", "query-lr"]}
-    return recmia.audit("synthetic:500x300x15000", recommender="ease", **settings)
+    return recmia.audit(
+        "synthetic:500x300x15000", recommender="ease", shadow="lfm", attacks=["mlp", "list-lr", "query-lr"], **QUICK
+    )
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,18 @@ from recmia.game import tasks
 from recmia.metrics import Metric
 from recmia.metrics.epsilon import PromiseCheck
 from recmia.recommenders import private
+from recmia.render.page import page
 from recmia.results.audit import AuditResult
-from recmia.results.defend import NONE, POPULARITY, DefendResult, _advice, frontier, run_defend, standard_defences
+from recmia.results.defend import (
+    NONE,
+    POPULARITY,
+    DefendResult,
+    _advice,
+    frontier,
+    plan_defend,
+    run_defend,
+    standard_defences,
+)
 from recmia.results.findings import find
 from recmia.settings import AuditSettings
 from tests.cli.helpers import Here, recmia
@@ -359,3 +369,22 @@ def test_bad_commands_are_told(here: Here, tmp_path: Path, arguments: list[str],
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_standard_comparison_goes_without_what_is_not_installed(
+    small: Interactions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command that an audit ends with must run without the extra; whoever names the defence is told of it."""
+    monkeypatch.setitem(sys.modules, "dp_accounting", None)
+    settings = AuditSettings.parse({"factors": 4, "k": 5, "seeds": 1, "n_shadows": 4, "held_out": 0.2,
+                                    "attacks": ["list-lr"], "regimes": ["fold-in"], "lfm": {"epochs": 8}})  # fmt: skip
+    planned = [values["defence"] for values, _ in plan_defend(settings, dataset=small).grid]
+    assert not [text for text in planned if text.startswith("dp-training")]
+    assert [text for text in planned if text.startswith("gumbel")]
+    with pytest.raises(MissingExtraError, match="dp_accounting is not installed"):
+        plan_defend(settings, ["dp-training=4"], dataset=small)
+    monkeypatch.setattr("recmia.results.defend.standard_defences", lambda *_: ["shorter-lists=2", "dp-training=4"])
+    result = run_defend(settings, dataset=small)
+    assert set(result.table["defence"]) == {NONE, POPULARITY, "shorter-lists=2"}
+    assert result.advice.splitlines()[-1].startswith("dp-training was not measured: dp_accounting is not installed; ")
+    assert "dp-training was not measured" in page({Path("run"): result})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -241,6 +242,26 @@ def test_lists_and_members_of_users_who_are_not_asked_about(exported: tuple[Path
     result = recmia.audit_files(settings=files(folder, **named))
     assert result.provenance["data"]["users"] == 60
     assert "shared-list" in {row.attack for row in result.metrics}
+
+
+def test_members_other_than_were_drawn_are_refused(exported: tuple[Path, Any], tmp_path: Path) -> None:
+    """The members of another draw would find a leaking system safe."""
+    folder, _ = exported
+    shutil.copytree(folder, tmp_path / "run")
+    drawn = pl.read_csv(tmp_path / "run" / "members.csv")
+    if "member" not in drawn.columns:
+        everyone = pl.read_parquet(tmp_path / "run" / "interactions.parquet").select("user").unique().sort("user")
+        drawn = everyone.with_columns(member=pl.col("user").is_in(drawn["user"].implode()).cast(pl.Int8))
+    drawn.write_csv(tmp_path / "run" / "questions" / "members.csv")
+    again = recmia.audit_files(settings=files(tmp_path / "run", REFERENCE))
+    assert len(again.scores)
+    wrong = drawn.with_columns(pl.col("member").reverse())
+    wrong.write_csv(tmp_path / "run" / "members.csv")
+    number = int((wrong["member"] != drawn["member"]).sum())
+    with pytest.raises(
+        DataError, match=rf"members.csv: {number} of {len(drawn)} users have another membership than in"
+    ):
+        recmia.audit_files(settings=files(tmp_path / "run", REFERENCE))
 
 
 def test_ids_that_are_hashes(tmp_path: Path) -> None:
@@ -486,6 +507,9 @@ def test_ask_some_users_and_draw_members(tmp_path: Path) -> None:
     assert 5 < members["member"].sum() < 25
     assert written.members == members["member"].sum()
     assert "to be left out of it" in str(written)
+    assert "nobody is left to train reference models on" not in str(written)
+    everybody = recmia.ask(tmp_path / "log.csv", tmp_path / "all", columns=columns, queries=2)
+    assert "nobody is left to train reference models on" in str(everybody)
     again = recmia.ask(
         tmp_path / "log.csv", tmp_path / "again", users=tmp_path / "users.csv", columns=columns, queries=2,
         draw_members=True, member_share=0.9, users_columns="user=uid",

@@ -118,12 +118,12 @@ def test_who_is_audited_and_what_the_attacker_uses(given: dict[str, Any], target
 @pytest.mark.parametrize(
     ("given", "regimes"),
     [
-        ({"recommender": "als"}, ("popular", "fold-in")),
-        ({"shadow": "shop:make"}, ("popular", "fold-in")),
+        ({"recommender": "als"}, ("fold-in", "popular")),
+        ({"shadow": "shop:make"}, ("fold-in", "popular")),
         ({"recommender": "shop.models:make"}, ("fold-in",)),
         ({"recommender": "BM25 (in memory)"}, ("fold-in",)),
         ({"train": {"command": COMMAND}}, ("fold-in",)),
-        ({"train": {"command": COMMAND}, "recommender": "als"}, ("popular", "fold-in")),
+        ({"train": {"command": COMMAND}, "recommender": "als"}, ("fold-in", "popular")),
         ({"recommender": "shop.models:make", "regimes": ["popular"]}, ("popular",)),
     ],
 )

@@ -83,9 +83,10 @@ def what_was_taken(columns: Mapping[str, str]) -> str:
     Examples
     --------
     >>> what_was_taken({"user": "userId", "item": "movieId"})
-    'columns: user = userId, item = movieId'
+    'columns: user = userId, item = movieId; no times, so that recency says nothing'
     """
-    return f"columns: {', '.join(f'{role} = {name}' for role, name in columns.items())}"
+    line = f"columns: {', '.join(f'{role} = {name}' for role, name in columns.items())}"
+    return line if "time" in columns else f"{line}; no times, so that recency says nothing"
 
 
 @dataclass(frozen=True, eq=False)

@@ -194,7 +194,7 @@ def forget_extent(result: ForgetResult) -> Extent:
     return Extent(
         "Of the users whose data were deleted, an attacker still recognises",
         f"{recognised:,} of {n:,}",
-        "one by one." if recognised else "one by one; as a group, the figures below say how much they stand out.",
+        "one by one.",
         None,
         "",
         [
@@ -282,7 +282,8 @@ def _choice(grade: Grade, unit: str) -> list[str]:
     """The decision that the figures ask for."""
     if grade in LEAK:
         return [
-            "Choose: hold this model back until a defence brings the figure down; or release it, and put in writing "
+            "Choose: hold this model back until a defence, a change that hides who is in the data, brings that number "
+            "down; or release it, and put in writing "
             f"who decided that these {'people' if unit == 'users' else 'interactions'} may be known to be in the data."
         ]
     if grade == "untested":
@@ -316,6 +317,12 @@ def defend_command(own: AuditSettings, config: str) -> str:
     return shlex.join(["recmia", "defend", "--config", config, "--held-out", f"{held_out:g}"])
 
 
+def _again(own: AuditSettings, config: str, options: str) -> str:
+    if IN_MEMORY in own.source + own.target:
+        return f"run again with `{options}`"
+    return f"`recmia audit --config {shlex.quote(config)} {options}`"
+
+
 def _measure(own: AuditSettings, config: str) -> list[str]:
     if own.system.defence:
         return ["Try a stronger setting of the defence, or several together, joined by `+`: this one is not enough."]
@@ -331,7 +338,7 @@ def _next(own: AuditSettings, sections: Sequence[Finding], config: str) -> list[
     if remembered:
         words += _measure(own, config)
     if not served:
-        words.append("Test the system itself: run again with `--regimes fold-in`.")
+        words.append(f"Test the system itself: {_again(own, config, '--regimes fold-in')}.")
     elif not remembered:
         if any(one.grade == "unclear" for one in served):
             words.append(
@@ -340,7 +347,8 @@ def _next(own: AuditSettings, sections: Sequence[Finding], config: str) -> list[
             )
         if "query-lr" not in own.attacker.attacks or own.attacker.n_shadows < _MANY_SHADOWS:
             words.append(
-                f"Run the strongest attack: `--attack query-lr --n-shadows {_MANY_SHADOWS}`."
+                "Run the strongest attack: "
+                f"{_again(own, config, f'--attack query-lr --n-shadows {_MANY_SHADOWS}')}."
                 + takes(own, attacks=["query-lr"], n_shadows=_MANY_SHADOWS)
             )
     if any(not one.as_it_serves for one in leaks):
@@ -349,7 +357,7 @@ def _next(own: AuditSettings, sections: Sequence[Finding], config: str) -> list[
             "all others."
         )
     if leaks and own.n_targets == 1:
-        words.append("See who is exposed most: run again with `--n-targets 20`." + takes(own, n_targets=20))
+        words.append(f"See who is exposed most: {_again(own, config, '--n-targets 20')}." + takes(own, n_targets=20))
     return words
 
 

@@ -119,9 +119,10 @@ def markdown(chapters: Sequence[Chapter], labels: Labels, made: str) -> str:
     for chapter in chapters:
         title = labels.title if labels.title and len(chapters) == 1 else chapter.title
         about = "; ".join(one for one in (labels.owner, labels.period) if one)
-        # Cards are of audits: of members, where deletion is the question, and of the system without a defence.
-        cards = [*chapter.cards, *chapter.asides] if chapter.graded else []
-        figures = [(card.title, one) for card in cards for one in card.gauges]
+        cards = [(card.title, one) for card in (*chapter.cards, *chapter.asides) for one in card.gauges]
+        if not chapter.graded:
+            # What was asked is not what attackers learn, but who is forgotten, or what a defence achieves.
+            cards = [("", one) for one in chapter.extent.gauges]
         lines += [
             f"## Membership audit: {_escaped(title)}",
             f"**{chapter.label}.** {_prose(verdict(chapter))}",
@@ -129,12 +130,12 @@ def markdown(chapters: Sequence[Chapter], labels: Labels, made: str) -> str:
             *([_escaped(about)] if about else []),
             "\n".join(
                 [
-                    "| Who says, of 100 pairs, which is which (a coin: 50) | Pairs, 95% interval | Attack |",
+                    f"| {chapter.extent.scale} (by a coin: 50) | 95% interval | Attack |",
                     "|---|---|---|",
                     *(
                         f"| {_escaped(': '.join(part for part in (name, one.label) if part))} | {one.text} "
                         f"| {_escaped(one.name)} |"
-                        for name, one in figures or [("", one) for one in chapter.extent.gauges]
+                        for name, one in cards
                     ),
                 ]
             ),
@@ -156,4 +157,4 @@ def _prose(text: str) -> str:
     if len(parts) % 2 == 0:
         # A backquote without a partner.
         return _escaped(text)
-    return "".join(f"`{part}`" if place % 2 else _escaped(part) for place, part in enumerate(parts))
+    return "".join(_escaped(part) if place % 2 == 0 else part and f"`{part}`" for place, part in enumerate(parts))

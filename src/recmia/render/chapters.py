@@ -26,7 +26,17 @@ from recmia.render.blocks import (
     row_kind,
 )
 from recmia.render.grids import defend_chapter, sweep_chapter
-from recmia.render.text import FORGET_COLUMNS, GROUPING_WORDS, PARTS, by_users, cell, forget_rows, means, verdict
+from recmia.render.text import (
+    FORGET_COLUMNS,
+    GROUPING_WORDS,
+    PARTS,
+    by_users,
+    cell,
+    forget_rows,
+    means,
+    notes_of,
+    verdict,
+)
 from recmia.results.audit import AuditResult
 from recmia.results.defend import DefendResult
 from recmia.results.findings import (
@@ -112,7 +122,10 @@ def _audit(folder: Path, result: AuditResult, names: Names, points: int) -> Chap
 
 def _attackers(result: AuditResult) -> list[str]:
     settings = result.settings
-    known = settings.knowledge.known if isinstance(settings, AuditSettings) else 1.0
+    if isinstance(settings, FilesSettings):
+        return [words.attackers_on_files(settings, result.metrics), words.queries(result)]
+    assert isinstance(settings, AuditSettings), "of data or of files"
+    known = settings.knowledge.known
     return [words.attackers(settings.levels, known), words.queries(result)]
 
 
@@ -195,7 +208,11 @@ def _forget(folder: Path, result: ForgetResult, names: Names, points: int) -> Ch
 def _regimes(result: AuditResult, users: pl.DataFrame, names: Names) -> Part:
     metrics = result.metrics
     present = [name for name in _COLUMNS if any(row.metric == name and row.value is not None for row in metrics)]
-    notes = {f"{METRICS[row.metric].heading}: {row.note}." for row in metrics if row.note and row.metric in _COLUMNS}
+    notes = {
+        f"{note}."
+        for name in _COLUMNS
+        for note in notes_of([row for row in metrics if row.note and row.metric == name])
+    }
     by_key = {row.key: row for row in metrics}
     rows = []
     for name, level, regime in _sections(result):

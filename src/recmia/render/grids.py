@@ -183,7 +183,10 @@ def defend_chapter(folder: Path, result: DefendResult) -> Chapter:
             *([("What the defences promise", promised)] if promised else []),
             ("Who is exposed most", ["Not known: a comparison keeps no scores of single people; an audit does."]),
         ],
-        advice=answers.defend_advice(result, undefended, f"{folder}/config.toml"),
+        advice=[
+            *answers.defend_advice(result, undefended, f"{folder}/config.toml"),
+            *([result.not_measured] if result.not_measured else []),
+        ],
         parts=[_frontier(result), provenance_part(settings, found.provenance)],
     )
 

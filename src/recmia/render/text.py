@@ -49,7 +49,7 @@ def metrics_table(metrics: Sequence[Metric], unit: str = "users") -> FigureTable
     present = {row.metric for row in metrics}
     unresolved = [name for name in _COLUMNS if all(row.value is None for row in metrics if row.metric == name)]
     notes = {f"{_heading(row.metric)}: {row.note}" for row in metrics if row.metric in unresolved}
-    notes |= {f"epsilon: {row.note}" for row in metrics if row.metric == "epsilon"}
+    notes |= notes_of([row for row in metrics if row.metric == "epsilon" and row.note])
     names = [name for name in _COLUMNS if name in present and name not in unresolved]
     by_key = {row.key: row for row in metrics}
     levels = list(dict.fromkeys(row.knowledge for row in metrics))
@@ -68,6 +68,16 @@ def metrics_table(metrics: Sequence[Metric], unit: str = "users") -> FigureTable
         rows=shown,
         caption="\n".join(sorted(notes)),
     )
+
+
+def notes_of(rows: Sequence[Metric]) -> set[str]:
+    """Return the notes on one metric; where these differ, with the attacks that they are about."""
+    attacks: dict[str, list[str]] = {}
+    for row in rows:
+        attacks.setdefault(row.note, []).append(row.attack)
+    if len(attacks) == 1:
+        return {f"{_heading(rows[0].metric)}: {note}" for note in attacks}
+    return {f"{_heading(rows[0].metric)} of {', '.join(dict.fromkeys(of))}: {note}" for note, of in attacks.items()}
 
 
 # What is asked in an audit of users, and of interactions.

@@ -160,6 +160,23 @@ def attackers(levels: Sequence[str], known: float = 1.0) -> str:
     )
 
 
+def attackers_on_files(settings: FilesSettings, metrics: Sequence[Metric]) -> str:
+    """Say what the attackers of an audit of files have."""
+    files, needs = settings.files, {ATTACKS[row.attack].needs for row in metrics if row.attack in ATTACKS}
+    seen = [
+        *(["the list that the system shows them"] if files.lists else []),
+        *(["its answers to questions"] if files.answers else []),
+    ]
+    besides = [
+        *(["systems of the same kind, trained on other people's data"] if needs & {"shadow", "pool"} else []),
+        *(["models that were trained without the audited people, to compare with"] if "references" in needs else []),
+    ]
+    return (
+        "The attacker sees what an outsider who knows a person can see: that person's history, and "
+        f"{' and '.join(seen)}. In addition, the attacker has {' and '.join(besides) or 'nothing'}."
+    )
+
+
 def queries(result: AuditResult) -> str:
     """Say what the attacker asked."""
     asked = noted(result.provenance, "asked")

@@ -38,6 +38,8 @@ class Asked:
     unit : {"users", "interactions"}
     log : CleaningReport
         Of the histories.
+    others : int
+        How many users of the histories are not asked about.
     """
 
     folder: Path
@@ -48,6 +50,7 @@ class Asked:
     coins: int
     unit: Unit
     log: CleaningReport
+    others: int
 
     def __str__(self) -> str:
         lines = [f"written to {self.folder}: {self.questions:,} questions about {self.users:,} users"]
@@ -58,6 +61,12 @@ class Asked:
             lines.append(
                 f"members.csv: {self.members:,} of these {self.unit} are to be in the training data, and "
                 f"{self.coins - self.members:,} (member 0) to be left out of it"
+            )
+        if not self.others and self.unit == "users":
+            lines.append(
+                "note: nobody is left to train reference models on, with which attacks find far more: ask about a part "
+                "of the users (--users), or have your system, trained once more without them, answer, too "
+                "(--reference-answers of recmia audit-files)"
             )
         lines.append(
             "questions.parquet is for the system, to be answered as query, item, rank; key.parquet stays with whoever "
@@ -171,5 +180,5 @@ def ask(
     asked = each > 0
     return Asked(
         folder, int(asked.sum()), len(drawn), int((~asked).sum()), None if member is None else int(member.sum()),
-        n_coins, unit, loaded.report,
+        n_coins, unit, loaded.report, histories.n_users - about.n_users,
     )  # fmt: skip

@@ -7,7 +7,7 @@ so are the attackers' shadows, since an attacker is taken to know it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -15,7 +15,7 @@ import polars as pl
 
 from recmia.data.interactions import Interactions
 from recmia.defences import AnyDefences, DPTraining, name_defences, parse_defences
-from recmia.errors import ConfigError
+from recmia.errors import ConfigError, MissingExtraError, import_extra
 from recmia.game.plan import work_units
 from recmia.game.tasks import Store
 from recmia.metrics.epsilon import PromiseCheck
@@ -100,10 +100,16 @@ class DefendResult:
     def advice(self) -> str:
         """Which defence to take, a paragraph for each regime."""
         found = {one.regime: one for one in self.findings}
-        return "\n".join(
+        words = [
             _advice(str(regime), self.table.filter(regime=regime), self.level, found.get(str(regime)))
             for regime in self.table["regime"].unique(maintain_order=True)
-        )
+        ]
+        return "\n".join([*words, *([self.not_measured] if self.not_measured else [])])
+
+    @property
+    def not_measured(self) -> str:
+        """Which defence was left out of a standard comparison, and why; empty if none was."""
+        return str(self.sweep.provenance.get("not_measured", ""))
 
     def choice(self, regime: str) -> Choice:
         """Return the defences of a regime by what they achieve and cost."""
@@ -191,6 +197,8 @@ def run_defend(
     planned = plan_defend(settings, defences, level=level, dataset=dataset, recommenders=recommenders, attacks=attacks)
     report.total = max(1, work_units(planned.ready))
     found = run_planned(planned, jobs=jobs, store={} if store is None else store, report=report)
+    if not defences and (missing := _missing(settings, recommenders, attacks)):
+        found = replace(found, provenance={**found.provenance, "not_measured": missing})
     return DefendResult(level, _table(found), found)
 
 
@@ -227,7 +235,11 @@ def plan_defend(
     objects = name_defences([one for _, found in named for one in found.values()])[1]
     # A refusal names the setting before anything is trained.
     chosen = [_canonical(settings, text, recommenders, attacks, objects) for text, _ in named]
-    chosen = chosen or standard_defences(settings, recommenders, attacks)
+    if not chosen:
+        # Whoever names private training is told what is missing; a standard comparison goes without.
+        missing = _missing(settings, recommenders, attacks)
+        standard = standard_defences(settings, recommenders, attacks)
+        chosen = [text for text in standard if not (missing and text.startswith(DPTraining.name))]
     texts = list(dict.fromkeys(["", POPULARITY, *chosen]))
     for defence in (one for text in texts for one in parse_defences(text, settings.system.dp, objects)):
         if isinstance(defence, DPTraining):
@@ -265,6 +277,17 @@ def standard_defences(
         except ConfigError:
             continue
     return applicable
+
+
+def _missing(settings: AuditSettings, recommenders: Recommenders, attacks: Attacks) -> str:
+    """Say why private training, which applies, cannot be measured; empty where it can, or does not apply."""
+    if not any(text.startswith(DPTraining.name) for text in standard_defences(settings, recommenders, attacks)):
+        return ""
+    try:
+        import_extra("dp_accounting", "dp")
+    except MissingExtraError as error:
+        return f"{DPTraining.name} was not measured: {error}"
+    return ""
 
 
 def _canonical(

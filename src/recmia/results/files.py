@@ -46,7 +46,7 @@ from recmia.data.lists import (
     write_lists,
     write_members,
 )
-from recmia.data.questions import read_questions, write_questions
+from recmia.data.questions import MEMBERS, read_questions, write_questions
 from recmia.errors import ConfigError, DataError, TooFewUsersError
 from recmia.game import streams
 from recmia.game.plan import (
@@ -65,7 +65,7 @@ from recmia.game.split import MIN_PER_CLASS, Side, draw_members
 from recmia.game.tasks import Store, run_tasks
 from recmia.observation import Queries
 from recmia.results.audit import AuditResult, Progress, Reporter, join_plays, load_candidates, read_group_tables
-from recmia.settings import AuditSettings, FilesSettings
+from recmia.settings import AuditSettings, FilesSettings, ForgetSettings
 from recmia.settings.attacker import ASKING_ATTACKS, SINGLE_ATTACKS
 
 # EASE inverts a matrix of items by items: this many take 2 GB.
@@ -226,6 +226,7 @@ def read_files(setup: Setup, report: Reporter) -> Files:
             named=files.named("members"),
             others=None if others is None else others.users,
         )
+        _check_drawn(settings, about.users, others, member)
         if asked is not None:
             unanswered = Unanswered(files.answers, files.max_unanswered, about.users.ids, member, *asked.counts)
             unanswered.check({"members": member, "non-members": ~member})
@@ -569,6 +570,24 @@ def _pool_files(settings: FilesSettings) -> list[tuple[Path, Path]]:
             f"{files.pool_lists} and {len(members)} as {files.pool_members}"
         )
     return list(zip(lists, members, strict=True))
+
+
+def _check_drawn(settings: FilesSettings, users: IdMap, others: Interactions | None, member: Bool) -> None:
+    """Refuse members that are not those who were drawn with the questions: a wrong file would find a system safe."""
+    files = settings.files
+    path = Path(files.questions) / MEMBERS
+    if not files.questions or not path.is_file():
+        return
+    differ = read_members(path, users, others=None if others is None else others.users) != member
+    if isinstance(settings, ForgetSettings):
+        # Whoever was drawn as a member may have been deleted since.
+        differ &= member
+    if differ.any():
+        raise DataError(
+            f"{files.members}: {int(differ.sum()):,} of {len(differ):,} users have another membership than in {path}, "
+            f"which was drawn with the questions, the first is {users.ids[np.flatnonzero(differ)[0]]!r}; name the file "
+            "that the system was trained by (--members), and if that is this one, remove the other"
+        )
 
 
 def _check_members(source: str, member: Bool, unit: str = "users") -> None:
