@@ -13,7 +13,7 @@ import pytest
 import typer.main
 from click.testing import CliRunner
 
-from recmia.cli import app
+from recmia.cli import app, options
 from recmia.errors import ConfigError
 from recmia.settings import AuditSettings, ComposedSettings, FilesSettings, ForgetSettings
 from recmia.settings.base import is_table
@@ -182,3 +182,10 @@ def test_as_a_module() -> None:
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr.startswith("error: unknown table of settings 'nothing'; ")
     assert "Traceback" not in refused.stderr
+
+
+def test_a_hint_names_an_option_that_there_is() -> None:
+    hints = {(command, flag): options.present_name(command, flag) for command in COMMANDS for flag in options._FORMER}
+    assert hints["export-files", "--targets"] == "--n-targets"
+    for (command, flag), name in hints.items():
+        assert not name or re.search(rf"{name}\b", shown(command, "--help")), (command, flag, name)

@@ -510,22 +510,15 @@ def _report_of(folder: Path) -> str:
 
 def _after_audit(folder: Path, result: AuditResult) -> str:
     """The command after an audit: if the model leaks, and defences can be tried on it, what they bring; else a page."""
-    from recmia.results.defend import DEFAULTS, POPULARITY
+    from recmia.render.answers import defend_command
     from recmia.results.findings import LEAK
-    from recmia.results.setup import resolve
     from recmia.settings import SERVED_ALIKE
 
     leaks = any(one.grade in LEAK and one.regime in SERVED_ALIKE for one in result.findings.sections)
     settings = result.settings
-    if not leaks or not isinstance(settings, AuditSettings) or settings.system.defence:
+    if not leaks or not isinstance(settings, AuditSettings):
         return _report_of(folder)
-    # Quality is compared, too, for which an audit need not have kept anything.
-    held_out = settings.game.held_out or DEFAULTS["held_out"]
-    try:
-        resolve(settings.changed(held_out=held_out, defence=POPULARITY))
-    except ConfigError:
-        return _report_of(folder)
-    return shlex.join(["recmia", "defend", "--config", str(folder / "config.toml"), "--held-out", f"{held_out:g}"])
+    return defend_command(settings, str(folder / "config.toml")) or _report_of(folder)
 
 
 def _say_cost(

@@ -58,12 +58,16 @@ _ALIASES = {
 }
 # Options that are not spelled as their setting.
 _SPELLED = {"columns.header": "--header/--no-header"}
-# Options by names that they once had, or have elsewhere, in each command, or in any other ("").
+# Options by names that they once had, or have elsewhere, in each command that has them.
+_ON_DATA = ("audit", "defend", "sweep", "export-files")
+_ON_FILES = ("ask", "audit-files", "forget")
 _FORMER: Mapping[str, Mapping[str, str]] = {
-    "--target": {"audit-files": "--name", "forget": "--name", "matrix": "--recommenders", "": "--recommender"},
-    "--targets": {"matrix": "--recommenders", "": "--n-targets"},
-    "--shadows": {"matrix": "", "": "--n-shadows"},
-    "--data": {"ask": "--interactions", "audit-files": "--interactions", "forget": "--interactions", "": "--dataset"},
+    "--target": dict.fromkeys(_ON_DATA, "--recommender")
+    | {"matrix": "--recommenders", "audit-files": "--name", "forget": "--name"},
+    "--targets": dict.fromkeys(_ON_DATA, "--n-targets") | {"matrix": "--recommenders"},
+    "--shadows": dict.fromkeys((*_ON_DATA, "audit-files"), "--n-shadows"),
+    "--data": dict.fromkeys((*_ON_DATA, "matrix", "reproduce"), "--dataset")
+    | dict.fromkeys(_ON_FILES, "--interactions"),
 }
 _PARAMETER = inspect.Parameter.KEYWORD_ONLY
 
@@ -175,8 +179,7 @@ def overlay(settings: dict[str, Any], options: dict[str, Any], model: type[Compo
 
 def present_name(command: str, flag: str) -> str:
     """Return what an option is called that a command does not know; empty where that is not known either."""
-    names = _FORMER.get(flag, {})
-    return names.get(command, names.get("", ""))
+    return _FORMER.get(flag, {}).get(command, "")
 
 
 def _setting_options(model: type[ComposedSettings], without: Collection[str]) -> Iterator[inspect.Parameter]:

@@ -6,18 +6,33 @@ metrics, without names of attacks, and the choice that is theirs.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from recmia.attacks import RULES
+from recmia.errors import ConfigError
 from recmia.game.cost import models_a_seed
+from recmia.metrics import Metric
 from recmia.metrics.intervals import Estimate
 from recmia.render.blocks import Card, Extent, Gauge
 from recmia.results.audit import AuditResult
-from recmia.results.defend import UTILITY, DefendResult
-from recmia.results.findings import LEAK, Finding, of_100, towards_members, worst_of
+from recmia.results.defend import DEFAULTS, POPULARITY, UTILITY, DefendResult
+from recmia.results.findings import (
+    LEAK,
+    ORDER,
+    Finding,
+    Grade,
+    as_served_first,
+    grade_auc,
+    of_100,
+    towards_members,
+    worst_of,
+)
 from recmia.results.forget import ForgetResult
+from recmia.results.setup import resolve
 from recmia.results.sweep import SweepResult
 from recmia.settings import AS_SERVED, IN_MEMORY, AuditSettings, FilesSettings
 
@@ -51,7 +66,9 @@ IMPACT: Mapping[str, str] = {
     "religion, sexuality, politics, debts.",
     "interactions": "A single interaction can be sensitive in itself: a medicine, a religious book, a donation.",
 }
+_STRONGEST, _SIMPLEST = "The strongest attack", "The simplest rule, without a model"
 _THE_LIST = "A rule without a model finds as much: it is the list that tells, and not the model."
+_BROKEN = "Do not use a defence with a broken promise before it is corrected."
 _AGAIN = "Audit again after every change of the model, of its settings or of the data."
 _MANY_SHADOWS = 16
 # An advice to run again says how many times longer that takes, from so many times on.
@@ -78,47 +95,51 @@ def extent(sections: Sequence[Finding], unit: str = "users", gauges: Sequence[Ga
         In place of that of the strongest attack.
     """
     worst = _main(sections)
-    shown = list(gauges) or [Gauge.of("The strongest attack", worst.best)]
+    label, row = _rows(worst)[0]
+    shown = list(gauges) or [Gauge.of(label, row)]
     found, scale = worst.found, _PAIRS[unit]
+    besides = [*([_THE_LIST] if worst.of_the_fallback else []), *_raised(worst, row)]
+    ruled, backwards = row.attack in RULES, row.value is not None and row.value < 0.5
     if worst.grade == "untested":
-        return Extent(
-            "Not known. No strong attack was run, which asks the system with parts of histories; those that were run "
-            "tell",
-            of_100(towards_members(worst.best)[0]),
-            "of 100 pairs apart, and a coin 50.",
-            None,
-            "",
-            shown,
-            scale,
-            worst.grade,
-        )
-    if found is None or found.value is None:
-        fewer = worst.best.n_nonmembers < _A_HUNDRED
-        return Extent(
-            "An attacker tells",
-            of_100(towards_members(worst.best)[0]),
-            "of 100 pairs apart, and a coin 50.",
-            None,
+        who = "a rule without a model tells" if ruled else "those that were run tell"
+        before = f"Not known. No strong attack was run, which asks the system with parts of histories; {who}"
+        return _pairs(before, row, "", shown, scale, worst.grade)
+    # Members found are of attacks, read as they are meant: where a rule, or an attack read backwards, finds more, they
+    # would play it down.
+    if found is None or found.value is None or ruled or backwards:
+        fewer = [
             f"How many are found at one false accusation in a hundred takes {_A_HUNDRED} {_OUTSIDE[unit]} to say; this "
-            f"audit has {worst.best.n_nonmembers:,}."
-            if fewer
-            else "",
-            shown,
-            scale,
-            worst.grade,
-        )
+            f"audit has {row.n_nonmembers:,}."
+        ]
+        note = " ".join([*besides, *(fewer if row.n_nonmembers < _A_HUNDRED else [])])
+        who = "An attacker with a rule that needs no model tells" if ruled else "An attacker tells"
+        return _pairs(who, row, note, shown, scale, worst.grade)
     low, high = (0.0 if found.low is None else found.low, 1.0 if found.high is None else found.high)
     return Extent(
         "An attacker who accepts one false accusation in a hundred finds",
         f"{of_100(found.value)} of 100",
         _FOUND_OF[unit],
         round(100 * found.value),
-        f"95% interval: {100 * low:.0f} to {of_100(high)}. Guessing finds 1.",
+        " ".join([f"95% interval: {100 * low:.0f} to {of_100(high)}. Guessing finds 1.", *besides]),
         shown,
         scale,
         worst.grade,
         things=unit == "interactions",
     )
+
+
+def _raised(finding: Finding, row: Metric) -> list[str]:
+    """Why the grade is that of a leak, where the pairs do not show it."""
+    if finding.grade not in LEAK or grade_auc(row) in LEAK:
+        return []
+    bounds = [one.value or 0.0 for one in finding.figures if one.metric == "epsilon"]
+    why = f"Scores that refute an epsilon of {bounds[0]:.2g} count" if bounds else "So many who are surely found count"
+    return [f"{why} as a leak in part, whatever the pairs."]
+
+
+def _pairs(before: str, row: Metric, note: str, gauges: Sequence[Gauge], scale: str, grade: Grade) -> Extent:
+    share, after = of_100(towards_members(row)[0]), "of 100 pairs apart, and a coin 50."
+    return Extent(before, share, after, None, note, gauges, scale, grade)
 
 
 def cards(sections: Sequence[Finding], *, told: bool = False) -> tuple[list[Card], list[Card]]:
@@ -136,19 +157,12 @@ def cards(sections: Sequence[Finding], *, told: bool = False) -> tuple[list[Card
 
 
 def _card(finding: Finding, *, told: bool) -> Card:
-    rows = [("The strongest attack", finding.best)]
-    if finding.looking is not None:
-        rows.append(("The strongest that only looks at lists", finding.looking))
-    if finding.published is not None and finding.published is not finding.looking:
-        rows.append(("The published attack", finding.published))
-    if finding.rule is not None:
-        rows.append(("The simplest rule, without a model", finding.rule))
     return Card(
         title=title_of(finding),
         name=finding.name,
         about=finding.about,
         grade=finding.grade,
-        gauges=[Gauge.of(label, row) for label, row in rows],
+        gauges=[Gauge.of(label, row) for label, row in _rows(finding)],
         text=" ".join(
             [
                 *([finding.claim, *finding.details] if told else []),
@@ -157,6 +171,20 @@ def _card(finding: Finding, *, told: bool) -> Card:
             ]
         ),
     )
+
+
+def _rows(finding: Finding) -> list[tuple[str, Metric]]:
+    """The AUCs of attackers of several kinds: the strongest attack first, or a rule that is graded worse."""
+    rows = [(_SIMPLEST if finding.best.attack in RULES else _STRONGEST, finding.best)]
+    if finding.looking is not None:
+        rows.append(("The strongest that only looks at lists", finding.looking))
+    if finding.published is not None and finding.published is not finding.looking:
+        rows.append(("The published attack", finding.published))
+    if finding.rule is not None:
+        grade, of_rule = (ORDER.index(grade_auc(row)) for row in (finding.best, finding.rule))
+        first = grade_auc(finding.rule) in LEAK and of_rule > grade
+        rows.insert(0 if first else len(rows), (_SIMPLEST, finding.rule))
+    return rows
 
 
 def forget_extent(result: ForgetResult) -> Extent:
@@ -179,27 +207,47 @@ def forget_extent(result: ForgetResult) -> Extent:
 
 
 def _gauge(label: str, attack: str, area: Estimate) -> Gauge:
-    return Gauge(label, attack, *(100 * (0.5 if end is None else end) for end in (area.value, area.low, area.high)))
+    # What is not known lies anywhere.
+    value, low, high = (
+        100 * (unknown if end is None else end)
+        for end, unknown in zip((area.value, area.low, area.high), (0.5, 0.0, 1.0), strict=True)
+    )
+    return Gauge(label, attack, value, low, high)
 
 
-def sweep_extent(found: Sequence[Finding]) -> Extent:
+def sweep_extent(found: Sequence[Finding], unit: str) -> Extent:
     """Say how bad it is in the setting where most is found."""
-    return extent(found, gauges=[Gauge.of("The setting where most is found", _main(found).best)])
+    return extent(found, unit, [Gauge.of("The setting where most is found", _rows(_main(found))[0][1])])
 
 
 def defend_extent(result: DefendResult, sections: Sequence[Finding]) -> Extent:
     """Say how bad it is without a defence, and what the chosen defence and popular lists leave of it."""
-    choice = result.choice(_main(sections).regime)
+    regime, unit = _main_regime(result, sections), result.sweep.settings.unit
+    choice, best = result.choice(regime), _best(result, regime)
     shown = [("No defence", choice.undefended), ("Popular lists", choice.popular)]
-    if choice.best is not None:
-        shown.insert(1, (choice.best["defence"], choice.best))
+    if best is not None:
+        shown.insert(1, (best["defence"], best))
     gauges = [
         Gauge(f"{label} · quality {row[UTILITY]:.3f}", row["auc_attack"],
               *(100 * row[f"auc{end}"] for end in ("", "_low", "_high")))
         for label, row in shown
         if row is not None
     ]  # fmt: skip
-    return extent(sections, gauges=gauges)
+    if not sections:
+        after = "The system without a defence could not be measured, so nothing can be said of what defences bring."
+        return Extent("Not known.", "", after, None, "", gauges, _PAIRS[unit], "untested")
+    return extent(sections, unit, gauges)
+
+
+def _main_regime(result: DefendResult, sections: Sequence[Finding]) -> str:
+    """That of the worst section; without the undefended system there is none."""
+    return _main(sections).regime if sections else as_served_first(result.table["regime"])[0]
+
+
+def _best(result: DefendResult, regime: str) -> Mapping[str, Any] | None:
+    """The best lists in a regime among the defences that keep the level wherever the system itself serves everyone."""
+    kept, useful = result.choice(regime).kept, result.useful
+    return max((row for name, row in kept.items() if name in useful), key=lambda row: row[UTILITY], default=None)
 
 
 def _main(sections: Sequence[Finding]) -> Finding:
@@ -219,20 +267,19 @@ def takes(own: AuditSettings, of: str = "this run", **changed: Any) -> str:
 def advice(result: AuditResult, config: str) -> list[str]:
     """Say what to do now, the choice first; `config` is the path of the settings of the run."""
     settings, sections = result.settings, result.findings.sections
+    broken = [_BROKEN] if any(promise.broken for promise in result.promises) else []
     served = [one for one in sections if one.as_it_serves]
+    choice = [*broken, *(_choice(result.findings.grade, settings.unit) if served else [])]
     if isinstance(settings, FilesSettings):
-        return [*_choice(served, settings.unit), *_on_files(settings, served), _AGAIN]
+        return [*choice, *_on_files(settings, served), _AGAIN]
     assert isinstance(settings, AuditSettings), "of data or of files"
     if settings.unit == "interactions":
-        return [*_choice(served, settings.unit), *_on_interactions(served), _AGAIN]
-    return [*_choice(served, settings.unit), *_next(settings, sections, config), _AGAIN]
+        return [*choice, *_on_interactions(settings, served, config), _AGAIN]
+    return [*choice, *_next(settings, sections, config), _AGAIN]
 
 
-def _choice(served: Sequence[Finding], unit: str) -> list[str]:
+def _choice(grade: Grade, unit: str) -> list[str]:
     """The decision that the figures ask for."""
-    if not served:
-        return []
-    grade = worst_of(served).grade
     if grade in LEAK:
         return [
             "Choose: hold this model back until a defence, a change that hides who is in the data, brings that number "
@@ -249,17 +296,49 @@ def _choice(served: Sequence[Finding], unit: str) -> list[str]:
     ]
 
 
+def defend_command(own: AuditSettings, config: str) -> str:
+    """Return the command that tries defences on the audited system; empty where none does.
+
+    Parameters
+    ----------
+    own : AuditSettings
+    config : str
+        The path of the settings of the run.
+    """
+    # What was in memory, no command can find again; and a system with a defence has the one that it has.
+    if IN_MEMORY in own.source + own.target or own.system.defence:
+        return ""
+    # Quality is compared, too, for which an audit need not have kept anything.
+    held_out = own.game.held_out or DEFAULTS["held_out"]
+    try:
+        resolve(own.changed(held_out=held_out, defence=POPULARITY))
+    except ConfigError:
+        return ""
+    return shlex.join(["recmia", "defend", "--config", config, "--held-out", f"{held_out:g}"])
+
+
+def _again(own: AuditSettings, config: str, options: str) -> str:
+    if IN_MEMORY in own.source + own.target:
+        return f"run again with `{options}`"
+    return f"`recmia audit --config {shlex.quote(config)} {options}`"
+
+
+def _measure(own: AuditSettings, config: str) -> list[str]:
+    if own.system.defence:
+        return ["Try a stronger setting of the defence, or several together, joined by `+`: this one is not enough."]
+    command = defend_command(own, config)
+    return [f"Measure what each defence achieves and costs{f': `{command}`' if command else ''}."]
+
+
 def _next(own: AuditSettings, sections: Sequence[Finding], config: str) -> list[str]:
     served = [one for one in sections if one.as_it_serves]
     leaks = [one for one in sections if one.grade in LEAK]
     words = []
     remembered = [one for one in served if one.grade in LEAK]
     if remembered:
-        # What was in memory, no command can find again.
-        command = "" if IN_MEMORY in own.source + own.target else f": `recmia defend --config {config} --held-out 0.2`"
-        words.append(f"Measure what each defence achieves and costs{command}.")
+        words += _measure(own, config)
     if not served:
-        words.append(f"Test the system itself: `recmia audit --config {config} --regimes fold-in`.")
+        words.append(f"Test the system itself: {_again(own, config, '--regimes fold-in')}.")
     elif not remembered:
         if any(one.grade == "unclear" for one in served):
             words.append(
@@ -269,7 +348,7 @@ def _next(own: AuditSettings, sections: Sequence[Finding], config: str) -> list[
         if "query-lr" not in own.attacker.attacks or own.attacker.n_shadows < _MANY_SHADOWS:
             words.append(
                 "Run the strongest attack: "
-                f"`recmia audit --config {config} --attack query-lr --n-shadows {_MANY_SHADOWS}`."
+                f"{_again(own, config, f'--attack query-lr --n-shadows {_MANY_SHADOWS}')}."
                 + takes(own, attacks=["query-lr"], n_shadows=_MANY_SHADOWS)
             )
     if any(not one.as_it_serves for one in leaks):
@@ -278,19 +357,17 @@ def _next(own: AuditSettings, sections: Sequence[Finding], config: str) -> list[
             "all others."
         )
     if leaks and own.n_targets == 1:
-        words.append(
-            f"See who is exposed most: `recmia audit --config {config} --n-targets 20`." + takes(own, n_targets=20)
-        )
+        words.append(f"See who is exposed most: {_again(own, config, '--n-targets 20')}." + takes(own, n_targets=20))
     return words
 
 
-def _on_interactions(served: Sequence[Finding]) -> list[str]:
+def _on_interactions(own: AuditSettings, served: Sequence[Finding], config: str) -> list[str]:
     if not any(one.grade in LEAK for one in served):
         return []
     return [
         "Rare items give most away: look at the groups below, and consider leaving items of very few people out of "
         "training and of answers.",
-        "Measure what each defence achieves and costs: `recmia defend --unit interactions`.",
+        *_measure(own, config),
     ]
 
 
@@ -299,8 +376,8 @@ def _on_files(own: FilesSettings, served: Sequence[Finding]) -> list[str]:
     leaks, asked = any(one.grade in LEAK for one in served), bool(own.files.answers)
     if leaks and asked:
         words.append(
-            "Measure what each defence achieves and costs on a recommender of the same kind: `recmia defend "
-            f"{own.source} --recommender NAME`."
+            "Measure what each defence achieves and costs on a recommender of the same kind: "
+            f"`{shlex.join(['recmia', 'defend', own.files.interactions])} --recommender NAME`."
         )
     elif leaks:
         words.append(
@@ -348,34 +425,52 @@ def forget_advice(result: ForgetResult) -> list[str]:
     return ["The deletion can be stated as tested, with the attack and the margin that are named below.", asked]
 
 
-def sweep_advice(result: SweepResult) -> list[str]:
-    """Say what to do after a sweep."""
+def sweep_advice(result: SweepResult, config: str) -> list[str]:
+    """Say what to do after a sweep; `config` is the path of the settings that its cells share."""
+    settings, several = result.settings, {"n_targets": 20} if result.settings.unit == "users" else {}
+    command = ["recmia", "audit", "--config", config, *(["--n-targets", "20"] if several else [])]
+    shown = "" if IN_MEMORY in settings.source + settings.target else f": `{shlex.join(command)}` and that setting"
     return [
         "Choose a setting by what it leaks and by its recommendation quality, which a sweep does not measure.",
-        "Audit the chosen setting with `recmia audit --n-targets 20`, to see who is exposed."
-        + takes(result.settings, "one setting of this sweep", n_targets=20),
+        f"Audit the chosen setting, to see {'who' if several else 'what'} is exposed{shown}."
+        + takes(settings, "one setting of this sweep", **several),
     ]
 
 
 def defend_advice(result: DefendResult, sections: Sequence[Finding], config: str) -> list[str]:
     """Say what to do after a comparison of defences: in the regime in which the system itself serves everyone."""
-    choice = result.choice(_main(sections).regime)
-    own, popular, best = choice.undefended, choice.popular, choice.best
+    regime = _main_regime(result, sections)
+    choice, best = result.choice(regime), _best(result, regime)
+    own, popular, settings = choice.undefended, choice.popular, result.sweep.settings
+    # Of interactions, and in a small audit, popular lists tell something, too.
+    serve = popular is not None and popular["auc_high"] < result.level
     words = []
     if len(result.broken):
-        words.append("Do not use a defence with a broken promise before it is corrected.")
+        words.append(_BROKEN)
     if popular is not None and choice.no_better:
         words.append(
-            f"Mend the recommender first: its lists are {choice.no_better} than popular ones, which depend on no "
-            "single person. Or serve those."
+            f"Mend the recommender first: its lists are {choice.no_better} than popular ones"
+            f"{', which depend on no single person. Or serve those.' if serve else '.'}"
         )
-    if own is not None and own["auc_high"] < result.level:
+    if own is None:
+        return [
+            *words,
+            "Mend what kept the system without a defence from being measured, which is said below, and run again: "
+            "without it, nothing can be said of what defences bring.",
+        ]
+    if own["auc_high"] < result.level:
         words.append(
             "The AUC is low, but the system leaks all the same: see what is found below, and choose a defence by that."
             if _main(sections).grade in LEAK
             else "These attacks give no reason for a defence. They are no proof that nothing leaks."
         )
-    elif best is not None and own is not None:
+    elif _main(sections).grade not in LEAK:
+        stronger = "" if _main(sections).grade != "untested" else "the strongest attack, `query-lr`, or "
+        words.append(
+            "Do not decide on this comparison: it does not show that the system leaks, nor that it does not. Compare "
+            f"again with {stronger}more users, `--n-targets` or `--seeds`."
+        )
+    elif best is not None:
         words.append(
             f"Choose: `{best['defence']}`, which brings the strongest attack from {of_100(own['auc'])} to "
             f"{of_100(best['auc'])} of 100 pairs and the quality from {own[UTILITY]:.3f} to {best[UTILITY]:.3f}; or "
@@ -383,13 +478,15 @@ def defend_advice(result: DefendResult, sections: Sequence[Finding], config: str
         )
     else:
         words.append(
-            "Hold the system back, or serve popular lists: none of the defences that were tried is enough. Stronger "
-            "settings may be, or several together, joined by `+`."
+            f"Hold the system back{', or serve popular lists' if serve else ''}: none of the defences that were tried "
+            "is enough. Stronger settings may be, or several together, joined by `+`."
         )
-    settings, name = result.sweep.settings, "NAME=STRENGTH" if best is None else best["defence"]
-    return [
-        *words,
-        "Confirm the chosen defence in an audit of its own, which also shows who is still exposed: "
-        f"`recmia audit --config {config} --defence {name} --seed {max(settings.seeds) + 1} --n-targets 20`."
-        + takes(settings, "one defence of this run", n_targets=20),
-    ]
+    if best is not None and own["auc_high"] >= result.level:
+        command = ["recmia", "audit", "--config", config, "--defence", best["defence"], "--seed",
+                   f"{max(settings.seeds) + 1}", "--n-targets", "20"]  # fmt: skip
+        shown = "" if IN_MEMORY in settings.source + settings.target + best["defence"] else f": `{shlex.join(command)}`"
+        words.append(
+            f"Confirm that defence in an audit of its own, which also shows who is still exposed{shown}."
+            + takes(settings, "one defence of this run", n_targets=20)
+        )
+    return words

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from recmia.render.blocks import Chapter, Extent
+from recmia.results.findings import UNITS
 
 _SPACES = re.compile(r"\s+")
 _MARKS = re.compile(r"([&\\`*_{}\[\]<>#|~])")
@@ -39,10 +40,15 @@ class Labels:
 
 def sentence(extent: Extent) -> str:
     """Return how bad it is, in a sentence or two."""
-    return f"{extent.before} {extent.figure} {extent.after} {extent.note}".strip()
+    return " ".join(part for part in (extent.before, extent.figure, extent.after, extent.note) if part)
 
 
-def assessment(chapter: Chapter, labels: Labels, attackers: Sequence[str], period: str) -> str:
+def verdict(chapter: Chapter) -> str:
+    """Return whether anything leaks, in a sentence or two."""
+    return f"{chapter.headline} {chapter.more}".strip()
+
+
+def assessment(chapter: Chapter, labels: Labels, attackers: Sequence[str], period: str, unit: str) -> str:
     """Return a chapter for a data-protection impact assessment, as plain text.
 
     Parameters
@@ -54,12 +60,11 @@ def assessment(chapter: Chapter, labels: Labels, attackers: Sequence[str], perio
         What the attackers know and ask.
     period : str
         Of the data, if it is known.
+    unit : {"users", "interactions"}
     """
     answers = dict(chapter.answers)
-    gauge = chapter.extent.gauges[0]
     served = "\n".join(
-        f"- {card.title}: {card.chip}; {card.gauges[0].label.lower()} tells {card.gauges[0].text} of 100 "
-        "pairs apart, where a coin tells 50."
+        f"- {card.title}: {card.chip}. {card.gauges[0].label}: {card.gauges[0].text}."
         for card in (*chapter.cards, *chapter.asides)
     )
     heads = [
@@ -71,15 +76,14 @@ def assessment(chapter: Chapter, labels: Labels, attackers: Sequence[str], perio
         ("", "\n".join(heads)),
         (
             "The risk",
-            "A recommender may serve people whose data trained it differently from others. Whoever knows a person's "
-            f"history may then learn that the person is in the data. {chapter.impact}",
+            "A recommender may serve the people whose data trained it otherwise than other people. Whoever knows a "
+            f"person's history may then learn {UNITS[unit].what}. {chapter.impact}",
         ),
         ("What was tested", "\n".join(answers["What was tested"])),
         ("Against whom", "\n".join(attackers)),
         (
             "Likelihood",
-            f"{chapter.headline} {sentence(chapter.extent)} {gauge.label} tells {gauge.text} of 100 pairs of a person "
-            f"inside and one outside of the training data apart, where a coin tells 50.\n{served}",
+            f"{verdict(chapter)} {sentence(chapter.extent)}\n{chapter.extent.scale}, where a coin tells 50:\n{served}",
         ),
         ("Who is affected", "\n".join(answers["Who is exposed most"])),
         (
@@ -114,7 +118,6 @@ def markdown(chapters: Sequence[Chapter], labels: Labels, made: str) -> str:
     lines = []
     for chapter in chapters:
         title = labels.title if labels.title and len(chapters) == 1 else chapter.title
-        verdict = f"{_prose(chapter.headline)} {_prose(chapter.more)}".strip()
         about = "; ".join(one for one in (labels.owner, labels.period) if one)
         cards = [(card.title, one) for card in (*chapter.cards, *chapter.asides) for one in card.gauges]
         if not chapter.graded:
@@ -122,8 +125,8 @@ def markdown(chapters: Sequence[Chapter], labels: Labels, made: str) -> str:
             cards = [("", one) for one in chapter.extent.gauges]
         lines += [
             f"## Membership audit: {_escaped(title)}",
-            f"**{chapter.label}.** {verdict}",
-            _prose(sentence(chapter.extent)),
+            f"**{chapter.label}.** {_prose(verdict(chapter))}",
+            f"{chapter.how} {_prose(sentence(chapter.extent))}",
             *([_escaped(about)] if about else []),
             "\n".join(
                 [

@@ -217,8 +217,8 @@ class Chapter:
     question, headline, more, chip : str
         The first question, its answer in a sentence, what qualifies it, and the answer in a word or two, where that of
         the grade does not fit.
-    extent : Extent
-        How bad it is.
+    how, extent : str, Extent
+        The second question, and how bad it is.
     impact : str
         When that matters.
     advice : sequence of str
@@ -243,6 +243,7 @@ class Chapter:
     answers: Sequence[tuple[str, Sequence[str]]]
     parts: Sequence[Part]
     question: str = "Do we leak?"
+    how: str = "How bad is it?"
     more: str = ""
     chip: str = ""
     impact: str = ""

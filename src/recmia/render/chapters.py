@@ -131,7 +131,8 @@ def _attackers(result: AuditResult) -> list[str]:
 
 def _with_assessment(result: AuditResult, made: Chapter, labels: Labels) -> Chapter:
     """The chapter of an audit with a text for a data-protection impact assessment, before names and provenance."""
-    text = assessment(made, labels, _attackers(result), labels.period or words.period(result.provenance))
+    period = labels.period or words.period(result.provenance)
+    text = assessment(made, labels, _attackers(result), period, result.settings.unit)
     part = Part(
         "For a data-protection impact assessment",
         words=[

@@ -22,7 +22,7 @@ from recmia.render.blocks import (
     row_kind,
 )
 from recmia.render.style import defence_family
-from recmia.render.text import transfer, with_interval
+from recmia.render.text import of_both, transfer, with_interval
 from recmia.results.defend import NONE, POPULARITY, DefendResult
 from recmia.results.findings import REGIME_WORDS, as_served_first, section_name
 from recmia.results.sweep import SweepResult
@@ -48,7 +48,8 @@ def sweep_chapter(folder: Path, result: SweepResult) -> Chapter:
         folder=str(folder),
         grade=grade,
         headline=headline,
-        extent=answers.sweep_extent(found),
+        extent=answers.sweep_extent(found, settings.unit),
+        how="How bad is it, where most is found?",
         cards=cards or asides,
         asides=asides if cards else [],
         answers=[
@@ -72,7 +73,7 @@ def sweep_chapter(folder: Path, result: SweepResult) -> Chapter:
             *([("Do the attacks transfer between algorithms?", transferred)] if transferred else []),
             ("Who is exposed most", ["Not known: a sweep keeps no scores of single people; an audit does."]),
         ],
-        advice=answers.sweep_advice(result),
+        advice=answers.sweep_advice(result, f"{folder}/config.toml"),
         parts=[_grid_part(result), provenance_part(result.settings, result.provenance)],
     )  # fmt: skip
 
@@ -147,6 +148,7 @@ def defend_chapter(folder: Path, result: DefendResult) -> Chapter:
         more=more,
         chip=chip,
         question="Can it be defended?",
+        how="How bad is it without a defence?",
         graded=False,
         extent=answers.defend_extent(result, undefended),
         cards=cards or asides,
@@ -242,7 +244,6 @@ def _defence_row(row: Mapping[str, Any], level: float) -> Row:
         return "not resolvable" if value is None else f"{value:{form}} [{low:{form}}–{high:{form}}]"
 
     promise = "" if row["promised"] is None else f"{row['promised']:g} / ≥ {row['bound']:.2f}"
-    worth = f"{row['ndcg@10_members']:.3f} / {row['ndcg@10_non-members']:.3f}"
     holds = "promise broken" if row["broken"] else "yes" if row["auc_high"] < level else "no"
-    cells = [figure("auc", ".3f"), figure("tpr", ".2f"), figure("ndcg@10", ".3f"), worth, promise, holds]
+    cells = [figure("auc", ".3f"), figure("tpr", ".2f"), figure("ndcg@10", ".3f"), of_both(row), promise, holds]
     return Row([row["defence"], *cells], "dim" if row["defence"] in (NONE, POPULARITY) else "")

@@ -40,7 +40,7 @@ def page(runs: Mapping[Path, Result], *, redact: str = "none", today: str = "", 
 
     Parameters
     ----------
-    runs : mapping of Path to AuditResult, SweepResult or DefendResult
+    runs : mapping of Path to AuditResult, SweepResult, DefendResult or ForgetResult
         By their folders.
     redact : str
         How user ids are shown: ``"none"`` shows them; ``"hash"`` replaces them by a hash with a secret that is drawn

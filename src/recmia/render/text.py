@@ -290,7 +290,7 @@ def defences_table(rows: pl.DataFrame) -> list[FigureTable]:
                     f"{row['auc']:.3f} [{row['auc_low']:.2f}–{row['auc_high']:.2f}]",
                     "–" if row["tpr"] is None else f"{row['tpr']:.2f} [{row['tpr_low']:.2f}–{row['tpr_high']:.2f}]",
                     f"{row['ndcg@10']:.3f} [{row['ndcg@10_low']:.2f}–{row['ndcg@10_high']:.2f}]",
-                    _of_both(row),
+                    of_both(row),
                     "" if row["promised"] is None else f"{row['promised']:g} / ≥ {row['bound']:.2f}",
                 ],
                 "bold red" if row["broken"] else "",
@@ -303,8 +303,8 @@ def defences_table(rows: pl.DataFrame) -> list[FigureTable]:
     return tables
 
 
-def _of_both(row: Mapping[str, Any]) -> str:
-    """The quality for members and for others; of interactions there are no such groups."""
+def of_both(row: Mapping[str, Any]) -> str:
+    """Return the quality for members and for others; of interactions there are no such groups."""
     found = [row.get(f"ndcg@10_{users}") for users in ("members", "non-members")]
     return " / ".join("–" if value is None else f"{value:.3f}" for value in found)
 

@@ -7,6 +7,7 @@ the results are, and what to do. Text between backquotes is shown as code.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -35,7 +36,7 @@ from recmia.results.findings import (
     worst_of,
 )
 from recmia.results.sweep import SweepResult
-from recmia.settings import AS_SERVED, FALLBACK, AnyAuditSettings, AuditSettings, FilesSettings
+from recmia.settings import AS_SERVED, AnyAuditSettings, AuditSettings, FilesSettings
 
 _REGIMES: Mapping[str, str] = {
     "popular": "people who were not in the training data are all shown one list of popular items",
@@ -80,15 +81,18 @@ def tested(result: AuditResult) -> list[str]:
 def left_out(settings: AnyAuditSettings, data: Mapping[str, Any]) -> list[str]:
     """Say how many users were left out for too short a history; nothing where that is not known."""
     read, kept = data.get("users_read"), data.get("users")
-    if read is None or kept is None:
+    # Files say who is audited, of however many people.
+    if read is None or kept is None or not isinstance(settings, AuditSettings):
         return []
-    if read == kept or not isinstance(settings, AuditSettings):
-        return ["No user of the data was left out."]
-    least = settings.data.min_interactions
-    return [
-        f"{read - kept:,} of the {read:,} users were left out, for fewer than {least} interactions each: the audit "
-        "says nothing about them."
-    ]
+    most, words = settings.data.max_users, []
+    if read != kept:
+        words.append(
+            f"{read - kept:,} of the {read:,} users were left out, for fewer than {settings.data.min_interactions} "
+            "interactions each: the audit says nothing about them."
+        )
+    if 0 < most < kept:
+        words.append(f"Of the {'others' if words else f'{kept:,} users'}, {most:,} were drawn at random.")
+    return words or ["No user of the data was left out."]
 
 
 def period(about: Mapping[str, Any]) -> str:
@@ -214,9 +218,9 @@ def certainty(result: AuditResult, found: Findings) -> list[str]:
     unit = result.settings.unit
     which = "which is the member" if unit == "users" else "which was trained on"
     each = "; ".join(
-        f"in `{one.name}`, {called(one.best)} tells {which} in {_exact(one.best.low)} to "
-        f"{_exact(one.best.high)} of 100 pairs"
+        f"in `{one.name}`, {called(one.best)} tells {which} in {100 * low:.3g} to {100 * high:.3g} of 100 pairs"
         for one in found.sections
+        for _, low, high in [towards_members(one.best)]
     )
     held_back = "people who were not in training" if unit == "users" else "interactions that were not in training"
     words = [
@@ -301,23 +305,28 @@ def sweep_findings(result: SweepResult) -> list[Finding]:
             words = f"Least is found at {least_at}: AUC {figure(least.best)} with {called(least.best)}."
         claim = f"Most is found at {most_at}: AUC {figure(most.best)} with {called(most.best)}."
         worst = worst_of([section for _, section in cells])
-        picked.append(worst_of([worst], figures=(most.best,), claim=claim, details=(words,)))
+        # All figures are of the cell that is named.
+        picked.append(replace(most, grade=worst.grade, claim=claim, details=(words,)))
     return picked
 
 
 def sweep_headline(result: SweepResult) -> tuple[Grade, str]:
-    """Return a grade and a sentence for the whole grid."""
-    grades = [found.grade for _, found in result.findings]
-    worst = max(grades, key=ORDER.index)
+    """Return a grade and a sentence for the whole grid.
+
+    Of the settings in which the system itself serves everyone, if there are any.
+    """
+    cells = [found for _, found in result.findings]
+    served = [one for one in cells if any(section.as_it_serves for section in one.sections)]
+    grades = [found.grade for found in served or cells]
+    worst, what = max(grades, key=ORDER.index), UNITS[result.settings.unit].what
     where = "In all settings tried" if set(grades) == {worst} else "In some of the settings tried"
     words: Mapping[Grade, str] = {
-        "strong": f"{where}, the recommendations reveal who was in the training data.",
-        "marked": f"{where}, the recommendations reveal, in part, who was in the training data.",
-        "slight": "In all settings tried, the attacks find little about who was in the training data.",
-        "none": "In all settings tried, the attacks cannot tell who was in the training data.",
-        "untested": "No strong attack was run, so this sweep cannot say whether the recommendations reveal who was in "
-        "the training data.",
-        "unclear": "This sweep is too small to say whether the recommendations reveal who was in the training data.",
+        "strong": f"{where}, the recommendations reveal {what}.",
+        "marked": f"{where}, the recommendations reveal, in part, {what}.",
+        "slight": f"In all settings tried, the attacks find little about {what}.",
+        "none": f"In all settings tried, the attacks cannot tell {what}.",
+        "untested": f"No strong attack was run, so this sweep cannot say whether the recommendations reveal {what}.",
+        "unclear": f"This sweep is too small to say whether the recommendations reveal {what}.",
     }
     return worst, words[worst]
 
@@ -337,8 +346,7 @@ def defend_headline(result: DefendResult) -> tuple[Grade, str, str, str]:
 
     Of the regimes in which the system itself serves everyone, if there are any.
     """
-    regimes = result.table["regime"].unique(maintain_order=True).to_list()
-    regimes = [name for name in regimes if name not in FALLBACK] or regimes
+    regimes, useful = result.served, result.useful
     choices = [result.choice(regime) for regime in regimes]
     goal = (
         f"the upper end of every attack's AUC under {result.level:g}{'' if len(regimes) == 1 else ' in every regime'}"
@@ -352,17 +360,16 @@ def defend_headline(result: DefendResult) -> tuple[Grade, str, str, str]:
         if leaking:
             # An AUC shows neither that few members are found surely, nor a bound on epsilon.
             words = f"The system keeps {goal} without a defence, but it leaks all the same."
-            return worst_of(leaking).grade, "Leaks", words, leaking[0].claim
+            worst = worst_of(leaking)
+            return worst.grade, "Leaks", words, worst.claim
         return "none", "Under the level", f"The system keeps {goal} without a defence.", ""
-    holding = [name for name in choices[0].kept if all(name in one.kept for one in choices)]
-    lost = [name for name in holding if any(name in one.lost for one in choices)]
-    useful = [name for name in holding if name not in lost]
     if useful:
         many = "Defences that were tried keep" if len(useful) > 1 else "A defence that was tried keeps"
         return "none", "A defence holds", f"{many} {goal}.", f"With {_or(useful)}."
-    if lost:
+    if result.holding:
         words = f"Only defences that destroy the lists keep {goal}."
-        return "marked", "No defence of use", words, f"With {_or(lost)}, little is left of the recommendations."
+        more = f"With {_or(result.holding)}, little is left of the recommendations."
+        return "marked", "No defence of use", words, more
     more = "Popular lists for everyone do: they depend on no single person."
     if any(one.popular is None or one.popular["auc_high"] >= result.level for one in choices):
         more = ""
@@ -380,7 +387,3 @@ def what_attacks_do(names: Sequence[str]) -> list[tuple[str, str]]:
         about = ATTACKS[name].about if name in ATTACKS else ""
         told.append((name, f"considers a member anyone who {about}" if name in RULES else about))
     return told
-
-
-def _exact(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.3g}"

@@ -24,7 +24,7 @@ from recmia.results.audit import Progress, Reporter
 from recmia.results.findings import LEAK, Finding, worst_of
 from recmia.results.setup import Attacks, Defences, Recommenders, resolve
 from recmia.results.sweep import PlannedSweep, SweepResult, metric_rows, plan_sweep, run_planned
-from recmia.settings import AuditSettings
+from recmia.settings import FALLBACK, AuditSettings
 
 # Where a run says nothing else.
 DEFAULTS: Mapping[str, Any] = MappingProxyType({"held_out": 0.2, "n_shadows": 8})
@@ -114,6 +114,24 @@ class DefendResult:
     def choice(self, regime: str) -> Choice:
         """Return the defences of a regime by what they achieve and cost."""
         return choose(self.table.filter(regime=regime), self.level)
+
+    @property
+    def served(self) -> list[str]:
+        """The regimes in which the system itself serves everyone; all, if there are none."""
+        regimes = self.table["regime"].unique(maintain_order=True).to_list()
+        return [name for name in regimes if name not in FALLBACK] or regimes
+
+    @property
+    def holding(self) -> list[str]:
+        """The defences that keep the level in every regime of `served`."""
+        first, *others = (self.choice(regime).kept for regime in self.served)
+        return [name for name in first if all(name in kept for kept in others)]
+
+    @property
+    def useful(self) -> list[str]:
+        """Those of `holding` that leave lists of use in each of these regimes."""
+        lost = {name for regime in self.served for name in self.choice(regime).lost}
+        return [name for name in self.holding if name not in lost]
 
     @property
     def findings(self) -> list[Finding]:
