@@ -71,7 +71,11 @@ def test_each_setting_is_measured_beside_none_and_popular_lists(compared: Defend
 def test_the_strongest_attack_counts_rules_in(compared: DefendResult) -> None:
     for row in compared.table.iter_rows(named=True):
         defence = "" if row["defence"] == NONE else row["defence"]
-        all_of_them = compared.sweep.table.filter(defence=defence, regime=row["regime"], metric="auc")
+        all_of_them = compared.sweep.table.filter(
+            # Those over histories alone check the audit, and are nobody's attack on the system.
+            ~pl.col("attack").is_in(["history-length", "history-popularity", "recency"]),
+            defence=defence, regime=row["regime"], metric="auc",
+        )  # fmt: skip
         strength = 0.5 + (all_of_them["value"] - 0.5).abs()
         assert row["auc"] == pytest.approx(strength.max()), "in either direction"
         assert row["auc_attack"] in all_of_them.filter(strength >= row["auc"] - 1e-12)["attack"]
@@ -189,7 +193,7 @@ def test_what_brings_nothing_is_said_plainly() -> None:
     assert "confirm it" not in words, "nothing was chosen"
 
 
-NOTHING_TO_KEEP = "so there is nothing for a defence to keep: mend the recommender first, or serve popular lists."
+NOTHING_TO_KEEP = "so there is nothing for a defence to keep: mend the recommender first, or serve those."
 
 
 @pytest.mark.parametrize(
