@@ -175,6 +175,9 @@ def test_as_a_module() -> None:
         command = [sys.executable, "-m", "recmia", *words]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
+    usage = run()
+    assert usage.stdout.split()[:2] == ["Usage:", "recmia"]
+    assert (usage.returncode, usage.stderr) == (2, "")
     done = run("--version")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("recmia ")
