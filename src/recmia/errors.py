@@ -115,6 +115,16 @@ def pip_command(extra: str) -> str:
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """Words for an unknown `name`: the nearest allowed name, if one is near, and all allowed names."""
     names = sorted(allowed)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}allowed: {', '.join(names)}"
+    return f"{near(name, names)} allowed: {', '.join(names)}".lstrip()
+
+
+def near(name: str, there: Iterable[str]) -> str:
+    """Words for an unknown `name`: the nearest of those that are there, nothing if none is near.
+
+    Examples
+    --------
+    >>> near("purchase.csv", ["README.md", "purchases.csv"])
+    "did you mean 'purchases.csv'?"
+    """
+    close = difflib.get_close_matches(name, sorted(there), n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else ""

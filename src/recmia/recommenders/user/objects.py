@@ -30,7 +30,7 @@ from scipy import sparse
 
 from recmia.data.interactions import Float32, Int32, Interactions
 from recmia.engine.matrices import keep_columns
-from recmia.errors import ConfigError, NotFittedError, ProtocolError, RecmiaError
+from recmia.errors import ConfigError, NotFittedError, ProtocolError, RecmiaError, near, nearest
 from recmia.recommenders.adapters import ADAPTERS
 from recmia.recommenders.base import Recommender
 from recmia.recommenders.spec import RecommenderSpec
@@ -233,7 +233,8 @@ class UserCode:
                 given = getattr(given, part)
         # A module can raise anything.
         except Exception as error:
-            raise ConfigError(f"cannot import the recommender {name}: {_in_a_line(error)}") from error
+            words = f"{_in_a_line(error)}{_mended(error, module, attribute)}"
+            raise ConfigError(f"cannot import the recommender {name}: {words}") from error
         return cls._checked(given, name, path)
 
     @classmethod
@@ -308,6 +309,20 @@ def _look_in(path: str) -> None:
     # The current folder is not on the path of an installed program, nor on that of a worker process.
     if path not in sys.path:
         sys.path.insert(0, path)
+
+
+def _mended(error: Exception, module: str, attribute: str) -> str:
+    """Words on what helps where a module was not found, or has nothing of that name."""
+    if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
+        package, _, name = error.name.rpartition(".")
+        beside = Path(*package.split(".")).glob("*")
+        stems = {path.stem for path in beside if path.suffix == ".py" or (path / "__init__.py").is_file()}
+        hint = near(name, stems)
+        return f"; modules are looked for in the current folder and on the Python path{f'; {hint}' if hint else ''}"
+    if isinstance(error, AttributeError) and error.name in attribute.split("."):
+        names = [name for name, value in vars(error.obj).items() if callable(value) and not name.startswith("_")]
+        return f"; {nearest(error.name, names)}" if names else "; it defines no class and no function"
+    return ""
 
 
 def _in_a_line(error: Exception) -> str:
