@@ -77,7 +77,22 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     ("arguments", "words"),
     [
         (["audit", "-d", "ml-lates-small"], "did you mean 'ml-latest-small'"),
-        (["audit", "-d", "./missing.csv"], "no such file or folder: ./missing.csv"),
+        (["audit", "-d", "./missing.csv"], "no such file or folder: ./missing.csv\n"),
+        (["audit", "rating.csv"], "no such file or folder: rating.csv; did you mean 'ratings.csv'?\n"),
+        (["data", "./rating.csv"], "no such file or folder: ./rating.csv; did you mean 'ratings.csv'?\n"),
+        (["data", "ratings"], "; or the path of a file; did you mean 'ratings.csv'?\n"),
+        (["data", "nowhere/ratings.csv"], "no such file or folder: nowhere/ratings.csv\n"),
+        (
+            ["audit-files", "--interactions", "good.csv", "--members", "member.csv", "--lists", "ratings.tsv"],
+            "there is no such file of members; did you mean 'members.csv'?\n",
+        ),
+        (["audit", "--config", "bad.tom"], "No such file or directory; did you mean 'bad.toml'?\n"),
+        (["audit", "--config", "run"], "Is a directory; name the file in it: run/config.toml\n"),
+        (
+            ["data", "bare.csv"],
+            "bare.csv has no column for the user or item; found 'who', 'what'; name them: "
+            '--columns-user NAME --columns-item NAME (in Python columns={"user": "NAME", "item": "NAME"})',
+        ),
         (["audit", "--regimes", "foldin"], "did you mean 'fold-in'"),
         (["audit", "--attack", "mlpp"], "did you mean 'mlp'"),
         (["audit", "--recommender", "lmf"], "did you mean 'lfm'"),
@@ -159,6 +174,11 @@ def test_bad_input_is_told_in_a_line_and_leaves_nothing(
     (tmp_path / "bad.toml").write_text("sedes = 3\n")
     (tmp_path / "table.toml").write_text("lfm = 3\n")
     (tmp_path / "ratings.csv").write_text("user,movie\n1,2\n")
+    (tmp_path / "good.csv").write_text("user,item\n1,2\n")
+    (tmp_path / "bare.csv").write_text("who,what\n1,2\n")
+    (tmp_path / "members.csv").write_text("user\n1\n")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.toml").touch()
     (tmp_path / "taken").mkdir()
     before = sorted(tmp_path.rglob("*"))
     done = here(*arguments)
