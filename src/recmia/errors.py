@@ -128,7 +128,7 @@ def near_file(path: Path) -> str:
     return hint and f"; {hint}"
 
 
-def near(name: str, there: Iterable[str], alike: float = 0.7) -> str:
+def near(name: str, there: Iterable[str], alike: float = 0.75) -> str:
     """Words for an unknown `name`: the nearest of those that are there, nothing if none is near.
 
     Examples

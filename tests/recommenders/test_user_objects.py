@@ -199,6 +199,22 @@ def test_users_that_it_never_saw(small: Interactions, rng: np.random.Generator) 
         )
 
 
+def test_messages_name_the_object_and_its_method(small: Interactions, rng: np.random.Generator) -> None:
+    class Loud(Duck):
+        folds_in = True
+
+        def recommend(self, *given: Any, **more: Any) -> Any:
+            raise KeyError("what?")
+
+    side = split_game(small, rng=rng).target
+    for regime in ("fold-in", "popular"):
+        words = r"^Loud\.recommend, asked about \d+ users, raised KeyError: 'what\?'"
+        with pytest.raises(ProtocolError, match=words):
+            serve(regime, FromObject(Loud()).fit(side.training_data(), rng=rng), side, 5, rng=rng)  # type: ignore[arg-type]
+    for model in (BayesianPersonalizedRanking(factors=4), AlternatingLeastSquares(**MF)):
+        assert as_recommender(model).called("recommend_members") == type(model).__name__
+
+
 @pytest.mark.end_to_end
 def test_an_object_is_the_target_and_by_default_the_shadow(small: Interactions, tmp_path: Path) -> None:
     result = public.audit(small, recommender=Ours(), **QUICK)

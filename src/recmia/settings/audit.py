@@ -166,7 +166,9 @@ class AuditSettings(AnyAuditSettings):
     @model_validator(mode="after")
     def _command_for_command(self) -> Self:
         if "command" in (self.target, self.shadow) and not self.recommenders.train.command:
-            raise ValueError("the recommender 'command' needs the command that trains it: train.command")
+            raise ValueError(
+                "the recommender 'command' needs the command that trains it: --train-command (setting train.command)"
+            )
         return self
 
     @property

@@ -89,6 +89,10 @@ class FromObject(Recommender):
         self._fitted: Any = None
         self._seed = 0
 
+    def called(self, method: str = "") -> str:
+        """Return the name of the object's class; its lists always come from its `recommend`."""
+        return f"{type(self.model).__name__}.recommend" if method else type(self.model).__name__
+
     def fit(self, interactions: Interactions, *, rng: np.random.Generator) -> Self:
         """Fit a copy of the object; see `Recommender.fit`."""
         trained_items = interactions.item_counts() > 0
@@ -105,14 +109,14 @@ class FromObject(Recommender):
 
     def scores(self, histories: sparse.csr_array) -> Float32:
         """Raise ProtocolError: such an object gives lists, not scores."""
-        raise ProtocolError(f"{type(self.model).__name__} gives lists and no scores; ask for recommend")
+        raise ProtocolError(f"{self.called()} gives lists and no scores; ask for recommend")
 
     def recommend(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> Int32:
         """Return the object's lists for histories that were not in the fit; ProtocolError if it has none."""
         if self._fitted is None:
-            raise NotFittedError(f"{type(self).__name__} was asked for lists before fit")
+            raise NotFittedError(f"{self.called()} was asked for lists before fit")
         if not self.folds_in:
-            raise ProtocolError(f"{type(self.model).__name__} offers nothing for a user that it was not trained on")
+            raise ProtocolError(f"{self.called()} offers nothing for a user that it was not trained on")
         return self._ask(histories, k, exclude_seen, {"recalculate_user": True} if self._recalculates else {})
 
     def recommend_members(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> Int32:
