@@ -118,7 +118,12 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         (["audit", "--config", "bad.toml"], "unknown setting 'sedes'; did you mean 'seeds'"),
         (["audit", "--config", "table.toml", "--lfm-epochs", "3"], "lfm must be a table of settings"),
         (["audit", *QUICK, "-o", "taken"], "the output folder taken exists"),
-        (["audit", "-d", "synthetic:20x60x500"], "20 eligible users are too few: 40 are needed"),
+        (["audit", "-d", "synthetic:20x60x500"], "bring more users, or lower min_interactions (--min-interactions)\n"),
+        (
+            ["audit", "-d", "good.csv", "--min-interactions", "1"],
+            "(split = 'users', member_share = 0.5); bring more users\n",
+        ),
+        (["data", "good.csv"], "(the most is 1); lower min_interactions (--min-interactions)\n"),
         (
             ["audit", "-d", "ratings.csv"],
             "ratings.csv has no column for the item; found 'user', 'movie'; name it: --columns-item NAME",

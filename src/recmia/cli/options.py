@@ -19,7 +19,7 @@ from rich.table import Table
 
 from recmia.errors import ConfigError, nearest
 from recmia.settings import AuditSettings, Columns, ComposedSettings, Settings
-from recmia.settings.base import is_table
+from recmia.settings.base import is_table, option_of
 
 DEBUG = typer.Option("--debug", help="Show the traceback of an error.")
 _RUN, _GATE, _COLUMNS = "The run", "The gate", "The columns of the histories"
@@ -211,7 +211,7 @@ def _option(path: str, field: FieldInfo, default: Any, panel: str) -> inspect.Pa
 def _spellings(path: str, kind: Any) -> tuple[str, ...]:
     if path in _SPELLED:
         return (_SPELLED[path],)
-    flag = f"--{path.replace('.', '-').replace('_', '-')}"
+    flag = option_of(path)
     if kind is bool:
         return (f"{flag}/--no-{flag[2:]}",)
     return (flag, *_ALIASES.get(path, ()))

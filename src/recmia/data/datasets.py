@@ -237,7 +237,7 @@ def clean(
     if not len(kept):
         raise DataError(
             f"{source}: none of {len(users)} users has {min_interactions} interactions (the most is {lengths.max()}); "
-            "lower min_interactions"
+            "lower min_interactions (--min-interactions)"
         )
     events, event_time, words = None, None, ""
     if order and (time is not None or position is not None):

@@ -149,8 +149,8 @@ def answer(model: Recommender, queries: Queries, k: int, *, users: IdMap, exclud
     trained = _trained_items(model, queries.asked.shape[1], k)
     if not model.folds_in:
         raise ConfigError(
-            f"{model.called()} cannot be asked: it serves no user that it was not trained on, and a query is the history "
-            "of a stranger; take attacks that only look at lists (queries = 0)"
+            f"{model.called()} cannot be asked: it serves no user that it was not trained on, and a query is the "
+            "history of a stranger; take attacks that only look at lists (queries = 0)"
         )
     asked = queries.histories(in_order=model.uses_order)
     answers = np.empty((len(queries), k), np.int32)
