@@ -37,6 +37,7 @@ def test_audit_prints_the_table_and_writes_the_folder(tmp_path: Path) -> None:
     ):
         assert words in " ".join(done.stdout.split())
     assert "written to run" in done.stdout
+    assert not [line for line in done.stdout.splitlines() if line != line.rstrip()]
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
