@@ -210,7 +210,7 @@ def test_messages_name_the_object_and_its_method(small: Interactions, rng: np.ra
     for regime in ("fold-in", "popular"):
         words = r"^Loud\.recommend, asked about \d+ users, raised KeyError: 'what\?'"
         with pytest.raises(ProtocolError, match=words):
-            serve(regime, FromObject(Loud()).fit(side.training_data(), rng=rng), side, 5, rng=rng)  # type: ignore[arg-type]
+            serve(regime, FromObject(Loud()).fit(side.training_data(), rng=rng), side, 5, rng=rng)
     for model in (BayesianPersonalizedRanking(factors=4), AlternatingLeastSquares(**MF)):
         assert as_recommender(model).called("recommend_members") == type(model).__name__
 

@@ -121,7 +121,7 @@ def _usage(error: TyperException) -> str:
         case "MissingParameter" if parameter is not None:
             return f"{parameter.param_type_name} {parameter.opts[0]} is needed: {parameter.help.rstrip('.')}"
         case "BadParameter" if parameter is not None:
-            problems = getattr(error.__cause__, "errors", list)()
+            problems: list[Any] = getattr(error.__cause__, "errors", list)()
             return f"{parameter.opts[0]}: {told.message}" + (f"; got {problems[0]['input']!r}" if problems else "")
         case "UsageError" if "extra argument" in told.message:
             found = told.message.partition(" (")[2].removesuffix(")")

@@ -191,8 +191,8 @@ def _ask(
 
 def _trained_items(model: Recommender, n_items: int, k: int) -> Bool:
     """Return the trained items of a model, after a check that it can fill lists of k."""
+    got = type(model).__name__
     if not isinstance(model, Recommender):
-        got = type(model).__name__
         raise ProtocolError(f"a fitted Recommender is needed, which fit must return; got a {got}")
     trained = model.trained_items
     if not isinstance(trained, np.ndarray) or trained.shape != (n_items,) or trained.dtype != np.bool_:
