@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -532,10 +532,14 @@ def report(
     ConfigError
         If the file exists or cannot be made, or a folder is no run folder.
     """
+    from recmia.render.assessment import Labels
+
     target = Path(path)
+    form = form or ("md" if target.suffix.lower() == ".md" else "html")
+    # What is wrong with these is told, and not what follows from it for the file.
+    make, results = _maker(form), _results(runs)
     with reserved(target, "file"):
-        chosen = form or ("md" if target.suffix.lower() == ".md" else "html")
-        text = report_text(runs, chosen, redact=redact, title=title, owner=owner, period=period)
+        text = make(results, redact=redact, labels=Labels(title, owner, period))
         write_text(target, text, new=True)
     return target
 
@@ -563,17 +567,26 @@ def report_text(
         For another form, or as `report`.
     """
     from recmia.render.assessment import Labels
+
+    return _maker(form)(_results(runs), redact=redact, labels=Labels(title, owner, period))
+
+
+def _maker(form: str) -> Callable[..., str]:
+    """What makes a report of this form."""
     from recmia.render.page import page, summary
 
     forms = {"html": page, "md": summary}
     if form not in forms:
         raise ConfigError(f"unknown format {form!r} of a report; {nearest(form, forms)}")
+    return forms[form]
+
+
+def _results(runs: folder.Result | AnyPath | Sequence[AnyPath]) -> dict[Path, folder.Result]:
+    """The results that a report is about, by what it calls them."""
     if isinstance(runs, folder.Result):
-        results = {Path("this result"): runs}
-    else:
-        names = [runs] if isinstance(runs, (str, Path)) else list(runs)
-        results = {Path(name): folder.read_result(Path(name)) for name in names}
-    return forms[form](results, redact=redact, labels=Labels(title, owner, period))
+        return {Path("this result"): runs}
+    names = [runs] if isinstance(runs, (str, Path)) else list(runs)
+    return {Path(name): folder.read_result(Path(name)) for name in names}
 
 
 def read_run(folder_name: AnyPath) -> AuditResult | SweepResult | DefendResult | ForgetResult:

@@ -11,6 +11,7 @@ import importlib
 import re
 import shlex
 from collections.abc import Iterable
+from pathlib import Path
 from types import ModuleType
 
 
@@ -115,6 +116,25 @@ def pip_command(extra: str) -> str:
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """Words for an unknown `name`: the nearest allowed name, if one is near, and all allowed names."""
     names = sorted(allowed)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}allowed: {', '.join(names)}"
+    return f"{near(name, names, 0.5)} allowed: {', '.join(names)}".lstrip()
+
+
+def near_file(path: Path) -> str:
+    """Words for a file or folder that is not there: the nearest name in the same folder, nothing if none is near."""
+    try:
+        hint = near(path.name, [other.name for other in path.parent.iterdir()])
+    except OSError:
+        return ""
+    return hint and f"; {hint}"
+
+
+def near(name: str, there: Iterable[str], alike: float = 0.75) -> str:
+    """Words for an unknown `name`: the nearest of those that are there, nothing if none is near.
+
+    Examples
+    --------
+    >>> near("purchase.csv", ["README.md", "purchases.csv"])
+    "did you mean 'purchases.csv'?"
+    """
+    close = difflib.get_close_matches(name, sorted(there), n=1, cutoff=alike)
+    return f"did you mean {close[0]!r}?" if close else ""

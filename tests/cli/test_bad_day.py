@@ -296,18 +296,17 @@ def test_a_file_that_may_not_grow(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "kind"),
+    "arguments",
     [
-        (AUDIT, "folder"),
-        (["sweep", "k=5,10", *AUDIT[1:]], "folder"),
-        (["export-files", *AUDIT[1:]], "folder"),
-        (["ask", "--interactions", DATA], "folder"),
-        (["report", "missing"], "file"),
+        AUDIT,
+        ["sweep", "k=5,10", *AUDIT[1:]],
+        ["export-files", *AUDIT[1:]],
+        ["ask", "--interactions", DATA],
     ],
-    ids=lambda words: words[0] if isinstance(words, list) else words,
+    ids=lambda words: words[0],
 )
 @pytest.mark.parametrize("place", ["taken", "log/run", "/proc/run"])
-def test_a_place_is_looked_at_before_the_work(arguments: list[str], kind: str, place: str, tmp_path: Path) -> None:
+def test_a_place_is_looked_at_before_the_work(arguments: list[str], place: str, tmp_path: Path) -> None:
     (tmp_path / "log").write_text("a file")
     store = ["--store", "store"] if "--jobs" in arguments else []
     with reserved(tmp_path / "taken"):
@@ -316,8 +315,8 @@ def test_a_place_is_looked_at_before_the_work(arguments: list[str], kind: str, p
         # No store: nothing was trained.
         assert names(tmp_path) == before
     assert done.returncode == 2
-    told = f"error: another run is about to write the output {kind} taken; name a new one"
-    assert done.stderr.startswith(told if place == "taken" else f"error: cannot make the output {kind} {place}: ")
+    told = "error: another run is about to write the output folder taken; name a new one"
+    assert done.stderr.startswith(told if place == "taken" else f"error: cannot make the output folder {place}: ")
     assert len(done.stderr.splitlines()) == 1
 
 

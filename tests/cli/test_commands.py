@@ -37,6 +37,7 @@ def test_audit_prints_the_table_and_writes_the_folder(tmp_path: Path) -> None:
     ):
         assert words in " ".join(done.stdout.split())
     assert "written to run" in done.stdout
+    assert not [line for line in done.stdout.splitlines() if line != line.rstrip()]
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
@@ -77,7 +78,22 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     ("arguments", "words"),
     [
         (["audit", "-d", "ml-lates-small"], "did you mean 'ml-latest-small'"),
-        (["audit", "-d", "./missing.csv"], "no such file or folder: ./missing.csv"),
+        (["audit", "-d", "./missing.csv"], "no such file or folder: ./missing.csv\n"),
+        (["audit", "rating.csv"], "no such file or folder: rating.csv; did you mean 'ratings.csv'?\n"),
+        (["data", "./rating.csv"], "no such file or folder: ./rating.csv; did you mean 'ratings.csv'?\n"),
+        (["data", "ratings"], "; or the path of a file; did you mean 'ratings.csv'?\n"),
+        (["data", "nowhere/ratings.csv"], "no such file or folder: nowhere/ratings.csv\n"),
+        (
+            ["audit-files", "--interactions", "good.csv", "--members", "member.csv", "--lists", "ratings.tsv"],
+            "there is no such file of members; did you mean 'members.csv'?\n",
+        ),
+        (["audit", "--config", "bad.tom"], "No such file or directory; did you mean 'bad.toml'?\n"),
+        (["audit", "--config", "run"], "Is a directory; name the file in it: run/config.toml\n"),
+        (
+            ["data", "bare.csv"],
+            "bare.csv has no column for the user or item; found 'who', 'what'; name them: "
+            '--columns-user NAME --columns-item NAME (in Python columns={"user": "NAME", "item": "NAME"})',
+        ),
         (["audit", "--regimes", "foldin"], "did you mean 'fold-in'"),
         (["audit", "--attack", "mlpp"], "did you mean 'mlp'"),
         (["audit", "--recommender", "lmf"], "did you mean 'lfm'"),
@@ -94,7 +110,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         (["audit", "--known", "0.5", "--split", "shared"], "take split = 'users'"),
         (["audit", "--split", "shared", "--attack", "completion-reference"], "must be trained on people who are not"),
         (["audit", "--attack", "completion-reference", "--references", "lmf"], "did you mean 'lfm'"),
-        (["audit-files", "--queries", "2"], "No such option"),
+        (["audit-files", "--queries", "2"], "no such option: --queries"),
         (["audit", *QUICK, "--knowledge", "white-box", "--recommender", "itemknn"], "ItemKNN has no item vectors"),
         (["audit", *QUICK, "--store", "ratings.csv"], "cannot read the store ratings.csv: Not a directory"),
         (["audit", "-l", "0"], "factors: Input should be greater than or equal to 1"),
@@ -103,12 +119,34 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         (["audit", "--config", "bad.toml"], "unknown setting 'sedes'; did you mean 'seeds'"),
         (["audit", "--config", "table.toml", "--lfm-epochs", "3"], "lfm must be a table of settings"),
         (["audit", *QUICK, "-o", "taken"], "the output folder taken exists"),
-        (["audit", "-d", "synthetic:20x60x500"], "20 eligible users are too few: 40 are needed"),
+        (["audit", "-d", "synthetic:20x60x500"], "bring more users, or lower min_interactions (--min-interactions)\n"),
+        (
+            ["audit", "-d", "good.csv", "--min-interactions", "1"],
+            "(split = 'users', member_share = 0.5); bring more users\n",
+        ),
+        (["data", "good.csv"], "(the most is 1); lower min_interactions (--min-interactions)\n"),
         (
             ["audit", "-d", "ratings.csv"],
             "ratings.csv has no column for the item; found 'user', 'movie'; name it: --columns-item NAME",
         ),
-        (["audit", "--nonsense"], "No such option"),
+        (["audit", "--nonsense"], "error: no such option: --nonsense; "),
+        (["audit", "--recomender", "x"], "no such option: --recomender; did you mean --recommender; see: recmia audit"),
+        (["audit", "-recommender", "x"], "no such option: -r; long options begin with --; see: recmia audit --help"),
+        (["--versio"], "no such option: --versio; did you mean --version; see: recmia --help"),
+        (
+            ["audit", "--k", "x"],
+            "error: --k: Input should be a valid integer, unable to parse string as an integer; "
+            "got 'x'; see: recmia audit --help",
+        ),
+        (["data", "--min-interactions", "0"], "should be greater than or equal to 1; got '0'; see: recmia data --help"),
+        (["audit", "-d"], "error: option '-d' needs a value; see: recmia audit --help"),
+        (["audit", "--dry-run=5"], "error: option '--dry-run' does not take a value; see: recmia audit --help"),
+        (["ask", "-o", "q"], "option --interactions is needed: Histories: file, folder or name of a data set; see: "),
+        (["report"], "error: argument runs is needed: Folders of runs, of any command that writes one; see: "),
+        (
+            ["audit", "a", "b", "c"],
+            "error: no such argument: b c; all else is given by options, as --NAME VALUE; see: ",
+        ),
         (["audit", "--target", "lfm"], "error: no such option: --target; in recmia audit it is --recommender"),
         (["matrix", "--targets=lfm,ease"], "no such option: --targets; in recmia matrix it is --recommenders"),
         (["audit-files", "--target", "Acme"], "no such option: --target; in recmia audit-files it is --name"),
@@ -131,8 +169,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
             ["data", "ratings.csv", "--columns-item", "user", "--columns-user", "user"],
             "the column 'user' is named for two, the user and the item",
         ),
-        (["data", "ratings.csv", "--user", "user"], "No such option"),
-        (["adit"], "No such command"),
+        (["data", "ratings.csv", "--user", "user"], "no such option: --user"),
+        (["adit"], "error: no such command: adit; did you mean 'audit'? allowed: ask, audit, audit-files, data, "),
     ],
     ids=lambda value: " ".join(value[:4]) if isinstance(value, list) else None,
 )
@@ -142,11 +180,17 @@ def test_bad_input_is_told_in_a_line_and_leaves_nothing(
     (tmp_path / "bad.toml").write_text("sedes = 3\n")
     (tmp_path / "table.toml").write_text("lfm = 3\n")
     (tmp_path / "ratings.csv").write_text("user,movie\n1,2\n")
+    (tmp_path / "good.csv").write_text("user,item\n1,2\n")
+    (tmp_path / "bare.csv").write_text("who,what\n1,2\n")
+    (tmp_path / "members.csv").write_text("user\n1\n")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.toml").touch()
     (tmp_path / "taken").mkdir()
     before = sorted(tmp_path.rglob("*"))
     done = here(*arguments)
     assert done.returncode == 2
-    assert words in " ".join(done.stderr.split()).replace("│ ", "").replace(" │", "")
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr + done.stdout
     assert sorted(tmp_path.rglob("*")) == before
 

@@ -139,6 +139,19 @@ def test_what_the_attacker_may_ask_is_in_the_help() -> None:
         assert words in text, words
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_default_is_taken_for_a_mark_of_the_terminal(command: str) -> None:
+    text = " ".join(shown(command, "--help").replace("│", " ").split())
+    assert not re.search(r"\w \. ", text)
+    wanted = {
+        "defend": "interval is to stay under. [default: 0.6]",
+        "ask": "Probability of each coin. [default: 0.5]",
+        "matrix": "Recommenders to audit. [default: lfm,itemknn,userknn,ease]",
+        "audit": "alone on stdout. [default: text]",
+    }
+    assert wanted.get(command, "") in text
+
+
 @pytest.mark.parametrize("option_name", ["--attacks", "--attack", "--factors", "-l"])
 def test_further_spellings(option_name: str) -> None:
     assert re.search(rf"(?<![\w-]){option_name}(?![\w-])", shown("audit", "--help")), option_name
@@ -175,6 +188,9 @@ def test_as_a_module() -> None:
         command = [sys.executable, "-m", "recmia", *words]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
+    usage = run()
+    assert usage.stdout.split()[:2] == ["Usage:", "recmia"]
+    assert (usage.returncode, usage.stderr) == (2, "")
     done = run("--version")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("recmia ")

@@ -251,7 +251,7 @@ def test_separators_within_quotes_are_none(tmp_path: Path) -> None:
 def test_a_first_row_of_data_is_not_eaten(name: str, tmp_path: Path) -> None:
     text = "u1\ti1\t3\nu1\ti2\t4\nu2\ti1\t5\n"
     words = refused(tmp_path, text, name)
-    assert "no column for the user; found 'u1', 'i1', '3'" in words
+    assert "no column for the user or item; found 'u1', 'i1', '3'" in words
     assert "if the first line is data, --no-header (setting columns.header = false)" in words
     found = read(tmp_path, text, name, header=False)
     assert found.frame.rows() == [("u1", "i1", 3.0), ("u1", "i2", 4.0), ("u2", "i1", 5.0)]

@@ -165,6 +165,17 @@ def test_the_key_of_other_questions_is_refused(other: str, tmp_path: Path) -> No
         read_questions(tmp_path, data)
 
 
+def test_questions_are_named_by_their_folder(tmp_path: Path) -> None:
+    data, queries = drawn()
+    folder = tmp_path / "asked"
+    folder.mkdir()
+    write_questions(folder, data, queries)
+    with pytest.raises(DataError, match=rf"\(--questions\), and .*{QUESTIONS} is a file; give its folder, {folder}$"):
+        read_questions(folder / QUESTIONS, data)
+    with pytest.raises(DataError, match=r"\(--questions\), and .*ask is none; did you mean 'asked'\?$"):
+        read_questions(tmp_path / "ask", data)
+
+
 def test_a_folder_without_questions(tmp_path: Path) -> None:
     data, queries = drawn()
     with pytest.raises(DataError, match=r"questions\.parquet: there is no such file of questions"):

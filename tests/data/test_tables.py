@@ -146,6 +146,15 @@ def test_more_columns_than_roles_need_a_header(tmp_path: Path) -> None:
         open_table(tmp_path / "t.csv", LAYOUT)
 
 
+def test_all_columns_that_lack_are_named_at_once(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("who,what,place\na,b,1\n")
+    with pytest.raises(
+        DataError, match=r"no user or item or rank among .*; name them: --lists-columns user=NAME,item=NAME,rank=NAME "
+    ) as told:
+        READERS["lists"](tmp_path / "t.csv")
+    assert "(setting lists_columns)" in str(told.value)
+
+
 def test_a_wrong_separator_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("user;item;rank\n1;2;1;4\n")
     with pytest.raises(DataError, match="the header looks separated by ';'; name it: --columns-separator ';'"):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pickle
+import re
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from recmia.errors import ConfigError
 from recmia.recommenders import LFM, RECOMMENDERS, Popularity, RecommenderSpec, resolve_recommender
 from recmia.recommenders.base import Recommender
 from recmia.recommenders.user.objects import UserCode
-from recmia.settings import RecommenderSettings
+from recmia.settings import RecommenderSettings, SystemSettings
 
 # One changed setting in each table.
 CHANGES: dict[str, dict[str, Any]] = {
@@ -172,7 +174,7 @@ def _make_mine(settings: RecommenderSettings, threads: int) -> Recommender:
     return Popularity()
 
 
-@pytest.mark.parametrize("name", ["lmf", "", "shop.models:", ":make", "shop models:make"])
+@pytest.mark.parametrize("name", ["lmf", "", "shop.models:", ":make", "shop.models", "myrecs"])
 def test_unknown_names(name: str) -> None:
     words = r"unknown recommender .*allowed: als, bpr, .*; or your own, as package.module:factory"
     with pytest.raises(ConfigError, match=words):
@@ -181,12 +183,46 @@ def test_unknown_names(name: str) -> None:
         resolve_recommender("lmf")
 
 
+COMMAND = r"a command that trains goes with --train-command \(setting train\.command\); a recommender of your own in "
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("python train.py {interactions}", COMMAND + "Python is named package.module:FACTORY"),
+        ("./train.sh", COMMAND),
+        ("train.py", COMMAND + "Python is named train:FACTORY"),
+        ("myrec", "it is a module; name also what makes the recommender, as myrec:FACTORY"),
+        ("shop.models", "it is a module; name also what makes the recommender, as shop.models:FACTORY"),
+        ("shop", "it is a module; name also what makes the recommender, as shop:FACTORY"),
+        ("myrec.py:make", "a factory is named by its module, as myrec:make"),
+        ("shop/models.py:make", "a factory is named by its module, as shop.models:make"),
+    ],
+)
+def test_what_was_meant_by_a_name_that_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shop").mkdir()
+    for file in ("myrec.py", "shop/__init__.py", "shop/models.py"):
+        (tmp_path / file).write_text("def make():\n    1 / 0\n")
+    with pytest.raises(ConfigError, match=f"^unknown recommender '{re.escape(name)}'; {words}"):
+        resolve_recommender(name)
+
+
+def test_the_setting_names_every_recommender() -> None:
+    words = SystemSettings.model_fields["recommender"].description
+    assert words is not None
+    named = words.partition(", your package.module:factory, or a command ")[0].split(", ")
+    assert named == sorted(set(RECOMMENDERS) - {"command"})
+
+
 @pytest.mark.end_to_end
 def test_names_and_traits_are_known_without_the_libraries() -> None:
     program = """
 import sys
 from recmia.recommenders import RECOMMENDERS
-from recmia.settings import RecommenderSettings
+from recmia.settings import RecommenderSettings, SystemSettings
 print(len(RECOMMENDERS), RECOMMENDERS["ncf"].key(RecommenderSettings())["ncf"]["epochs"])
 heavy = ("numba", "torch", "implicit", "sklearn", "scipy", "polars", "cloudpickle")
 print([name for name in heavy if name in sys.modules])

@@ -195,6 +195,7 @@ def test_a_command_that_fails_is_told_in_a_line(folder: Path, small: Interaction
     with pytest.raises(ProtocolError, match=FAULTS[fault]) as caught:
         lists(model, one)
     assert "trainer.py {interactions}" in str(caught.value)
+    assert str(caught.value).endswith("; --train-folder DIR (setting train.folder) would keep its files")
     assert "\n" not in str(caught.value)
     assert list((folder.parent / "temporary").iterdir()) == []
     with pytest.raises(ProtocolError, match=FAULTS[fault]):
@@ -243,7 +244,9 @@ def test_a_hanging_command_is_killed_with_its_children(
 ) -> None:
     one = side(small)
     started = time.monotonic()
-    with pytest.raises(ProtocolError, match=r"took longer than 1 s \(train.timeout\) and was killed"):
+    with pytest.raises(
+        ProtocolError, match=r"took longer than 1 s \(--train-timeout, setting train.timeout\) and was killed"
+    ):
         lists(fit(one, command=command("hang"), timeout=1), one)
     assert time.monotonic() - started < 30
     assert (folder / "locked").exists(), "the child must have lived"
@@ -282,8 +285,8 @@ def test_files_of_a_run_that_fails_are_kept_where_asked(folder: Path, small: Int
         ({"train": {"command": "train.sh '{interactions} {histories} {lists}"}}, "cannot be split into words"),
         ({"train": {"command": command(), "timeout": 0}}, "train.timeout: .*greater than 0; got 0"),
         ({"train": {"command": command(), "retries": -1}}, "train.retries: "),
-        ({"recommender": "command"}, "needs the command that trains it: train.command"),
-        ({"shadow": "command"}, "needs the command that trains it: train.command"),
+        ({"recommender": "command"}, r"needs the command that trains it: --train-command \(setting train\.command\)"),
+        ({"shadow": "command"}, r"needs the command that trains it: --train-command \(setting train\.command\)"),
     ],
 )
 def test_bad_settings(settings: dict[str, object], words: str) -> None:
@@ -293,8 +296,12 @@ def test_bad_settings(settings: dict[str, object], words: str) -> None:
 
 def test_a_command_that_cannot_be_started(folder: Path, small: Interactions) -> None:
     one = side(small)
-    with pytest.raises(ProtocolError, match=r"cannot be started: No such file or directory: '\./missing\.sh'"):
+    words = r"cannot be started: No such file or directory: '\./missing\.sh'; install it, or give its path"
+    with pytest.raises(ProtocolError, match=rf"^the training command, asked about \d+ users: '\./missing.*{words}"):
         lists(fit(one, command="./missing.sh {interactions} {histories} {lists}"), one)
+    (folder / "plain.sh").write_text("exit 1")
+    with pytest.raises(ProtocolError, match=r"'\./plain\.sh'; name the program that runs it, such as python or sh"):
+        lists(fit(one, command="./plain.sh {interactions} {histories} {lists}"), one)
 
 
 def test_the_command_is_the_recommender_unless_another_is_named() -> None:

@@ -199,6 +199,22 @@ def test_users_that_it_never_saw(small: Interactions, rng: np.random.Generator) 
         )
 
 
+def test_messages_name_the_object_and_its_method(small: Interactions, rng: np.random.Generator) -> None:
+    class Loud(Duck):
+        folds_in = True
+
+        def recommend(self, *given: Any, **more: Any) -> Any:
+            raise KeyError("what?")
+
+    side = split_game(small, rng=rng).target
+    for regime in ("fold-in", "popular"):
+        words = r"^Loud\.recommend, asked about \d+ users, raised KeyError: 'what\?'"
+        with pytest.raises(ProtocolError, match=words):
+            serve(regime, FromObject(Loud()).fit(side.training_data(), rng=rng), side, 5, rng=rng)
+    for model in (BayesianPersonalizedRanking(factors=4), AlternatingLeastSquares(**MF)):
+        assert as_recommender(model).called("recommend_members") == type(model).__name__
+
+
 @pytest.mark.end_to_end
 def test_an_object_is_the_target_and_by_default_the_shadow(small: Interactions, tmp_path: Path) -> None:
     result = public.audit(small, recommender=Ours(), **QUICK)
@@ -374,10 +390,19 @@ def test_a_factory_by_name(folder: Path, small: Interactions, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("missing:make", "cannot import the recommender missing:make: ModuleNotFoundError: No module named 'missing'"),
+        (
+            "missing:make",
+            "cannot import the recommender missing:make: ModuleNotFoundError: No module named 'missing'; modules are "
+            "looked for in the current folder and on the Python path$",
+        ),
+        ("factory:bpr", r"'factory'; modules are looked for in .*; did you mean 'factories'\?$"),
+        ("factories.deep:bpr", "No module named 'factories.deep'.*; modules are looked for"),
+        ("needing:make", "cannot import the recommender needing:make: ModuleNotFoundError: No module named 'missing'$"),
+        ("factories:bp", r"factories:bp: AttributeError: .*; did you mean 'bpr'\? allowed: bpr, fails, number, takes$"),
         ("broken:make", "cannot import the recommender broken:make: ZeroDivisionError: division by zero"),
         ("wrong_syntax:make", "cannot import the recommender wrong_syntax:make: SyntaxError"),
-        ("factories:nothing", "cannot import the recommender factories:nothing: AttributeError"),
+        ("factories:nothing", "factories:nothing: AttributeError: .*; allowed: bpr, fails, number, takes$"),
+        ("needing_nothing:make", "AttributeError: .*; it defines no class and no function$"),
         ("factories:number", "factories:number: a recommender must be a .* got a int"),
         ("factories:fails", "factories:fails cannot be made: ValueError: two lines"),
         ("factories:takes", "factories:takes cannot be made: TypeError: .*missing 1 required"),
@@ -386,6 +411,8 @@ def test_a_factory_by_name(folder: Path, small: Interactions, monkeypatch: pytes
 )
 def test_a_factory_that_is_none(folder: Path, small: Interactions, name: str, words: str) -> None:
     (folder / "broken.py").write_text("1 / 0\n")
+    (folder / "needing.py").write_text("import missing\n")
+    (folder / "needing_nothing.py").write_text("number = 3\n")
     (folder / "wrong_syntax.py").write_text("def make(:\n")
     (folder / "factories.py").write_text(
         "def number():\n    return 3\n\n\ndef fails():\n    raise ValueError('two\\nlines')\n\n\n"
@@ -400,7 +427,7 @@ def test_a_factory_that_is_none(folder: Path, small: Interactions, name: str, wo
 
 
 def test_a_name_that_is_no_name() -> None:
-    for name in ("shop.models:", ":make", "shop models:make", "lmf"):
+    for name in ("shop.models:", ":make", "lmf"):
         with pytest.raises(ConfigError, match=r"unknown recommender .* or your own, as package.module:factory"):
             resolve_recommender(name)
 

@@ -494,6 +494,9 @@ def test_the_command(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             "unknown format 'mdd' of a report; did you mean 'md'? allowed: html, md",
         ),
         (["nowhere"], "no such run folder: nowhere"),
+        (["nowhere", "-o", "out/page.html"], "no such run folder: nowhere"),
+        (["runs"], "no such run folder: runs; did you mean 'run'?"),
+        (["run", "--format", "mdd", "-o", "out/page.html"], "unknown format 'mdd' of a report; did you mean 'md'?"),
         (["run", "-o", "run/run.json/page.html"], "cannot make the output file run/run.json/page.html"),
     ):
         failed = CliRunner().invoke(app, ["report", *arguments])
@@ -508,6 +511,14 @@ def test_the_command(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for arguments in (["-o", "one.md"], ["--format", "md", "-o", "two.txt"]):
         assert CliRunner().invoke(app, ["report", "run", *labels, *arguments]).exit_code == 0
         assert Path(arguments[-1]).read_text() == printed.stdout
+    for runs, file in ((["run"], "run.html"), (["out/../run/"], "out/../run.html"), (["run", "run/."], "report.html")):
+        Path(file).unlink(missing_ok=True)
+        assert CliRunner().invoke(app, ["report", *runs]).exit_code == 0
+        assert Path(file).is_file(), "its name tells which run it is about"
+    monkeypatch.chdir("run")
+    assert CliRunner().invoke(app, ["report", "."]).exit_code == 0
+    assert Path("report.html").is_file()
+    monkeypatch.chdir("..")
     named = CliRunner().invoke(app, ["report", "run", *labels, "-o", "named.html"])
     assert named.exit_code == 0, named.output
     assert "<title>Membership audit: The shop</title>" in Path("named.html").read_text()

@@ -266,8 +266,8 @@ def test_members_in_parquet(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "interactions is needed"),
-        ({"interactions": "i", "lists": "l"}, "members is needed: .* no attack can be graded"),
+        ({}, r"interactions \(--interactions\) is needed"),
+        ({"interactions": "i", "lists": "l"}, r"members \(--members\) is needed: .* no attack can be graded"),
         (
             {"interactions": "i", "lists": "l", "members": "m", "split": "shared"},
             "unknown setting 'split'",

@@ -255,7 +255,7 @@ def test_command_line(
     assert told.returncode == 0, told.stderr
     refused = here("forget", *named[:-1], "--out", "no")
     assert refused.returncode == 2
-    assert refused.stderr.startswith("error: deleted is needed")
+    assert refused.stderr.startswith("error: deleted (--deleted) is needed")
     asked = here("ask", "--interactions", "synthetic:60x100x2000", "--draw-members", "--out", "q")
     assert asked.returncode == 0, asked.stderr
     assert "360 questions about 60 users" in asked.stdout

@@ -282,7 +282,7 @@ def test_paths_and_texts_in_python(exported: tuple[Path, Any]) -> None:
     assert result.scores.equals(recmia.audit_files(settings=files(folder, REFERENCE)).scores)
     with pytest.raises(ConfigError, match=r"attacks must be a list .*'completion': write \['completion'\]"):
         recmia.audit_files(interactions, members=members, attacks="completion", **named)
-    with pytest.raises(ConfigError, match="members is needed"):
+    with pytest.raises(ConfigError, match=r"members \(--members\) is needed"):
         recmia.audit_files(interactions, members=None, **named)  # type: ignore[arg-type]
 
 
@@ -380,7 +380,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
                   r"answers\.parquet: data row 1 answers a question that was not asked.*query 9999"),
     "many unanswered": ({"answers": lambda rows: rows.filter(pl.col("query") >= 60)},
                         r"answers\.parquet: 60 of 360 questions have no answer, the first is query 0; "
-                        r"max_unanswered = 0\.05 allows for 18"),
+                        r"max_unanswered = 0\.05 allows for 18 \(--max-unanswered\)"),
     "rank twice": ({"answers": lambda rows: pl.concat([rows, rows.head(1)])},
                    r"answers\.parquet: data row 3,601 gives a rank to a second item of the query"),
     "another key": (

@@ -157,7 +157,7 @@ def test_what_makes_no_sense_for_files_is_unknown(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in FILES if name != "lists"])
 def test_files_that_are_needed(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"{name} is needed: "):
+    with pytest.raises(ConfigError, match=rf"{name} \(--{name}\) is needed: "):
         FilesSettings.parse({key: value for key, value in FILES.items() if key != name})
 
 
@@ -165,7 +165,7 @@ ASKED = {key: value for key, value in FILES.items() if key != "lists"} | {"quest
 
 
 def test_lists_or_answers_are_needed() -> None:
-    with pytest.raises(ConfigError, match="answers or lists are needed"):
+    with pytest.raises(ConfigError, match=r"answers or lists are needed: .*--answers, --questions.*--lists"):
         FilesSettings.parse({key: value for key, value in FILES.items() if key != "lists"})
     assert FilesSettings.parse(ASKED).attacker.attacks == ("completion", "completion-reference")
     both = FilesSettings.parse(ASKED | FILES)
@@ -177,8 +177,8 @@ def test_lists_or_answers_are_needed() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (FILES | {"questions": "q"}, "questions needs answers beside it"),
-        (FILES | {"answers": "q"}, "answers needs questions beside it"),
+        (FILES | {"questions": "q"}, "questions needs answers beside it: --answers$"),
+        (FILES | {"answers": "q"}, "answers needs questions beside it: --questions$"),
         (FILES | {"reference_answers": "q"}, "reference_answers needs answers beside it"),
         (ASKED | {"reference_answers": "b", "reference_interactions": "c"}, "reference_interactions, .* not both"),
         (ASKED | {"reference_answers": "a.parquet"}, "reference_answers and answers are the same file, a.parquet"),
@@ -204,9 +204,9 @@ def test_files_of_questions_that_do_not_go_together(given: dict[str, Any], words
 
 
 def test_forgetting_needs_answers_and_whose_data_were_deleted() -> None:
-    with pytest.raises(ConfigError, match="answers is needed: what the system answers"):
+    with pytest.raises(ConfigError, match=r"answers \(--answers\) is needed: what the system answers"):
         ForgetSettings.parse(FILES | {"deleted": "d.csv"})
-    with pytest.raises(ConfigError, match="deleted is needed: a file of the users"):
+    with pytest.raises(ConfigError, match=r"deleted \(--deleted\) is needed: a file of the users"):
         ForgetSettings.parse(ASKED)
     with pytest.raises(ConfigError, match="deleted_columns: a file of deleted has no column 'who'"):
         ForgetSettings.parse(ASKED | {"deleted": "d.csv", "deleted_columns": "who=x"})
@@ -219,7 +219,10 @@ def test_forgetting_needs_answers_and_whose_data_were_deleted() -> None:
     ("given", "words"),
     [
         ({"shadow_members": "s.csv"}, "shadow_members needs shadow_interactions beside it"),
-        ({"shadow_lists": "s.csv"}, "shadow_lists needs shadow_interactions and shadow_members beside it"),
+        (
+            {"shadow_lists": "s.csv"},
+            "needs shadow_interactions and shadow_members beside it: --shadow-interactions --shadow-members$",
+        ),
         ({"pool_lists": "*.csv"}, "pool_lists needs pool_members beside it"),
         ({"pool_members": "*.csv"}, "pool_members needs pool_lists beside it"),
     ],

@@ -180,7 +180,7 @@ def test_a_table_can_be_given_as_such() -> None:
         ({"n_shadows": 7}, "n_shadows: Input should be a multiple of 2; got 7"),
         ({"k": 0, "seeds": 0}, "k: Input should be .*; got 0; seeds: Input should be .*; got 0"),
         ({"train": {"command": "python x.py"}}, r"train.command: the command must name \{interactions\}"),
-        ({"recommender": "command"}, "the recommender 'command' needs the command that trains it: train.command"),
+        ({"recommender": "command"}, "the recommender 'command' needs the command that trains it: --train-command"),
         ({"target": "ease"}, "^unknown setting 'target'; it is called 'recommender'$"),
     ],
 )

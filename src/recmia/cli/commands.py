@@ -19,6 +19,7 @@ from recmia.cli.console import (
     NARROW,
     WIDE,
     console,
+    tell_block,
     tell_cost,
     tell_data,
     tell_errors,
@@ -53,7 +54,7 @@ def add_to(app: typer.Typer) -> None:
             options.DATA,
             own("defences", str, "Settings to measure, joined by commas (else every kind at a few strengths)."),
             own(
-                "level", float, "The AUC that the upper end of every attack's interval is to stay under [default: 0.6]."
+                "level", float, "The AUC that the upper end of every attack's interval is to stay under. [default: 0.6]"
             ),
             without=("defence",),
         )
@@ -133,7 +134,7 @@ def _ask(
     unit: Annotated[str, typer.Option(help="users, or interactions: then every history is hidden in parts.")] = "users",
     blocks: Annotated[int, typer.Option(help="Parts of a history, of interactions.")] = 10,
     draw_members: Annotated[bool, typer.Option(help="Draw by coins who is to be in the training data.")] = False,
-    member_share: Annotated[float | None, typer.Option(help="Probability of each coin [default: 0.5].")] = None,
+    member_share: Annotated[float | None, typer.Option(help=r"Probability of each coin. \[default: 0.5]")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn.")] = 0,
     debug: Annotated[bool, options.DEBUG] = False,
     **columns: Any,
@@ -315,7 +316,7 @@ def _reproduce(
     tell_reading(told, next(iter(result.sweeps.values())).provenance["data"])
     tell_store(told, lists)
     if not result.comparison.is_empty():
-        told.print(text.comparison_table(result.comparison, dataset))
+        tell_block(told, text.comparison_table(result.comparison, dataset))
     for panel in result.panels:
         tell_errors(told, result.sweeps[panel.name], f"{panel.name}: ")
     tell_written(told, folder, "figures, their data, settings, provenance")
@@ -350,7 +351,10 @@ def _report(
         list[Path], typer.Argument(help="Folders of runs, of any command that writes one.", show_default=False)
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="New file to write (else report.html).", show_default=False)
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="New file to write (else RUN.html, of several runs report.html).", show_default=False
+        ),
     ] = None,
     form: Annotated[
         str | None,
@@ -378,7 +382,7 @@ def _report(
         # As it is: no line is broken, and no text is taken for marks of the terminal.
         console().out(report_text(runs, form, **labels), end="", highlight=False)
         return
-    path = report(runs, Path("report.html") if out is None else out, form=form, **labels)
+    path = report(runs, _page_of(runs) if out is None else out, form=form, **labels)
     about = "" if form == "md" or path.suffix == ".md" else ", opens offline"
     console().print(f"written to {escape(str(path))} ({_size(path.stat().st_size)}{about})", soft_wrap=True)
 
@@ -505,7 +509,13 @@ def _console(run: _Run, result: Result, width: int = NARROW, gate: Gate | None =
 
 
 def _report_of(folder: Path) -> str:
-    return shlex.join(["recmia", "report", str(folder), "--out", f"{folder}.html"])
+    return shlex.join(["recmia", "report", str(folder), "--out", str(_page_of([folder]))])
+
+
+def _page_of(runs: Sequence[Path]) -> Path:
+    """The file of a page about these runs, where no other is named: beside a run, so that its name tells which."""
+    alone = len(runs) == 1 and runs[0].name not in ("", "..")
+    return Path(f"{runs[0]}.html" if alone else "report.html")
 
 
 def _after_audit(folder: Path, result: AuditResult) -> str:

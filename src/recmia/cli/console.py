@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from recmia.cache import ArrayStore
     from recmia.game.cost import Cost
+    from recmia.render.tables import FigureTable
     from recmia.results.audit import AuditResult
     from recmia.results.folder import Result
     from recmia.results.gate import Gate
@@ -109,9 +110,19 @@ def tell_result(out: Console, result: Result) -> None:
     from recmia.render import text
 
     for table in text.result_tables(result):
-        out.print(table)
+        tell_block(out, table)
     if words := text.result_words(result):
-        out.print(escape(words))
+        tell_block(out, escape(words))
+
+
+def tell_block(out: Console, block: FigureTable | str) -> None:
+    """Print a table or a text; where the output is a file, without the blanks that fill its lines."""
+    if out.is_terminal:
+        out.print(block)
+        return
+    with out.capture() as captured:
+        out.print(block)
+    out.out("\n".join(line.rstrip() for line in captured.get().split("\n")), end="", highlight=False)
 
 
 def tell_written(out: Console, folder: Path, content: str, then: str = "") -> None:

@@ -5,22 +5,47 @@ from __future__ import annotations
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
 from recmia.cli import commands
 from recmia.cli.options import present_name
 from recmia.cli.streams import lasting_streams
-from recmia.errors import ConfigError, RecmiaError
+from recmia.errors import ConfigError, RecmiaError, nearest
 
 _INTERRUPTED = 130
 
+
+class _Commands(TyperGroup):
+    """The commands, whose errors in the usage are told in a line, as all others."""
+
+    def make_context(self, *given: Any, **more: Any) -> Any:
+        """Parse what stands before the command."""
+        with _usage_in_a_line():
+            return super().make_context(*given, **more)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that is named."""
+        if args[0] not in self.commands:
+            raise ConfigError(f"no such command: {args[0]}; {nearest(args[0], self.commands)}; see: recmia --help")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Parse what belongs to the command, and run it."""
+        with _usage_in_a_line(ctx):
+            return super().invoke(ctx)
+
+
 app = typer.Typer(
     name="recmia",
+    cls=_Commands,
     help="Tells whether a recommender leaks who was in its training data, from its lists and answers alone.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -66,6 +91,43 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.exit(_tell(error, debug="--debug" in arguments))
         finally:
             app.registered_commands = every
+
+
+@contextmanager
+def _usage_in_a_line(group: Any = None) -> Iterator[None]:
+    """Raise an error in the usage as `ConfigError`, which says where to look."""
+    try:
+        yield
+    except TyperException as error:
+        # Without arguments, the help is what was asked for.
+        if type(error).__name__ == "NoArgsIsHelpError":
+            raise
+        context, command = getattr(error, "ctx", None), getattr(group, "invoked_subcommand", None)
+        path = context.command_path if context else f"recmia {command}" if command else "recmia"
+        raise ConfigError(f"{_usage(error)}; see: {path} --help") from None
+
+
+def _usage(error: TyperException) -> str:
+    """Say what is wrong with the usage, and what was meant or is allowed."""
+    told: Any = error
+    parameter = getattr(error, "param", None)
+    # Typer keeps the classes in a private module.
+    match type(error).__name__:
+        case "NoSuchOption":
+            near = f"; did you mean {told.possibilities[0]}" if told.possibilities else ""
+            # Of a long option after a single dash, Typer names the first letter.
+            hint = near or ("" if told.option_name.startswith("--") else "; long options begin with --")
+            return f"no such option: {told.option_name}{hint}"
+        case "MissingParameter" if parameter is not None:
+            return f"{parameter.param_type_name} {parameter.opts[0]} is needed: {parameter.help.rstrip('.')}"
+        case "BadParameter" if parameter is not None:
+            problems: list[Any] = getattr(error.__cause__, "errors", list)()
+            return f"{parameter.opts[0]}: {told.message}" + (f"; got {problems[0]['input']!r}" if problems else "")
+        case "UsageError" if "extra argument" in told.message:
+            found = told.message.partition(" (")[2].removesuffix(")")
+            return f"no such argument: {found}; all else is given by options, as --NAME VALUE"
+    words = error.format_message().rstrip(".")
+    return f"{words[:1].lower()}{words[1:]}".replace("requires an argument", "needs a value")
 
 
 def _refuse_former_names(arguments: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from recmia.errors import ConfigError, nearest
 from recmia.settings import AuditSettings, Columns, ComposedSettings, Settings
-from recmia.settings.base import is_table
+from recmia.settings.base import is_table, option_of
 
 DEBUG = typer.Option("--debug", help="Show the traceback of an error.")
 _RUN, _GATE, _COLUMNS = "The run", "The gate", "The columns of the histories"
@@ -31,7 +31,7 @@ CLUSTER = typer.Option(
 STORE = typer.Option("--store", help="Folder of what was computed so far (else a cache).", rich_help_panel=_RUN)
 DRY_RUN = typer.Option("--dry-run", help="Only say what the run would cost: models, time, bytes.", rich_help_panel=_RUN)
 FORMAT = typer.Option(
-    "--format", help="text, or json, alone on stdout. [default: text]", show_default=False, rich_help_panel=_RUN
+    "--format", help=r"text, or json, alone on stdout. \[default: text]", show_default=False, rich_help_panel=_RUN
 )
 _CONFIG = typer.Option("--config", "-c", help="TOML file of settings.", rich_help_panel=_RUN)
 # Headings of the groups of settings.
@@ -75,13 +75,13 @@ _PARAMETER = inspect.Parameter.KEYWORD_ONLY
 def extra(name: str, kind: Any, words: str, panel: str | None = None, *spellings: str) -> inspect.Parameter:
     """Return an option of a command's own, None unless it is given."""
     flags = spellings or (f"--{name.replace('_', '-')}",)
-    option = typer.Option(*flags, help=words, rich_help_panel=panel, show_default=False)
+    option = typer.Option(*flags, help=escape(words), rich_help_panel=panel, show_default=False)
     return inspect.Parameter(name, _PARAMETER, default=None, annotation=Annotated[kind | None, option])
 
 
 def argument(name: str, kind: Any, words: str) -> inspect.Parameter:
     """Return an argument of a command, None unless it is given."""
-    option = typer.Argument(help=words, show_default=False)
+    option = typer.Argument(help=escape(words), show_default=False)
     return inspect.Parameter(name, _PARAMETER, default=None, annotation=Annotated[kind | None, option])
 
 
@@ -214,7 +214,7 @@ def _option(path: str, field: FieldInfo, default: Any, panel: str) -> inspect.Pa
 def _spellings(path: str, kind: Any) -> tuple[str, ...]:
     if path in _SPELLED:
         return (_SPELLED[path],)
-    flag = f"--{path.replace('.', '-').replace('_', '-')}"
+    flag = option_of(path)
     if kind is bool:
         return (f"{flag}/--no-{flag[2:]}",)
     return (flag, *_ALIASES.get(path, ()))

@@ -28,7 +28,7 @@ from recmia.data.interactions import (
 )
 from recmia.data.movielens import GROUPLENS, MOVIELENS, find_movielens, read_movielens_folder
 from recmia.data.published import PUBLISHED, find_published, is_published, read_published_folder
-from recmia.errors import DataError, nearest
+from recmia.errors import DataError, near_file, nearest
 from recmia.settings.data import Columns
 
 
@@ -161,10 +161,10 @@ def load(
     elif path.exists():
         read = read_histories(path, columns)
     elif _looks_like_path(name):
-        raise DataError(f"no such file or folder: {name}")
+        raise DataError(f"no such file or folder: {name}{near_file(path)}")
     else:
         names = [*MOVIELENS, *PUBLISHED, "amazon-CATEGORY", "synthetic"]
-        raise DataError(f"unknown data set {name!r}; {nearest(name, names)}; or the path of a file")
+        raise DataError(f"unknown data set {name!r}; {nearest(name, names)}; or the path of a file{near_file(path)}")
     interactions, report = clean(read.frame, source, min_interactions, order=order)
     return Dataset(interactions, replace(report, notes=(*report.notes, *read.notes), columns=read.columns))
 
@@ -238,7 +238,7 @@ def clean(
     if not len(kept):
         raise DataError(
             f"{source}: none of {len(users)} users has {min_interactions} interactions (the most is {lengths.max()}); "
-            "lower min_interactions"
+            "lower min_interactions (--min-interactions)"
         )
     events, event_time, words = None, None, ""
     if order and (time is not None or position is not None):

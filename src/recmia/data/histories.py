@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,10 +17,13 @@ from recmia.errors import DataError
 from recmia.settings.data import Columns
 
 
-def _option(role: str, name: str) -> str:
-    if role == "header":
+def _option(names: Mapping[str, str]) -> str:
+    if "header" in names:
         return "--no-header (setting columns.header = false)"
-    return f"--columns-{role} {shlex.quote(name)} (setting columns.{role})"
+    flags = " ".join(f"--columns-{role} {shlex.quote(name)}" for role, name in names.items())
+    if len(names) == 1:
+        return f"{flags} (setting columns.{next(iter(names))})"
+    return f"{flags} (in Python columns={json.dumps(dict(names))})"
 
 
 LAYOUT = Layout(
@@ -113,8 +117,8 @@ def read_histories(
     if names is False and not any(named.values()) and "time" not in frame and "rating" in frame:
         rows.refuse(
             frame["rating"] >= _LEAST_TIME,
-            f"has what looks like a time in its third column: number the columns, as {_option('user', '1')}, "
-            f"{_option('item', '2')} and {_option('time', '3')}",
+            "has what looks like a time in its third column: number the columns, as "
+            f"{_option({'user': '1', 'item': '2', 'time': '3'})}",
             "rating",
         )
     return Histories(frame, (*table.notes, *notes), table.found)

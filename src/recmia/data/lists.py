@@ -41,9 +41,14 @@ Named = Mapping[str, str]
 _USUAL_NAMES: Named = MappingProxyType({})
 
 
-def _option(kind: str) -> Callable[[str, str], str]:
+def _option(kind: str) -> Callable[[Named], str]:
     """Return how the columns of a kind of file are named."""
-    return lambda role, name: f"--{kind}-columns {shlex.quote(f'{role}={name}')} (setting {kind}_columns)"
+
+    def option(names: Named) -> str:
+        words = ",".join(f"{role}={name}" for role, name in names.items())
+        return f"--{kind}-columns {shlex.quote(words)} (setting {kind}_columns)"
+
+    return option
 
 
 def _ids_of(kind: str, role: str) -> Layout:
@@ -233,7 +238,7 @@ def read_members(path: Path, users: IdMap, *, named: Named = _USUAL_NAMES, other
         raise DataError(
             f"{path}: no column is called member, and beside {table.found['user']!r} there is "
             f"{', '.join(map(repr, further))}: a column of labels is named as "
-            f"{_option('members')('member', 'NAME')}; to name the "
+            f"{_option('members')({'member': 'NAME'})}; to name the "
             "members alone, keep the column of ids only"
         )
     row = _known_users(rows, _together(users, others), "names a user who is in no history")

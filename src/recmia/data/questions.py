@@ -26,7 +26,7 @@ from scipy import sparse
 from recmia.data.interactions import Bool, IdMap, Int32, Int64, Interactions, places_in_groups, with_unknown_times
 from recmia.data.lists import write_members, write_trained
 from recmia.data.tables import Layout, Rows, open_table
-from recmia.errors import DataError
+from recmia.errors import DataError, near_file
 from recmia.observation import Queries
 
 QUESTIONS, KEY, MEMBERS = "questions.parquet", "key.parquet", "members.csv"
@@ -108,6 +108,9 @@ def read_questions(folder: Path, histories: Interactions) -> tuple[Interactions,
     >>> about.users.ids, queries.hidden.toarray().astype(int).tolist()
     (array([7]), [[0, 1, 0], [1, 0, 0]])
     """
+    if not folder.is_dir():
+        found = f"is a file; give its folder, {folder.parent}" if folder.is_file() else f"is none{near_file(folder)}"
+        raise DataError(f"the questions are in the folder that recmia ask wrote (--questions), and {folder} {found}")
     asked, hidden = (open_table(folder / name, of).rows() for name, of in ((QUESTIONS, _ASKED), (KEY, _HIDDEN)))
     numbers = IdMap(np.unique(asked.ids("query").to_numpy()))
     if not len(numbers):

@@ -19,7 +19,7 @@ import polars as pl
 
 from recmia.data.formats import SEPARATORS, Raw, read_file, readable, shown_separator, usual_separator
 from recmia.data.interactions import Bool, IdMap, Int64
-from recmia.errors import DataError, nearest
+from recmia.errors import DataError, near_file, nearest
 from recmia.forks import check_fork
 
 # Rows read at once: bounds the memory that is needed beside the result, whatever the length of the file.
@@ -63,7 +63,7 @@ class Layout:
     headerless : tuple of str
         The order of the columns of text that has no header; that of `roles`, unless it is given.
     option : callable, optional
-        From a role (or ``"separator"`` or ``"header"``) and a name to the option that gives it, which messages then
+        From names by role (or ``"separator"``, or ``"header"``) to the options that give them, which messages then
         advise.
     missing : str
         Message for a column that is not there, with the fields path, role and names.
@@ -79,12 +79,12 @@ class Layout:
     required: tuple[str, ...]
     header_optional: bool = False
     headerless: tuple[str, ...] = ()
-    option: Callable[[str, str], str] | None = None
+    option: Callable[[Mapping[str, str]], str] | None = None
     missing: str = "{path} has no column for the {role}; found {names}"
 
     def advice(self, role: str, name: str, words: str = "; name it: {}") -> str:
         """Return words with the option that mends a table, or nothing where there is none."""
-        return "" if self.option is None else words.format(self.option(role, name))
+        return "" if self.option is None else words.format(self.option({role: name}))
 
 
 @dataclass(frozen=True, eq=False)
@@ -323,7 +323,7 @@ def open_table(
     """
     check_fork()
     if not path.exists():
-        raise DataError(f"{path}: there is no such file of {layout.what}")
+        raise DataError(f"{path}: there is no such file of {layout.what}{near_file(path)}")
     if path.is_file() and path.stat().st_size == 0:
         raise DataError(f"{path}: the file of {layout.what} is empty")
     chosen = {role: name for role, name in (named or {}).items() if name}
@@ -418,10 +418,10 @@ def match_columns(
         other = next((other for other in found if found[other] == name and other != role), "")
         if other:
             raise DataError(f"{path}: the column {name!r} is named for two, the {role} and the {other}")
-    for role in layout.required:
-        if role not in found:
-            message = layout.missing.format(path=path, role=role, names=_listed(names))
-            raise DataError(message + _mend(role, names, separator, layout))
+    lacking = [role for role in layout.required if role not in found]
+    if lacking:
+        message = layout.missing.format(path=path, role=" or ".join(lacking), names=_listed(names))
+        raise DataError(message + _mend(lacking, names, separator, layout))
     return found
 
 
@@ -560,11 +560,13 @@ def _other_separator(line: str) -> str:
     return next(iter(usual + re.findall(r"[^\w\"'.:/+-]", line, re.ASCII)), "")
 
 
-def _mend(role: str, names: Sequence[str], separator: str, layout: Layout) -> str:
-    """Words on what helps where a column was not found: another separator, no header, or its name."""
+def _mend(roles: Sequence[str], names: Sequence[str], separator: str, layout: Layout) -> str:
+    """Words on what helps where columns were not found: another separator, no header, or their names."""
     other = _other_separator(names[0]) if separator and len(names) == 1 else ""
     if other:
         must = f", it must be {separator!r}" if layout.option is None else ""
         return f"; the header looks separated by {other!r}{must}{layout.advice('separator', shown_separator(other))}"
     without = layout.advice("header", "no", ", or if the first line is data, {}") if separator else ""
-    return layout.advice(role, "NAME") + without
+    if layout.option is None:
+        return ""
+    return f"; name {'it' if len(roles) == 1 else 'them'}: {layout.option(dict.fromkeys(roles, 'NAME'))}{without}"

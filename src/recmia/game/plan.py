@@ -736,9 +736,15 @@ def _split(settings: AuditSettings, interactions: Interactions, seed: int, draws
         if sampled is not None:
             users = streams.users(seed).choice(interactions.n_users, sampled, replace=False)
             candidates = interactions.restrict(np.sort(users))
-        draws[drawn_by] = split_game(
-            candidates, unit=game.split, member_share=share, public=public, rng=streams.split(seed)
-        )
+        try:
+            draws[drawn_by] = split_game(
+                candidates, unit=game.split, member_share=share, public=public, rng=streams.split(seed)
+            )
+        except TooFewUsersError as error:
+            if settings.data.min_interactions == 1:
+                raise
+            words = f"{error}, or lower min_interactions (--min-interactions)"
+            raise TooFewUsersError(words, error.estimate) from None
     split: Split = draws[drawn_by]
     return split
 

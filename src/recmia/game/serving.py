@@ -79,13 +79,13 @@ def serve(
     """
     if regime not in get_args(Regime):
         raise ConfigError(f"unknown regime {regime!r}; {nearest(regime, get_args(Regime))}")
-    trained, name = _trained_items(model, side.interactions.n_items, k), type(model).__name__
-    check_servable(name, model.folds_in, [regime])
+    trained = _trained_items(model, side.interactions.n_items, k)
+    check_servable(model.called(), model.folds_in, [regime])
     histories, member = side.histories(), side.member
     asked = side.histories(in_order=True) if model.uses_order else histories
 
     def ask(recommend: Callable[..., Int32], asked: sparse.csr_array, histories: sparse.csr_array) -> Int32:
-        words = f"{name}.{recommend.__name__}, asked about {histories.shape[0]} users"
+        words = f"{model.called(recommend.__name__)}, asked about {histories.shape[0]} users"
         return _ask(recommend, asked, histories, trained, k, exclude_seen, words, list_of_user)
 
     if regime == "fold-in":
@@ -146,17 +146,17 @@ def answer(model: Recommender, queries: Queries, k: int, *, users: IdMap, exclud
     >>> answer(Popularity().fit(data, rng=rng), queries, 1, users=data.users).tolist()
     [[1], [0]]
     """
-    trained, name = _trained_items(model, queries.asked.shape[1], k), type(model).__name__
+    trained = _trained_items(model, queries.asked.shape[1], k)
     if not model.folds_in:
         raise ConfigError(
-            f"{name} cannot be asked: it serves no user that it was not trained on, and a query is the history of a "
-            "stranger; take attacks that only look at lists (queries = 0)"
+            f"{model.called()} cannot be asked: it serves no user that it was not trained on, and a query is the "
+            "history of a stranger; take attacks that only look at lists (queries = 0)"
         )
     asked = queries.histories(in_order=model.uses_order)
     answers = np.empty((len(queries), k), np.int32)
     for start in range(0, len(queries), _ASKED_AT_ONCE):
         rows = slice(start, min(start + _ASKED_AT_ONCE, len(queries)))
-        words = f"{name}.recommend, asked {rows.stop - rows.start} queries"
+        words = f"{model.called('recommend')}, asked {rows.stop - rows.start} queries"
 
         def called(row: int, start: int = start) -> str:
             return f"the answer to query {start + row}, about user {users.ids[queries.user[start + row]]},"
@@ -191,14 +191,14 @@ def _ask(
 
 def _trained_items(model: Recommender, n_items: int, k: int) -> Bool:
     """Return the trained items of a model, after a check that it can fill lists of k."""
-    name = type(model).__name__
+    got = type(model).__name__
     if not isinstance(model, Recommender):
-        raise ProtocolError(f"a fitted Recommender is needed, which fit must return; got a {name}")
+        raise ProtocolError(f"a fitted Recommender is needed, which fit must return; got a {got}")
     trained = model.trained_items
     if not isinstance(trained, np.ndarray) or trained.shape != (n_items,) or trained.dtype != np.bool_:
         raise ProtocolError(
-            f"{name}.trained_items must be bool with shape ({n_items},) after fit, true for the items with a training "
-            f"interaction; got {describe(trained)}"
+            f"{model.called()}.trained_items must be bool with shape ({n_items},) after fit, true for the items with a "
+            f"training interaction; got {describe(trained)}"
         )
     return model.fitted_items(k)
 

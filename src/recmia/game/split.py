@@ -204,8 +204,7 @@ def split_game(
     if n_users < needed:
         raise TooFewUsersError(
             f"{n_users} eligible users are too few: {needed} are needed for {MIN_PER_CLASS} members and as many "
-            f"non-members on each side (split = {unit!r}, member_share = {member_share:g}); bring more users, "
-            "or lower min_interactions",
+            f"non-members on each side (split = {unit!r}, member_share = {member_share:g}); bring more users",
             estimate=needed,
         )
     if unit == "shared":
@@ -308,7 +307,7 @@ def _thirds_of_each_user(interactions: Interactions, rng: np.random.Generator) -
         poorest = interactions.users.ids[int(np.argmin(counts))]
         raise ConfigError(
             f"split = 'interactions' parts each user's records in three, and user {poorest} has {counts.min()}; "
-            "raise min_interactions to 3 or more"
+            "raise min_interactions (--min-interactions) to 3 or more"
         )
     part = random_places(interactions, rng) % 3
     return [interactions.take(np.flatnonzero(part == third)) for third in range(3)]

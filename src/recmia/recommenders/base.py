@@ -128,6 +128,10 @@ class Recommender(ABC):
         """
         return self.recommend(histories, k, exclude_seen=exclude_seen)
 
+    def called(self, method: str = "") -> str:
+        """Return what messages call this recommender, or one of its methods: what the user knows it by."""
+        return f"{type(self).__name__}.{method}" if method else type(self).__name__
+
     # Most recommenders have no use for it, so it is no abstract method.
     def expect(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> None:  # noqa: B027
         """Take note of what `recommend` will be asked, which is asked all the same.

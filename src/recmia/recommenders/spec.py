@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -306,11 +307,25 @@ def resolve_recommender(given: object) -> RecommenderSpec:
         return given
     if isinstance(given, str) and given in RECOMMENDERS:
         return RECOMMENDERS[given]
-    if isinstance(given, str) and not _FACTORY.fullmatch(given):
-        raise ConfigError(
-            f"unknown recommender {given!r}; {nearest(given, RECOMMENDERS)}; or your own, as package.module:factory"
-        )
+    if isinstance(given, str) and (not _FACTORY.fullmatch(given) or ".py:" in given):
+        raise ConfigError(f"unknown recommender {given!r}; {_meant(given)}")
     # Imported only here, because it loads what pickles the user's code.
     from recmia.recommenders.user.objects import UserCode
 
     return (UserCode.named(given) if isinstance(given, str) else UserCode.of(given)).spec()
+
+
+def _meant(given: str) -> str:
+    """Words for a name that is none: how what was probably meant is written."""
+    file, _, factory = given.partition(":")
+    module = file.removesuffix(".py").replace("/", ".")
+    if file.endswith(".py") and factory:
+        return f"a factory is named by its module, as {module}:{factory}"
+    if file.endswith((".py", ".sh")) or {" ", "{"} & set(given):
+        return (
+            "a command that trains goes with --train-command (setting train.command); a recommender of your own in "
+            f"Python is named {module if file.endswith('.py') else 'package.module'}:FACTORY"
+        )
+    if any(Path(f"{given.replace('.', '/')}{end}").is_file() for end in (".py", "/__init__.py")):
+        return f"it is a module; name also what makes the recommender, as {given}:FACTORY"
+    return f"{nearest(given, RECOMMENDERS)}; or your own, as package.module:factory"

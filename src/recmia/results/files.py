@@ -179,7 +179,8 @@ class Unanswered:
                 allowed = math.floor(self.most * asked)
                 raise DataError(
                     f"{self.source}: {missing:,} of {asked:,} questions about {name} have no answer, the first about "
-                    f"user {first}; max_unanswered = {self.most:g} allows for {allowed:,} of each group"
+                    f"user {first}; max_unanswered = {self.most:g} allows for {allowed:,} of each group "
+                    "(--max-unanswered)"
                 )
 
 
@@ -391,7 +392,7 @@ def _read_answers(
             raise DataError(
                 f"{name}: {int(empty.sum()):,} of {len(queries):,} questions have no answer, the first is query "
                 f"{numbers.ids[int(np.argmax(empty))]}; max_unanswered = {files.max_unanswered:g} allows for "
-                f"{math.floor(files.max_unanswered * len(queries)):,}"
+                f"{math.floor(files.max_unanswered * len(queries)):,} (--max-unanswered)"
             )
         if empty.any():
             notes.append(f"questions without an answer in {name}, left out: {int(empty.sum()):,} of {len(queries):,}")

@@ -15,7 +15,7 @@ import polars.selectors as cs
 import tomli_w
 
 from recmia.atomic import new_folder
-from recmia.errors import ConfigError, RecmiaError
+from recmia.errors import ConfigError, RecmiaError, near_file
 from recmia.forks import check_fork
 from recmia.metrics import Metric
 from recmia.provenance import peak_memory
@@ -43,7 +43,9 @@ def read_settings_file(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from None
+        of_run = path / "config.toml"
+        hint = f"; name the file in it: {of_run}" if of_run.is_file() else near_file(path)
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}{hint}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
 
@@ -116,7 +118,7 @@ def read_result(folder: Path) -> Result:
                 reason = str(error).partition("\n")[0]
                 raise ConfigError(f"cannot read the run {folder}: {type(error).__name__}: {reason}") from None
     if not folder.is_dir():
-        raise ConfigError(f"no such run folder: {folder}")
+        raise ConfigError(f"no such run folder: {folder}{near_file(folder)}")
     there = sorted(path.name for path in folder.iterdir())
     found = ", ".join(there[:_NAMED]) + (f" and {len(there) - _NAMED} more" if len(there) > _NAMED else "")
     raise ConfigError(

@@ -166,7 +166,9 @@ class AuditSettings(AnyAuditSettings):
     @model_validator(mode="after")
     def _command_for_command(self) -> Self:
         if "command" in (self.target, self.shadow) and not self.recommenders.train.command:
-            raise ValueError("the recommender 'command' needs the command that trains it: train.command")
+            raise ValueError(
+                "the recommender 'command' needs the command that trains it: --train-command (setting train.command)"
+            )
         return self
 
     @property
@@ -268,7 +270,8 @@ class FilesSettings(AnyAuditSettings):
     def _answers_tell_of_interactions(self) -> Self:
         if self.game.unit == "interactions" and not self.files.answers:
             raise ValueError(
-                "with unit = interactions, questions and answers are needed: recmia ask --unit interactions"
+                "with unit = interactions, questions and answers are needed (--questions, --answers): recmia ask "
+                "--unit interactions"
             )
         return self
 
@@ -292,7 +295,9 @@ class ForgetSettings(FilesSettings):
     def _completed(cls, given: dict[str, Any]) -> dict[str, Any]:
         """Of the attacks that ask, the strongest that there is decides."""
         if not given.get("answers"):
-            raise ConfigError("answers is needed: what the system answers to the questions that recmia ask wrote")
+            raise ConfigError(
+                "answers (--answers) is needed: what the system answers to the questions that recmia ask wrote"
+            )
         return {"attacks": ASKING_ATTACKS, **given}
 
     @model_validator(mode="after")

@@ -96,6 +96,17 @@ class ComposedSettings(Settings):
         return found
 
 
+def option_of(path: str) -> str:
+    """Return the option of the command line that sets a setting.
+
+    Examples
+    --------
+    >>> option_of("train.command"), option_of("max_unanswered")
+    ('--train-command', '--max-unanswered')
+    """
+    return f"--{path.replace('.', '-').replace('_', '-')}"
+
+
 def refuse_unknown(what: str, names: Iterable[object], allowed: Iterable[str]) -> None:
     """Raise ValueError for the first name that is not allowed, and name the nearest that is."""
     allowed = tuple(allowed)

@@ -24,8 +24,9 @@ class SystemSettings(Settings):
 
     recommender: str = Field(
         "lfm",
-        description="A name, your package.module:factory, or a command (--help-settings train); "
-        "shadows are of it, too.",
+        description="als, bpr, content, ease, gru4rec, hybrid, itemknn, lfm, lfm-biased, lfm-explicit, lfm-implicit, "
+        "lightgcn, ncf, popularity, random, sasrec, userknn, your package.module:factory, or a command "
+        "(--help-settings train); shadows are of it, too.",
     )
     defence: str = Field(
         "", description="What the system does against leaks, as dp-training=4+shorter-lists=20; shadows do it, too."

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from recmia.errors import nearest
-from recmia.settings.base import Settings
+from recmia.settings.base import Settings, option_of
 from recmia.settings.data import Columns, separator_of
 
 # The columns of each kind of file, of which each can be named.
@@ -116,11 +116,11 @@ class FileNames(Settings):
         }
         for name, words in needed.items():
             if not getattr(self, name):
-                raise ValueError(f"{name} is needed: {words}")
+                raise ValueError(f"{name} ({option_of(name)}) is needed: {words}")
         if not (self.lists or self.answers):
             raise ValueError(
-                "answers or lists are needed: answers to the questions that recmia ask wrote, or what the audited "
-                "users are shown"
+                "answers or lists are needed: answers to the questions that recmia ask wrote (--answers, --questions), "
+                "or what the audited users are shown (--lists)"
             )
         for one, others in {
             "questions": ["answers"],
@@ -134,7 +134,8 @@ class FileNames(Settings):
         }.items():
             missing = [other for other in others if getattr(self, one) and not getattr(self, other)]
             if missing:
-                raise ValueError(f"{one} needs {' and '.join(missing)} beside it")
+                options = " ".join(map(option_of, missing))
+                raise ValueError(f"{one} needs {' and '.join(missing)} beside it: {options}")
         if self.reference_interactions and self.reference_answers:
             raise ValueError("give reference_interactions, to train references on, or reference_answers, not both")
         return self
@@ -175,5 +176,5 @@ class ForgettingSettings(Settings):
     @model_validator(mode="after")
     def _needed(self) -> ForgettingSettings:
         if not self.deleted:
-            raise ValueError("deleted is needed: a file of the users whose data were deleted")
+            raise ValueError("deleted (--deleted) is needed: a file of the users whose data were deleted")
         return self

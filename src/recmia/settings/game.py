@@ -33,7 +33,7 @@ class GameSettings(Settings):
     regimes: tuple[Regime, ...] = Field(
         ("fold-in", "popular"), min_length=1, description="What non-members get (own code: fold-in)."
     )
-    k: int = Field(100, ge=1, description="Length of the recommended lists.")
+    k: int = Field(100, ge=1, description="Length of the lists.")
     n_targets: int = Field(1, ge=1, description="Independent targets a seed; 20 or so show single users.")
     n_audited: int = Field(0, ge=0, description="Audit so many users of those trained on; 0 means all.")
     held_out: float = Field(0.0, ge=0, lt=1, description="Share of interactions kept from all, to measure utility.")

@@ -144,7 +144,7 @@ class RecommenderSettings(Settings):
     """The settings of every recommender; those of recommenders that are not used have no effect."""
 
     factors: int = Field(100, ge=1, description="Latent dimension, and length of the attacker's vectors.")
-    device: Device = Field("auto", description="Where networks train: cpu, cuda, or auto for a GPU if any.")
+    device: Device = Field("auto", description="Networks train on cpu, cuda, auto (GPU if any).")
     lfm: SGDSettings = SGDSettings()
     als: ALSSettings = ALSSettings()
     bpr: BPRSettings = BPRSettings()

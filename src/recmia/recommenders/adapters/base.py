@@ -88,6 +88,10 @@ class Adapter(Recommender):
         with self._steady("serve"):
             return self._all_items(histories, None)
 
+    def called(self, method: str = "") -> str:
+        """Return the name of the model's class; no method of it is called by the name of ours."""
+        return type(self.model).__name__
+
     def recommend(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> Int32:
         """Return lists by the library's scores for users that were not in the fit; see `Recommender.recommend`."""
         self._check_strangers()
@@ -116,11 +120,10 @@ class Adapter(Recommender):
 
     def _check_strangers(self) -> None:
         if self._fitted is None:
-            raise NotFittedError(f"{type(self).__name__} was asked for scores before fit")
+            raise NotFittedError(f"{self.called()} was asked for scores before fit")
         if not self.folds_in:
             raise ProtocolError(
-                f"{type(self.model).__name__} offers nothing for a user that it was not trained on; ask for the lists "
-                "of members"
+                f"{self.called()} offers nothing for a user that it was not trained on; ask for the lists of members"
             )
 
     def _all_items(self, histories: sparse.csr_array, users: Int64 | None) -> Float32:
@@ -128,7 +131,7 @@ class Adapter(Recommender):
         scores = np.zeros(histories.shape, np.float32)
         scores[:, trained_items] = self._scores(self._fitted, keep_columns(histories, trained_items), users)
         if np.isnan(scores).any():
-            raise DivergedError(f"{type(self.model).__name__} gives scores that are NaN")
+            raise DivergedError(f"{self.called()} gives scores that are NaN")
         return scores
 
     @abstractmethod

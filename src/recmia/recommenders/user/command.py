@@ -100,6 +100,10 @@ class CommandRecommender(Recommender):
         self.settings = settings
         self._members: Interactions | None = None
 
+    def called(self, method: str = "") -> str:
+        """Return what the command is for; it has no methods."""
+        return "the training command"
+
     def fit(self, interactions: Interactions, *, rng: np.random.Generator) -> Self:
         """Keep the data for the run; see `Recommender.fit`."""
         self._members, self._seed = interactions, int(rng.integers(2**31))
@@ -185,9 +189,10 @@ class CommandRecommender(Recommender):
                 _call(_filled(settings.command, fields), settings.timeout, log, keeper)
                 return self._read(files["lists"], histories, users, k, exclude_seen)
             except ProtocolError as error:
-                where = f"its files are in {folder}" if settings.folder else "train.folder would keep its files"
+                keeps = "--train-folder DIR (setting train.folder) would keep its files"
+                where = f"its files are in {folder}" if settings.folder else keeps
                 words = str(error).replace(f"{folder}{os.sep}", "")
-                raise ProtocolError(f"the command {settings.command!r} {words}; {_last_words(log)}; {where}") from None
+                raise ProtocolError(f"{settings.command!r} {words}; {_last_words(log)}; {where}") from None
 
     def _read(self, path: Path, histories: sparse.csr_array, users: IdMap, k: int, exclude_seen: bool) -> Int32:
         members, trained_items = self._members, self.fitted_items(k)
@@ -271,7 +276,9 @@ def _call(words: list[str], timeout: float, log: Path, keeper: IO[bytes]) -> Non
                 words, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
             )
         except OSError as error:
-            raise ProtocolError(f"cannot be started: {error.strerror}: {words[0]!r}") from None
+            missing = isinstance(error, FileNotFoundError)
+            mend = "install it, or give its path" if missing else "name the program that runs it, such as python or sh"
+            raise ProtocolError(f"cannot be started: {error.strerror}: {words[0]!r}; {mend}") from None
         try:
             keeper.write(b"%d\n" % process.pid)
             status = _wait(process, timeout)
@@ -279,7 +286,9 @@ def _call(words: list[str], timeout: float, log: Path, keeper: IO[bytes]) -> Non
                 _signal_group(process, signal.SIGTERM)
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(_GRACE)
-                raise ProtocolError(f"took longer than {timeout:g} s (train.timeout) and was killed")
+                raise ProtocolError(
+                    f"took longer than {timeout:g} s (--train-timeout, setting train.timeout) and was killed"
+                )
         finally:
             _signal_group(process, signal.SIGKILL)
             process.wait()

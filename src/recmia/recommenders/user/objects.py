@@ -30,7 +30,7 @@ from scipy import sparse
 
 from recmia.data.interactions import Float32, Int32, Interactions
 from recmia.engine.matrices import keep_columns
-from recmia.errors import ConfigError, NotFittedError, ProtocolError, RecmiaError
+from recmia.errors import ConfigError, NotFittedError, ProtocolError, RecmiaError, near, nearest
 from recmia.recommenders.adapters import ADAPTERS
 from recmia.recommenders.base import Recommender
 from recmia.recommenders.spec import RecommenderSpec
@@ -89,6 +89,10 @@ class FromObject(Recommender):
         self._fitted: Any = None
         self._seed = 0
 
+    def called(self, method: str = "") -> str:
+        """Return the name of the object's class; its lists always come from its `recommend`."""
+        return f"{type(self.model).__name__}.recommend" if method else type(self.model).__name__
+
     def fit(self, interactions: Interactions, *, rng: np.random.Generator) -> Self:
         """Fit a copy of the object; see `Recommender.fit`."""
         trained_items = interactions.item_counts() > 0
@@ -105,14 +109,14 @@ class FromObject(Recommender):
 
     def scores(self, histories: sparse.csr_array) -> Float32:
         """Raise ProtocolError: such an object gives lists, not scores."""
-        raise ProtocolError(f"{type(self.model).__name__} gives lists and no scores; ask for recommend")
+        raise ProtocolError(f"{self.called()} gives lists and no scores; ask for recommend")
 
     def recommend(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> Int32:
         """Return the object's lists for histories that were not in the fit; ProtocolError if it has none."""
         if self._fitted is None:
-            raise NotFittedError(f"{type(self).__name__} was asked for lists before fit")
+            raise NotFittedError(f"{self.called()} was asked for lists before fit")
         if not self.folds_in:
-            raise ProtocolError(f"{type(self.model).__name__} offers nothing for a user that it was not trained on")
+            raise ProtocolError(f"{self.called()} offers nothing for a user that it was not trained on")
         return self._ask(histories, k, exclude_seen, {"recalculate_user": True} if self._recalculates else {})
 
     def recommend_members(self, histories: sparse.csr_array, k: int, *, exclude_seen: bool = True) -> Int32:
@@ -233,7 +237,8 @@ class UserCode:
                 given = getattr(given, part)
         # A module can raise anything.
         except Exception as error:
-            raise ConfigError(f"cannot import the recommender {name}: {_in_a_line(error)}") from error
+            words = f"{_in_a_line(error)}{_mended(error, module, attribute)}"
+            raise ConfigError(f"cannot import the recommender {name}: {words}") from error
         return cls._checked(given, name, path)
 
     @classmethod
@@ -308,6 +313,20 @@ def _look_in(path: str) -> None:
     # The current folder is not on the path of an installed program, nor on that of a worker process.
     if path not in sys.path:
         sys.path.insert(0, path)
+
+
+def _mended(error: Exception, module: str, attribute: str) -> str:
+    """Words on what helps where a module was not found, or has nothing of that name."""
+    if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
+        package, _, name = error.name.rpartition(".")
+        beside = Path(*package.split(".")).glob("*")
+        stems = {path.stem for path in beside if path.suffix == ".py" or (path / "__init__.py").is_file()}
+        hint = near(name, stems)
+        return f"; modules are looked for in the current folder and on the Python path{f'; {hint}' if hint else ''}"
+    if isinstance(error, AttributeError) and error.name in attribute.split("."):
+        names = [name for name, value in vars(error.obj).items() if callable(value) and not name.startswith("_")]
+        return f"; {nearest(error.name, names)}" if names else "; it defines no class and no function"
+    return ""
 
 
 def _in_a_line(error: Exception) -> str:
