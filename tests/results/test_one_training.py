@@ -154,11 +154,20 @@ def test_a_system_that_is_hardly_found_by_completion_is_not_called_safe(tmp_path
     assert without.label in ("Not tested against a strong attack", "Too few users to say")
 
 
-def test_answers_of_the_system_without_the_audited_users(exported: tuple[Path, recmia.AuditResult]) -> None:
+@pytest.fixture(scope="module")
+def other_answers(exported: tuple[Path, recmia.AuditResult]) -> dict[str, str]:
+    """Answers of another system to the same questions."""
     folder, _ = exported
     answers = pl.read_parquet(folder / "answers.parquet")
     answers.with_columns(rank=pl.col("rank").reverse().over("query")).write_parquet(folder / "other.parquet")
-    result = recmia.audit_files(settings=files(folder, {"reference_answers": "other.parquet"}, references=[]))
+    return {"reference_answers": "other.parquet"}
+
+
+def test_answers_of_the_system_without_the_audited_users(
+    exported: tuple[Path, recmia.AuditResult], other_answers: dict[str, str]
+) -> None:
+    folder, _ = exported
+    result = recmia.audit_files(settings=files(folder, other_answers, references=[]))
     assert "completion-reference" in {row.attack for row in result.metrics}
     assert "No reference models" not in result.verdict
 
@@ -214,12 +223,12 @@ def test_a_larger_k_than_any_answer_has_changes_nothing(exported: tuple[Path, re
     assert other.settings.k == 10
 
 
-def test_references_by_name_are_refused_beside_answers(exported: tuple[Path, Any]) -> None:
+def test_references_by_name_are_refused_beside_answers(
+    exported: tuple[Path, Any], other_answers: dict[str, str]
+) -> None:
     folder, _ = exported
     with pytest.raises(ConfigError, match="references = itemknn, lfm: models to train, and reference_answers takes"):
-        recmia.audit_files(
-            settings=files(folder, {"reference_answers": "other.parquet"}, references=["itemknn", "lfm"])
-        )
+        recmia.audit_files(settings=files(folder, other_answers, references=["itemknn", "lfm"]))
 
 
 def test_people_of_other_ids_and_too_few_people(exported: tuple[Path, Any], tmp_path: Path) -> None:
