@@ -37,15 +37,19 @@ def executed(path: Path, folder: Path) -> Any:
 
 def shown(cell: Any) -> list[str]:
     """The words of a cell's outputs: no markup, no pictures, no progress."""
-    found = []
+    found: list[str] = []
+    streamed = False
     for output in cell.outputs:
         assert output.output_type != "error", output.evalue
         if output.output_type == "stream":
-            found.append(output.text)
+            # What is printed may come in one piece or in several.
+            told = found.pop() if streamed else ""
+            found.append(told + output.text)
         elif output.output_type == "execute_result":
             data = output.data
             found.append(re.sub(r"<style>.*?</style>|<[^>]+>", " ", data.get("text/html", ""), flags=re.DOTALL))
             found.append(data["text/plain"] if "image/svg+xml" not in data else "a picture")
+        streamed = output.output_type == "stream"
     return found
 
 

@@ -372,7 +372,7 @@ def test_reproduce_prints_the_paper_beside_ours(tmp_path: Path) -> None:
 def test_what_was_taken_is_told(here: Here, tmp_path: Path) -> None:
     rows = [f"{user}\t{(7 * user + item) % 40}\t{item % 5}\t{item}" for user in range(40) for item in range(20)]
     (tmp_path / "u.data").write_text("\n".join(rows) + "\n")
-    line = "  columns: user = 1, item = 2"
+    line = "  columns: user = 1, item = 2; no times, so that recency says nothing"
     named = ["--no-header", "--columns-user", "1", "--columns-item", "2"]
     for command in (["data", "u.data"], ["ask", "--interactions", "u.data", "--out", "q"]):
         done = here(*command, *named)

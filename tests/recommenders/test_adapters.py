@@ -175,7 +175,7 @@ def test_the_model_given_stays_as_it_is(part: Interactions) -> None:
 
 
 def test_before_fit() -> None:
-    with pytest.raises(NotFittedError, match="FromLensKit was asked for scores before fit"):
+    with pytest.raises(NotFittedError, match="EASEScorer was asked for scores before fit"):
         PERSONAL["lenskit EASE"]().scores(sparse.csr_array(np.zeros((1, 3), np.float32)))
 
 

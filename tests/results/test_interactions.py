@@ -260,7 +260,10 @@ def test_what_files_cannot_have(files: tuple[Path, FilesSettings]) -> None:
     _, settings = files
     with pytest.raises(ConfigError, match="item-lr: needs shadow models of the system, which files do not hold"):
         recmia.audit_files(settings=settings.changed(attacks=["item-lr"]))
-    with pytest.raises(ConfigError, match="questions and answers are needed: recmia ask --unit interactions"):
+    with pytest.raises(
+        ConfigError,
+        match=r"questions and answers are needed \(--questions, --answers\): recmia ask --unit interactions",
+    ):
         FilesSettings.parse({"unit": "interactions", "interactions": "a", "lists": "b", "members": "c"})
     with pytest.raises(ConfigError, match="unknown unit 'item'"):
         recmia.ask(DATA, "never", unit="item")  # type: ignore[arg-type]

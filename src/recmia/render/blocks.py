@@ -6,16 +6,19 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
 from recmia.attacks import RULES
 from recmia.metrics import Metric
-from recmia.render.charts import Chart, Rows, Spec
 from recmia.render.style import styles
 from recmia.results.findings import GRADES, Grade, grade_of, of_100, towards_members
 from recmia.settings import AnyAuditSettings
+
+if TYPE_CHECKING:
+    # A command says what to do next without a library that draws.
+    from recmia.render.charts import Chart, Rows, Spec
 
 
 @dataclass(frozen=True)
