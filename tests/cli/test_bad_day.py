@@ -247,7 +247,8 @@ def test_a_report_of_the_gate_is_whole_or_not_there(option: str, limit: str, ful
     assert (tmp_path / "run" / "metrics.json").is_file()
 
 
-@pytest.mark.parametrize(
+# Commands that write a folder.
+writers = pytest.mark.parametrize(
     "arguments",
     [
         AUDIT,
@@ -257,6 +258,9 @@ def test_a_report_of_the_gate_is_whole_or_not_there(option: str, limit: str, ful
     ],
     ids=lambda words: words[0],
 )
+
+
+@writers
 def test_a_folder_of_results_is_whole_or_not_there(arguments: list[str], full_disk: Path, tmp_path: Path) -> None:
     done = run(*arguments, "-o", "disk/new/run", cwd=tmp_path)
     assert done.returncode == 2
@@ -295,16 +299,7 @@ def test_a_file_that_may_not_grow(tmp_path: Path) -> None:
 # ---- Names that are taken, and places that cannot be made ----
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        AUDIT,
-        ["sweep", "k=5,10", *AUDIT[1:]],
-        ["export-files", *AUDIT[1:]],
-        ["ask", "--interactions", DATA],
-    ],
-    ids=lambda words: words[0],
-)
+@writers
 @pytest.mark.parametrize("place", ["taken", "log/run", "/proc/run"])
 def test_a_place_is_looked_at_before_the_work(arguments: list[str], place: str, tmp_path: Path) -> None:
     (tmp_path / "log").write_text("a file")

@@ -143,7 +143,9 @@ def _pairs(before: str, row: Metric, note: str, gauges: Sequence[Gauge], scale: 
 
 
 def cards(sections: Sequence[Finding], *, told: bool = False) -> tuple[list[Card], list[Card]]:
-    """Return what attackers of several kinds learn: where the system serves everyone, and elsewhere.
+    """Return what attackers of several kinds learn: where the system serves everyone, and, as asides, elsewhere.
+
+    Without sections of the first kind, those of the second are no asides.
 
     Parameters
     ----------
@@ -153,7 +155,8 @@ def cards(sections: Sequence[Finding], *, told: bool = False) -> tuple[list[Card
     """
     made = [(one, _card(one, told=told and one.as_it_serves)) for one in sections]
     served = [card for one, card in made if one.as_it_serves]
-    return served, [card for one, card in made if not one.as_it_serves]
+    others = [card for one, card in made if not one.as_it_serves]
+    return (served, others) if served else (others, [])
 
 
 def _card(finding: Finding, *, told: bool) -> Card:

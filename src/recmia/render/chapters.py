@@ -94,8 +94,8 @@ def _audit(folder: Path, result: AuditResult, names: Names, points: int) -> Chap
         more=" ".join(found.caveats),
         extent=answers.extent(found.sections, settings.unit),
         impact=answers.IMPACT[settings.unit],
-        cards=cards or asides,
-        asides=asides if cards else [],
+        cards=cards,
+        asides=asides,
         answers=[
             ("What was tested", words.tested(result)),
             ("What the attacker knows and asks", _attackers(result)),

@@ -50,8 +50,8 @@ def sweep_chapter(folder: Path, result: SweepResult) -> Chapter:
         headline=headline,
         extent=answers.sweep_extent(found, settings.unit),
         how="How bad is it, where most is found?",
-        cards=cards or asides,
-        asides=asides if cards else [],
+        cards=cards,
+        asides=asides,
         answers=[
             (
                 "What was tested",
@@ -151,8 +151,8 @@ def defend_chapter(folder: Path, result: DefendResult) -> Chapter:
         how="How bad is it without a defence?",
         graded=False,
         extent=answers.defend_extent(result, undefended),
-        cards=cards or asides,
-        asides=asides if cards else [],
+        cards=cards,
+        asides=asides,
         answers=[
             (
                 "What was tested",

@@ -198,7 +198,7 @@ def run_defend(
     planned = plan_defend(settings, defences, level=level, dataset=dataset, recommenders=recommenders, attacks=attacks)
     report.total = max(1, work_units(planned.ready))
     found = run_planned(planned, jobs=jobs, store={} if store is None else store, report=report)
-    if not defences and (missing := _missing(settings, recommenders, attacks)):
+    if not defences and (missing := _missing(standard_defences(settings, recommenders, attacks))):
         found = replace(found, provenance={**found.provenance, "not_measured": missing})
     return DefendResult(level, _table(found), found)
 
@@ -238,8 +238,8 @@ def plan_defend(
     chosen = [_canonical(settings, text, recommenders, attacks, objects) for text, _ in named]
     if not chosen:
         # Whoever names private training is told what is missing; a standard comparison goes without.
-        missing = _missing(settings, recommenders, attacks)
         standard = standard_defences(settings, recommenders, attacks)
+        missing = _missing(standard)
         chosen = [text for text in standard if not (missing and text.startswith(DPTraining.name))]
     texts = list(dict.fromkeys(["", POPULARITY, *chosen]))
     for defence in (one for text in texts for one in parse_defences(text, settings.system.dp, objects)):
@@ -280,9 +280,9 @@ def standard_defences(
     return applicable
 
 
-def _missing(settings: AuditSettings, recommenders: Recommenders, attacks: Attacks) -> str:
+def _missing(standard: Sequence[str]) -> str:
     """Say why private training, which applies, cannot be measured; empty where it can, or does not apply."""
-    if not any(text.startswith(DPTraining.name) for text in standard_defences(settings, recommenders, attacks)):
+    if not any(text.startswith(DPTraining.name) for text in standard):
         return ""
     try:
         import_extra("dp_accounting", "dp")
